@@ -1,0 +1,178 @@
+"""The episode store: one HDF5 file an episode, written to a temporary name and renamed.
+
+Layout, format version 1 (T frames, A action dimensions):
+
+* ``frames``     [T] variable-length uint8, one JPEG or PNG a frame
+* ``actions``    [T-1, A] float32, physical units; ``actions[i]`` leads from frame i to i + 1
+* ``poses``      [T, 4] float64, x y z in metres and yaw in radians, in one fixed frame
+* ``stamps_ns``  [T] int64, strictly increasing
+* attributes: ``format_version``, ``action_spec`` (JSON), ``source``, ``image_format``,
+  ``height``, ``width``, ``attributes`` (JSON, free)
+
+Nothing in the file is ever executed: no pickles, no object arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.data.episode_writer import (
+    FORMAT_VERSION,
+    SUFFIX,
+    EpisodeWriter,
+    check_rows,
+    write_episode,
+)
+from v2w_core.data.transforms import ImageArray, decode_image
+from v2w_core.errors import DataError, V2WError
+from v2w_core.spec import ActionSpec
+
+__all__ = ["Episode", "EpisodeWriter", "list_episodes", "read_episode", "write_episode"]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A recording. Frames are decoded when asked for; everything else is in memory.
+
+    Attributes:
+        path: the file.
+        actions: float32 [T-1, A] in physical units.
+        poses: float64 [T, 4], x y z in metres, yaw in radians, in one fixed frame.
+        stamps_ns: int64 [T], strictly increasing.
+        action_spec: names, units, bounds and rate of the actions.
+        source: where the recording is from.
+        image_size: (height, width) in pixels.
+        image_format: "jpeg" or "png".
+        attributes: whatever the source added (JSON values).
+    """
+
+    path: Path
+    actions: NDArray[np.float32]
+    poses: NDArray[np.float64]
+    stamps_ns: NDArray[np.int64]
+    action_spec: ActionSpec
+    source: str
+    image_size: tuple[int, int]
+    image_format: str = "jpeg"
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first frame to the last."""
+        return float(self.stamps_ns[-1] - self.stamps_ns[0]) * 1e-9
+
+    def encoded_frames(self, start: int = 0, stop: int | None = None) -> list[bytes]:
+        """Frames start..stop-1 as they are in the file (JPEG or PNG bytes).
+
+        Raises:
+            DataError: the file has gone or can no longer be read.
+        """
+        try:
+            with h5py.File(self.path, "r") as file:
+                return [bytes(np.asarray(item)) for item in file["frames"][start:stop]]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise DataError(str(self.path), "a readable episode", str(error)) from error
+
+    def frames(self, start: int = 0, stop: int | None = None) -> ImageArray:
+        """RGB uint8 [stop - start, H, W, 3], decoded; slices as a Python list does.
+
+        Raises:
+            DataError: a frame is damaged or not of the episode's size.
+        """
+        encoded = self.encoded_frames(start, stop)
+        decoded = np.empty((len(encoded), *self.image_size, 3), dtype=np.uint8)
+        for index, data in enumerate(encoded):
+            image = decode_image(data, field=f"{self.path.name}: frames[{start}:][{index}]")
+            if image.shape[:2] != self.image_size:
+                rule = f"all frames {self.image_size[0]}x{self.image_size[1]} (height x width)"
+                raise DataError(f"{self.path}: frames", rule, image.shape)
+            decoded[index] = image
+        return decoded
+
+
+def read_episode(path: str | os.PathLike[str]) -> Episode:
+    """Opens and checks an episode; frames stay in the file until they are asked for.
+
+    Raises:
+        DataError: no such file, not an episode, truncated, of another format version, or with
+            contents that break a rule; the message names the file and the rule.
+    """
+    target = Path(path)
+    if not target.is_file():
+        raise DataError(str(target), "an existing episode file (.h5)", "no such file")
+    try:
+        if not h5py.is_hdf5(target):
+            raise DataError(str(target), "an HDF5 episode written by v2w", _first_bytes(target))
+        with h5py.File(target, "r") as file:
+            return _parse(target, file)
+    except V2WError:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        rule = "a complete episode; this file is truncated or not an episode"
+        raise DataError(str(target), rule, str(error)) from error
+
+
+def list_episodes(folder: str | os.PathLike[str]) -> list[Path]:
+    """Episode files of a folder, sorted by name; temporary and hidden files are ignored.
+
+    Raises:
+        DataError: no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(str(root), "an existing folder of episodes", "no such folder")
+    return sorted(item for item in root.glob(f"*{SUFFIX}") if not item.name.startswith("."))
+
+
+def _parse(path: Path, file: h5py.File) -> Episode:
+    version = file.attrs.get("format_version")
+    if version is None:
+        raise DataError(str(path), "an episode written by v2w (no format_version in this file)")
+    if int(version) != FORMAT_VERSION:
+        rule = f"format version {FORMAT_VERSION}; a newer v2w wrote this file, or an older one"
+        raise DataError(f"{path}: format_version", rule, int(version))
+    try:
+        spec = ActionSpec.from_dict(json.loads(file.attrs["action_spec"]))
+        attributes = json.loads(file.attrs.get("attributes", "{}"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: attributes", "JSON text", str(error)) from error
+    except V2WError as error:
+        raise DataError(f"{path}: action_spec", "a valid ActionSpec", str(error)) from error
+    kinds = {"actions": "f", "poses": "f", "stamps_ns": "iu"}
+    for name, kind in kinds.items():
+        if file[name].dtype.kind not in kind:
+            raise DataError(f"{path}: {name}", "numbers of the right kind", str(file[name].dtype))
+    if h5py.check_vlen_dtype(file["frames"].dtype) != np.uint8 or file["frames"].ndim != 1:
+        raise DataError(f"{path}: frames", "encoded images (uint8)", str(file["frames"].dtype))
+    poses = np.asarray(file["poses"][()], dtype=np.float64)
+    stamps = np.asarray(file["stamps_ns"][()], dtype=np.int64)
+    actions = check_rows(
+        len(file["frames"]), file["actions"][()], poses, stamps, spec, name=str(path)
+    )
+    return Episode(
+        path=path,
+        actions=actions,
+        poses=poses,
+        stamps_ns=stamps,
+        action_spec=spec,
+        source=str(file.attrs["source"]),
+        image_size=(int(file.attrs["height"]), int(file.attrs["width"])),
+        image_format=str(file.attrs["image_format"]),
+        attributes=attributes,
+    )
+
+
+def _first_bytes(path: Path) -> str:
+    with path.open("rb") as stream:
+        return f"a file that starts with {stream.read(16)!r}"

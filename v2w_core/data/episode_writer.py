@@ -1,0 +1,247 @@
+"""Writing episodes: to a temporary name in the same folder, checked, then renamed.
+
+The layout is described in :mod:`v2w_core.data.episode`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from v2w_core.data.transforms import ImageArray, ImageFormat, encode_image
+from v2w_core.errors import DataError, V2WError
+from v2w_core.spec import ActionSpec
+
+FORMAT_VERSION = 1
+SUFFIX = ".h5"
+
+
+class EpisodeWriter:
+    """Writes an episode frame by frame; only ``close`` makes the file appear under its name.
+
+    As a context manager it closes at the end, and aborts when an exception leaves the block.
+
+    Args:
+        path: the target, suffix .h5; an existing file is replaced at the end.
+        action_spec: the actions' names, units, bounds and rate; ``close`` may replace it.
+        source: where the frames are from.
+        attributes: free JSON values.
+        image_format, quality: how frames are encoded (JPEG quality 1-100).
+
+    Raises:
+        DataError: wrong suffix, frames of changing size, bad poses, stamps or actions.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        action_spec: ActionSpec,
+        source: str,
+        attributes: Mapping[str, Any] | None = None,
+        image_format: ImageFormat = "jpeg",
+        quality: int = 95,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix != SUFFIX:
+            raise DataError("path", f"a file name that ends with {SUFFIX}", str(path))
+        self._spec = action_spec
+        self._source = source
+        self._attributes = dict(attributes or {})
+        self._format: ImageFormat = image_format
+        self._quality = quality
+        self._size: tuple[int, int] | None = None
+        self._poses: list[NDArray[np.float64]] = []
+        self._stamps: list[int] = []
+        self._actions: list[ArrayLike] = []
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own for every process: a killed writer's leftover is never picked up.
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._file: h5py.File | None = h5py.File(self._temporary, "w")
+        self._frames = self._file.create_dataset(
+            "frames", shape=(0,), maxshape=(None,), chunks=(64,), dtype=h5py.vlen_dtype(np.uint8)
+        )
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def add(
+        self,
+        frame: ImageArray,
+        pose: ArrayLike,
+        stamp_ns: int,
+        action: ArrayLike | None = None,
+    ) -> None:
+        """Appends a frame uint8 [H, W, 3], its pose [4], its stamp and the action [A] that led to it.
+
+        The first frame has no action. Actions may instead be given to ``close`` all at once.
+        """
+        if self._file is None:
+            raise DataError(str(self.path), "add before close", "a closed writer")
+        index = len(self)
+        encoded = encode_image(frame, self._format, self._quality)
+        size = (int(frame.shape[0]), int(frame.shape[1]))
+        if self._size is not None and size != self._size:
+            raise DataError(f"frames[{index}]", f"the size of the first frame {self._size}", size)
+        row = np.asarray(pose, dtype=np.float64)
+        if row.shape != (4,):
+            raise DataError(f"poses[{index}]", "four numbers x y z yaw", row.shape)
+        if action is not None and index == 0:
+            raise DataError(
+                "action", "none for the first frame: an action leads to a frame", action
+            )
+        self._size = size
+        self._frames.resize((index + 1,))
+        self._frames[index] = np.frombuffer(encoded, dtype=np.uint8)
+        self._poses.append(row)
+        self._stamps.append(int(stamp_ns))
+        if action is not None:
+            self._actions.append(action)
+
+    def close(
+        self, actions: ArrayLike | None = None, *, action_spec: ActionSpec | None = None
+    ) -> Path:
+        """Checks everything, writes the rest and renames the file to its name.
+
+        Args:
+            actions: float [T-1, A], when they were not given to ``add``.
+            action_spec: replaces the one given at the start.
+        """
+        if self._file is None:
+            raise DataError(str(self.path), "close once", "a closed writer")
+        try:
+            self._write_rest(actions, action_spec or self._spec)
+            self._file.close()
+            os.replace(self._temporary, self.path)
+        except BaseException:
+            self.abort()
+            raise
+        self._file = None
+        return self.path
+
+    def _write_rest(self, actions: ArrayLike | None, spec: ActionSpec) -> None:
+        assert self._file is not None
+        rows: Any = self._actions if actions is None else actions
+        poses = np.array(self._poses, dtype=np.float64).reshape(-1, 4)
+        stamps = np.array(self._stamps, dtype=np.int64)
+        checked = check_rows(len(self), rows, poses, stamps, spec, name="episode")
+        file = self._file
+        file["actions"], file["poses"], file["stamps_ns"] = checked, poses, stamps
+        assert self._size is not None
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["action_spec"] = json.dumps(spec.to_dict())
+        file.attrs["source"] = self._source
+        file.attrs["image_format"] = self._format
+        file.attrs["height"], file.attrs["width"] = self._size
+        try:
+            file.attrs["attributes"] = json.dumps(self._attributes)
+        except (TypeError, ValueError) as error:
+            raise DataError("attributes", "values that JSON can hold", str(error)) from error
+        file.flush()
+
+    def abort(self) -> None:
+        """Drops what was written; the target is left as it was."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> EpisodeWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.abort()
+        elif self._file is not None:
+            self.close()
+
+
+def write_episode(
+    path: str | os.PathLike[str],
+    *,
+    frames: Iterable[ImageArray] | ImageArray,
+    actions: ArrayLike,
+    poses: ArrayLike,
+    stamps_ns: ArrayLike,
+    action_spec: ActionSpec,
+    source: str,
+    attributes: Mapping[str, Any] | None = None,
+    image_format: ImageFormat = "jpeg",
+    quality: int = 95,
+) -> Path:
+    """Writes a whole episode; see :class:`Episode` for shapes and units.
+
+    Raises:
+        DataError: lengths that do not fit, NaN, stamps that do not increase, frames that are not
+            RGB uint8 of one size. The target is then left as it was.
+    """
+    pictures = list(frames)
+    pose_rows = np.asarray(poses, dtype=np.float64)
+    stamps = np.asarray(stamps_ns)
+    if not np.issubdtype(stamps.dtype, np.integer):
+        raise DataError("stamps_ns", "integer nanoseconds", str(stamps.dtype))
+    check_rows(len(pictures), actions, pose_rows, stamps, action_spec, name="episode")
+    writer = EpisodeWriter(
+        path,
+        action_spec=action_spec,
+        source=source,
+        attributes=attributes,
+        image_format=image_format,
+        quality=quality,
+    )
+    with writer:
+        for frame, pose, stamp in zip(pictures, pose_rows, stamps, strict=True):
+            writer.add(np.asarray(frame), pose, int(stamp))
+        return writer.close(actions)
+
+
+def check_rows(
+    num_frames: int,
+    actions: ArrayLike,
+    poses: NDArray[np.float64],
+    stamps_ns: NDArray[Any],
+    spec: ActionSpec,
+    *,
+    name: str,
+) -> NDArray[np.float32]:
+    """The actions float32 [T-1, A], after all rules that hold between the arrays are checked."""
+    if num_frames < 2:
+        raise DataError(f"{name}: frames", "at least 2 frames", num_frames)
+    if poses.shape != (num_frames, 4):
+        rule = f"[{num_frames}, 4] (x y z yaw), one for each frame"
+        raise DataError(f"{name}: poses", rule, list(poses.shape))
+    if not np.isfinite(poses).all():
+        raise DataError(f"{name}: poses", "finite numbers", _first_bad(poses))
+    if stamps_ns.shape != (num_frames,):
+        rule = f"[{num_frames}], one for each frame"
+        raise DataError(f"{name}: stamps_ns", rule, list(stamps_ns.shape))
+    falls = np.flatnonzero(np.diff(stamps_ns.astype(np.int64)) <= 0)
+    if falls.size:
+        index = int(falls[0])
+        pair = [int(item) for item in stamps_ns[index : index + 2]]
+        raise DataError(f"{name}: stamps_ns[{index + 1}]", "strictly increasing stamps", pair)
+    try:
+        checked = spec.validate(actions, horizon=num_frames - 1, field="actions", bounds=False)
+    except V2WError as error:
+        raise DataError(f"{name}: {error.field}", error.rule, error.value) from error
+    if checked.ndim != 2:
+        raise DataError(f"{name}: actions", f"[{num_frames - 1}, {spec.dim}]", list(checked.shape))
+    return checked
+
+
+def _first_bad(array: NDArray[np.float64]) -> str:
+    index = tuple(int(item) for item in np.argwhere(~np.isfinite(array))[0])
+    return f"{array[index]} at {index}"

@@ -1,0 +1,122 @@
+"""Images in and out: decode, encode and resize RGB uint8 frames (OpenCV, but never BGR outside)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.errors import DataError
+from v2w_core.spec import ObservationSpec
+
+ImageArray = NDArray[np.uint8]
+ImageFormat = Literal["jpeg", "png"]
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+def check_frames(frames: object, *, field: str = "frames", min_frames: int = 1) -> ImageArray:
+    """The frames as an array, or DataError unless they are uint8 RGB [T, H, W, 3]."""
+    array = np.asarray(frames)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
+        raise DataError(field, "uint8 RGB [T, H, W, 3]", f"{array.dtype} {list(array.shape)}")
+    if len(array) < min_frames:
+        raise DataError(field, f"at least {min_frames} frames", len(array))
+    return array
+
+
+def decode_image(data: bytes | memoryview | ImageArray, *, field: str = "image") -> ImageArray:
+    """Encoded picture (JPEG, PNG, and what else OpenCV reads) -> RGB uint8 [H, W, 3].
+
+    Grey pictures become grey RGB, an alpha channel is dropped, EXIF rotation is ignored.
+
+    Raises:
+        DataError: empty, truncated, or no picture at all.
+    """
+    raw = bytes(data)
+    if not raw:
+        raise DataError(field, "an encoded image (JPEG or PNG)", "0 bytes")
+    if raw.startswith(_JPEG_START) and _JPEG_END not in raw[len(raw) // 2 :]:
+        raise DataError(field, "a complete JPEG; this one is cut off", f"{len(raw)} bytes")
+    try:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(raw, dtype=np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(field, "an image that can be decoded", str(error)) from error
+    if image is None:
+        raise DataError(field, "an encoded image (JPEG or PNG)", f"{len(raw)} bytes: {raw[:16]!r}")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def encode_image(frame: ImageArray, image_format: ImageFormat = "jpeg", quality: int = 95) -> bytes:
+    """RGB uint8 [H, W, 3] -> JPEG (quality 1-100) or PNG bytes.
+
+    Raises:
+        DataError: not an RGB uint8 image, an unknown format or a quality out of range.
+    """
+    array = np.asarray(frame)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
+        raise DataError("frame", "uint8 RGB [H, W, 3]", f"{array.dtype} {list(array.shape)}")
+    if image_format == "jpeg":
+        if not 1 <= quality <= 100:
+            raise DataError("quality", "from 1 to 100", quality)
+        suffix, options = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]
+    elif image_format == "png":
+        suffix, options = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    else:
+        raise DataError("image_format", "jpeg or png", image_format)
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(array, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise DataError("frame", f"an image that can be encoded as {image_format}", array.shape)
+    return bytes(encoded.tobytes())
+
+
+def resize_frame(frame: ImageArray, spec: ObservationSpec) -> ImageArray:
+    """One RGB frame uint8 [H, W, 3] -> uint8 [spec.height, spec.width, 3]."""
+    height, width = frame.shape[:2]
+    if (height, width) == (spec.height, spec.width):
+        return frame
+    if spec.resize == "stretch":
+        return _scale(frame, spec.height, spec.width)
+    ratios = spec.height / height, spec.width / width
+    if spec.resize == "crop":
+        ratio = max(ratios)
+        keep_h = min(height, max(1, round(spec.height / ratio)))
+        keep_w = min(width, max(1, round(spec.width / ratio)))
+        top, left = (height - keep_h) // 2, (width - keep_w) // 2
+        kept = frame[top : top + keep_h, left : left + keep_w]
+        return _scale(kept, spec.height, spec.width)
+    ratio = min(ratios)
+    new_h = min(spec.height, max(1, round(height * ratio)))
+    new_w = min(spec.width, max(1, round(width * ratio)))
+    padded = np.zeros((spec.height, spec.width, 3), dtype=np.uint8)
+    top, left = (spec.height - new_h) // 2, (spec.width - new_w) // 2
+    padded[top : top + new_h, left : left + new_w] = _scale(frame, new_h, new_w)
+    return padded
+
+
+def resize_frames(frames: ImageArray, spec: ObservationSpec) -> ImageArray:
+    """RGB frames uint8 [T, H, W, 3] -> uint8 [T, spec.height, spec.width, 3].
+
+    ``spec.resize`` decides what happens to another aspect: "stretch" distorts, "crop" keeps the
+    centre, "pad" adds black bars. Frames of the right size are returned as they are.
+
+    Raises:
+        DataError: not uint8 RGB [T, H, W, 3].
+    """
+    array = check_frames(frames, min_frames=0)
+    if array.shape[1:3] == (spec.height, spec.width):
+        return array
+    resized = np.empty((len(array), spec.height, spec.width, 3), dtype=np.uint8)
+    for index, frame in enumerate(array):
+        resized[index] = resize_frame(frame, spec)
+    return resized
+
+
+def _scale(frame: ImageArray, height: int, width: int) -> ImageArray:
+    shrinks = height < frame.shape[0] or width < frame.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    scaled = cv2.resize(np.ascontiguousarray(frame), (width, height), interpolation=method)
+    return np.asarray(scaled, dtype=np.uint8)
