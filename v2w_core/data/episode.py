@@ -37,6 +37,9 @@ from v2w_core.spec import ActionSpec
 
 __all__ = ["Episode", "EpisodeWriter", "list_episodes", "read_episode", "write_episode"]
 
+#: Larger pictures are refused on reading: a damaged header must not ask for all the memory.
+MAX_SIDE = 16384
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -155,6 +158,9 @@ def _parse(path: Path, file: h5py.File) -> Episode:
             raise DataError(f"{path}: {name}", "numbers of the right kind", str(file[name].dtype))
     if h5py.check_vlen_dtype(file["frames"].dtype) != np.uint8 or file["frames"].ndim != 1:
         raise DataError(f"{path}: frames", "encoded images (uint8)", str(file["frames"].dtype))
+    size = int(file.attrs["height"]), int(file.attrs["width"])
+    if not all(1 <= item <= MAX_SIDE for item in size):
+        raise DataError(f"{path}: height, width", f"from 1 to {MAX_SIDE} pixels", size)
     poses = np.asarray(file["poses"][()], dtype=np.float64)
     stamps = np.asarray(file["stamps_ns"][()], dtype=np.int64)
     actions = check_rows(
@@ -167,7 +173,7 @@ def _parse(path: Path, file: h5py.File) -> Episode:
         stamps_ns=stamps,
         action_spec=spec,
         source=str(file.attrs["source"]),
-        image_size=(int(file.attrs["height"]), int(file.attrs["width"])),
+        image_size=size,
         image_format=str(file.attrs["image_format"]),
         attributes=attributes,
     )

@@ -80,7 +80,7 @@ class EpisodeWriter:
         stamp_ns: int,
         action: ArrayLike | None = None,
     ) -> None:
-        """Appends a frame uint8 [H, W, 3], its pose [4], its stamp and the action [A] that led to it.
+        """Appends a frame uint8 [H, W, 3], its pose [4] and stamp, the action [A] leading to it.
 
         The first frame has no action. Actions may instead be given to ``close`` all at once.
         """
