@@ -1,0 +1,148 @@
+"""What a robot is sent to: a goal gives the cost of a plan and knows when the robot is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from planners.costs.base import Cost, WeightedSum
+from planners.costs.goal_image_latent import GoalImageLatent
+from planners.costs.goal_pose import GoalPose
+from planners.costs.smoothness import Smoothness
+from planners.planner import PlanResult
+from planners.protocols import FloatArray, ImaginationModel, UInt8Array
+from v2w_core.errors import V2WError
+from v2w_core.geometry import relative_motion, wrap_angle
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot knows when it decides.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3] RGB, newest last (T at least the model's ``num_history``).
+        actions: [T-1, A], each leads from one frame to the next.
+        pose: (x m, y m, yaw rad) in the frame that a goal pose is given in; only pose goals
+            need it.
+    """
+
+    frames: UInt8Array
+    actions: FloatArray
+    pose: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Whether the robot believes to be there.
+
+    Attributes:
+        distance: to the goal, in the goal's own unit (latent distance, or metres).
+        reason: empty, or why it believes to have arrived.
+    """
+
+    arrived: bool
+    distance: float
+    reason: str = ""
+
+
+class Goal(Protocol):
+    """Where to, for the receding-horizon loop."""
+
+    def cost(self, observation: Observation) -> Cost:
+        """The cost of the next plan."""
+        ...
+
+    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+        """Asked before planning (without a plan) and again with the plan that was made."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageGoal:
+    """Go to where the camera sees ``frame``.
+
+    The robot believes to have arrived when the camera's latents are within ``arrival_distance``
+    of the goal's; or when they are within ``near_distance`` and the best plan's closest step is
+    no closer than ``improvement`` times where it stands: nothing better is in reach.
+
+    Args:
+        model: encodes the goal and what the camera sees.
+        frame: uint8 [H, W, 3] RGB.
+        arrival_distance, near_distance: latent distances (see ``latent_distance``).
+        improvement: ratio of latent distances.
+        smoothness: weight of the smoothness term.
+    """
+
+    model: ImaginationModel
+    frame: UInt8Array
+    arrival_distance: float = 0.05
+    near_distance: float = 0.3
+    improvement: float = 0.95
+    smoothness: float = 0.002
+    term: GoalImageLatent = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.frame.ndim != 3 or self.frame.shape[-1] != 3 or self.frame.dtype != np.uint8:
+            rule = "an RGB image uint8 [H, W, 3]"
+            raise V2WError("goal_image", rule, (self.frame.shape, str(self.frame.dtype)))
+        object.__setattr__(self, "term", GoalImageLatent(self.model.encode(self.frame[None])[0]))
+
+    def cost(self, observation: Observation) -> Cost:
+        terms: dict[str, tuple[float, Cost]] = {
+            "goal_image_latent": (1.0, self.term),
+            "smoothness": (self.smoothness, Smoothness()),
+        }
+        return WeightedSum(terms)
+
+    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+        latents: Tensor = self.model.encode(observation.frames[-1:])
+        now = float(self.term.distances(latents)[0])
+        if now <= self.arrival_distance:
+            return Arrival(True, now, "the camera sees the goal image")
+        if plan is not None and plan.latents is not None and now <= self.near_distance:
+            best = float(self.term.distances(plan.latents).min())
+            if best >= self.improvement * now:
+                return Arrival(True, now, "no plan leads nearer to the goal image")
+        return Arrival(False, now)
+
+
+@dataclass(frozen=True)
+class PoseGoal:
+    """Go to ``pose`` (x m, y m, yaw rad) in a fixed frame; obstacles are not known.
+
+    Args:
+        pose: in the frame of ``Observation.pose``.
+        tolerance_m, tolerance_rad: within both, the robot believes to have arrived.
+        yaw_weight_m: metres that one radian of yaw error is worth.
+        smoothness: weight of the smoothness term.
+    """
+
+    pose: tuple[float, float, float]
+    tolerance_m: float = 0.2
+    tolerance_rad: float = 0.17
+    yaw_weight_m: float = 0.5
+    smoothness: float = 0.02
+
+    def relative(self, observation: Observation) -> NDArray[np.float64]:
+        """The goal in the current body frame. Raises V2WError without an observed pose."""
+        if observation.pose is None:
+            raise V2WError("goal_pose", "needs the robot's pose (odometry)")
+        return relative_motion(observation.pose, self.pose)
+
+    def cost(self, observation: Observation) -> Cost:
+        x, y, yaw = (float(value) for value in self.relative(observation))
+        terms: dict[str, tuple[float, Cost]] = {
+            "goal_pose": (1.0, GoalPose((x, y, yaw), yaw_weight_m=self.yaw_weight_m)),
+            "smoothness": (self.smoothness, Smoothness()),
+        }
+        return WeightedSum(terms)
+
+    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+        x, y, yaw = self.relative(observation)
+        metres, radians = float(np.hypot(x, y)), float(abs(wrap_angle(yaw)))
+        arrived = metres <= self.tolerance_m and radians <= self.tolerance_rad
+        return Arrival(arrived, metres, "the pose is reached" if arrived else "")

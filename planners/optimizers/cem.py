@@ -1,0 +1,113 @@
+"""The cross-entropy method with noise coloured in time and elites that are kept (after iCEM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from planners.bounds import Bounds
+from planners.optimizers.base import (
+    OptimizerState,
+    best_of,
+    checked_costs,
+    generator,
+    place_known,
+    start_values,
+)
+from planners.optimizers.noise import coloured_noise
+from planners.protocols import FloatArray
+from v2w_core.errors import V2WError
+
+
+@dataclass(frozen=True)
+class CEMState(OptimizerState):
+    """Gaussian ``mean`` and ``std`` [horizon, A], and the elites [E, horizon, A] with costs [E].
+
+    Elites compete again in the next iteration with the costs they have: nothing is scored twice.
+    """
+
+    std: FloatArray
+    elites: FloatArray
+    elite_costs: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CEM:
+    """Samples around a mean, moves it to the cheapest samples, narrows.
+
+    Args:
+        elite_fraction: share of ``num_candidates`` that the next mean is made of.
+        noise_exponent: colour of the noise, 0 white .. 3 almost constant sequences.
+        initial_std: first standard deviation, as a fraction of half the range of each bound.
+        warm_std: the same when a warm start is given.
+        min_std: the standard deviation never falls below this fraction of half the range.
+        momentum: share of the old mean and deviation in the new ones.
+    """
+
+    elite_fraction: float = 0.2
+    noise_exponent: float = 2.5
+    initial_std: float = 0.6
+    warm_std: float = 0.5
+    min_std: float = 0.03
+    momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.elite_fraction <= 1:
+            raise V2WError("CEM.elite_fraction", "above 0, at most 1", self.elite_fraction)
+        if not 0 <= self.momentum < 1:
+            raise V2WError("CEM.momentum", "at least 0, below 1", self.momentum)
+        for name in ("initial_std", "warm_std", "min_std"):
+            if getattr(self, name) <= 0:
+                raise V2WError(f"CEM.{name}", "a positive number", getattr(self, name))
+
+    def init(
+        self,
+        bounds: Bounds,
+        horizon: int,
+        *,
+        num_candidates: int,
+        seed: int = 0,
+        warm_start: ArrayLike | None = None,
+    ) -> CEMState:
+        start = start_values(bounds, horizon, num_candidates, seed, warm_start)
+        fraction = self.initial_std if warm_start is None else self.warm_std
+        return CEMState(
+            **vars(start),
+            std=np.broadcast_to(fraction * bounds.half_range, start.mean.shape).copy(),
+            elites=np.zeros((0, *start.mean.shape), dtype=np.float32),
+            elite_costs=np.zeros(0),
+        )
+
+    def ask(self, state: CEMState, *, final: bool = False) -> FloatArray:
+        shape = (state.num_candidates, state.horizon, state.bounds.dim)
+        noise = coloured_noise(generator(state), *shape, self.noise_exponent)
+        return place_known(state, state.mean + state.std * noise, include_mean=final)
+
+    def tell(self, state: CEMState, candidates: FloatArray, costs: ArrayLike) -> CEMState:
+        new_costs = checked_costs(candidates, costs)
+        best_sequence, best_cost = best_of(state, candidates, new_costs)
+        pool = np.concatenate([state.elites, candidates])
+        pool_costs = np.concatenate([state.elite_costs, new_costs])
+        num_elites = max(1, round(self.elite_fraction * state.num_candidates))
+        order = np.argsort(pool_costs, kind="stable")[:num_elites]
+        order = order[np.isfinite(pool_costs[order])]
+        elites, mean, std = pool[order], state.mean, state.std
+        if len(elites):
+            keep = np.float32(self.momentum)
+            floor = self.min_std * state.bounds.half_range
+            mean = keep * mean + (1 - keep) * elites.mean(axis=0)
+            if len(elites) > 1:
+                std = keep * std + (1 - keep) * elites.std(axis=0)
+            std = np.maximum(std, floor)
+        return replace(
+            state,
+            iteration=state.iteration + 1,
+            mean=mean.astype(np.float32),
+            std=std.astype(np.float32),
+            elites=elites,
+            elite_costs=pool_costs[order],
+            best_sequence=best_sequence,
+            best_cost=best_cost,
+        )

@@ -1,0 +1,188 @@
+"""One plan: an optimiser, a session, a cost, and a deadline that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from planners.bounds import Bounds
+from planners.costs.base import Cost, planar_path
+from planners.optimizers.base import Optimizer
+from planners.optimizers.cem import CEM
+from planners.protocols import FloatArray, Session
+from planners.scoring import Clock, ImaginationSettings, Scorer
+from v2w_core.errors import V2WError
+from v2w_core.spec import ActionSpec
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """Sent after every iteration: how far the plan is.
+
+    Attributes:
+        iteration: 1 after the first.
+        cost: of the best sequence so far.
+        action_sequence: that sequence [horizon, A].
+        frames_imagined, elapsed_s: since the plan began.
+    """
+
+    iteration: int
+    num_iterations: int
+    cost: float
+    action_sequence: FloatArray
+    frames_imagined: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The best sequence that was found, and how.
+
+    Attributes:
+        action_sequence: [horizon, A] in physical units, within the bounds.
+        cost: its cost; infinity when no candidate had a finite cost.
+        cost_curve: the best cost after each iteration.
+        latents: the imagined future of the best sequence [horizon, C, h, w]; None when nothing
+            was imagined.
+        poses: integrated poses [horizon + 1, 3] (x m, y m, yaw rad) in the current body frame;
+            None when the action space is not planar.
+        candidates, costs: the last iteration's [K, horizon, A] and [K] (infinity: not scored).
+        num_iterations: iterations that were done, an incomplete last one included.
+        frames_imagined: by the world model, in all.
+        planning_s: wall-clock time.
+        timed_out: the deadline ended the plan early. cancelled: ``on_iteration`` did.
+    """
+
+    action_sequence: FloatArray
+    cost: float
+    cost_curve: tuple[float, ...]
+    latents: Tensor | None
+    poses: NDArray[np.float64] | None
+    candidates: FloatArray
+    costs: NDArray[np.float64]
+    num_iterations: int
+    frames_imagined: int
+    planning_s: float
+    timed_out: bool
+    cancelled: bool
+
+
+@dataclass
+class Planner:
+    """Plans action sequences; holds settings and what it learnt about its own speed.
+
+    Args:
+        spec: the action space (of the checkpoint).
+        horizon: steps of a plan.
+        optimizer: any of ``planners.optimizers``.
+        max_change: rate limits [A], largest change from step to step; None: none.
+        imagination: denoising steps, guidance and coarse screening.
+        chunk_size: candidates that are scored between two looks at the clock (only with a
+            deadline; without one all candidates are one batch).
+    """
+
+    spec: ActionSpec
+    horizon: int = 8
+    optimizer: Optimizer[Any] = field(default_factory=CEM)
+    max_change: Sequence[float] | None = None
+    imagination: ImaginationSettings = field(default_factory=ImaginationSettings)
+    chunk_size: int = 32
+    _candidate_s: float | None = field(default=None, repr=False)
+
+    def plan(
+        self,
+        session: Session | None,
+        cost: Cost,
+        *,
+        deadline_s: float | None = None,
+        num_iterations: int = 3,
+        num_candidates: int = 64,
+        seed: int = 0,
+        warm_start: ArrayLike | None = None,
+        previous_action: ArrayLike | None = None,
+        on_iteration: Callable[[IterationReport], bool | None] | None = None,
+        imagine_best: bool = True,
+    ) -> PlanResult:
+        """The best sequence that can be found; with a deadline, the best by then.
+
+        Args:
+            session: the observed history; None for costs that imagine nothing.
+            cost: what to minimise.
+            deadline_s: seconds from now. At least one chunk of candidates is always scored.
+            num_iterations, num_candidates: of the optimiser; every candidate is imagined once.
+            seed: of the samples and of the imagination; the same seed gives the same plan (a
+                deadline that is hit makes the number of scored candidates depend on the clock).
+            warm_start: [horizon, A] or several [N, horizon, A] to start from, e.g. ``shift`` of
+                the previous plan.
+            previous_action: [A], for rate limits and smoothness.
+            on_iteration: called after every iteration; returning False cancels.
+            imagine_best: imagine the best sequence for the result when the cost needed no
+                imagination.
+
+        Raises:
+            V2WError: a number out of range or an array of the wrong shape.
+        """
+        _check(num_iterations, num_candidates, deadline_s)
+        clock = Clock(deadline_s, self._candidate_s if deadline_s is not None else None)
+        bounds = Bounds.from_spec(
+            self.spec, max_change=self.max_change, previous_action=previous_action
+        )
+        state = self.optimizer.init(
+            bounds, self.horizon, num_candidates=num_candidates, seed=seed, warm_start=warm_start
+        )
+        scorer = Scorer(
+            session, cost, self.spec, clock, self.imagination, seed, self.chunk_size,
+            previous_action=bounds.previous_action,
+        )  # fmt: skip
+        curve: list[float] = []
+        cancelled = False
+        for iteration in range(1, num_iterations + 1):
+            candidates = self.optimizer.ask(state, final=iteration == num_iterations)
+            costs = scorer(candidates)
+            if not np.isfinite(costs).any() and scorer.timed_out and curve:
+                break
+            last = (candidates, costs)
+            state = self.optimizer.tell(state, candidates, costs)
+            curve.append(state.best_cost)
+            if on_iteration is not None:
+                report = IterationReport(
+                    iteration, num_iterations, state.best_cost, state.best_sequence,
+                    scorer.frames_imagined, clock.elapsed_s,
+                )  # fmt: skip
+                cancelled = on_iteration(report) is False
+            if cancelled or scorer.timed_out:
+                break
+        self._candidate_s = clock.candidate_s
+        best = state.best_sequence
+        latents = scorer.best_latents
+        if latents is None and session is not None and imagine_best and not scorer.timed_out:
+            rollouts = scorer.context(best[None], self.imagination.num_sampling_steps).rollouts
+            scorer.frames_imagined += rollouts.frames_imagined
+            latents = rollouts.latents[0]
+        return PlanResult(
+            action_sequence=best,
+            cost=state.best_cost,
+            cost_curve=tuple(curve),
+            latents=latents,
+            poses=planar_path(best, self.spec) if self.spec.is_planar else None,
+            candidates=last[0],
+            costs=last[1],
+            num_iterations=len(curve),
+            frames_imagined=scorer.frames_imagined,
+            planning_s=clock.elapsed_s,
+            timed_out=scorer.timed_out,
+            cancelled=cancelled,
+        )
+
+
+def _check(num_iterations: int, num_candidates: int, deadline_s: float | None) -> None:
+    for name, value in (("num_iterations", num_iterations), ("num_candidates", num_candidates)):
+        if value < 1:
+            raise V2WError(name, "at least 1", value)
+    if deadline_s is not None and not deadline_s > 0:
+        raise V2WError("deadline_s", "a positive number of seconds", deadline_s)

@@ -1,0 +1,61 @@
+"""What a planner needs from a world model: three small protocols.
+
+``v2w_core.world_model.WorldModel`` and its sessions fulfil them; so do the simulator (the oracle
+of ``v2w evaluate planning``) and the known toy worlds of the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+FloatArray = NDArray[np.float32]
+UInt8Array = NDArray[np.uint8]
+
+
+class Rollouts(Protocol):
+    """Imagined futures of K candidates: ``latents`` [K, horizon, C, h, w]."""
+
+    @property
+    def latents(self) -> Tensor: ...
+
+    @property
+    def frames_imagined(self) -> int: ...
+
+    def frames(self, indices: Any = None) -> UInt8Array:
+        """Decoded RGB frames uint8 [K', horizon, H, W, 3] of the chosen candidates."""
+        ...
+
+
+class Session(Protocol):
+    """One observed history, shared by all candidates."""
+
+    def imagine(
+        self,
+        candidates: FloatArray,
+        *,
+        num_sampling_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+    ) -> Rollouts:
+        """What follows each of the candidates [K, horizon, A] (physical units)."""
+        ...
+
+
+class ImaginationModel(Protocol):
+    """A world model as the receding-horizon loop uses it."""
+
+    def start(self, frames: UInt8Array, actions: FloatArray, *, seed: int = 0) -> Session:
+        """Frames uint8 [T, H, W, 3], newest last; actions [T-1, A] lead from each to the next."""
+        ...
+
+    def encode(self, frames: UInt8Array) -> Tensor:
+        """Frames uint8 [T, H, W, 3] -> latents [T, C, h, w]."""
+        ...
+
+    def decode(self, latents: Tensor) -> UInt8Array:
+        """Latents [..., C, h, w] -> frames uint8 [..., H, W, 3]."""
+        ...

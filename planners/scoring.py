@@ -1,0 +1,173 @@
+"""Scores candidates in chunks against a clock and keeps the cheapest rollout."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from planners.costs.base import Cost, CostContext, Costs
+from planners.protocols import FloatArray, Rollouts, Session
+from v2w_core.errors import V2WError
+from v2w_core.spec import ActionSpec
+
+
+@dataclass(frozen=True)
+class ImaginationSettings:
+    """How candidates are imagined.
+
+    Args:
+        num_sampling_steps: denoising steps a frame; None: the model's own default.
+        guidance_scale: action guidance; None: the model's own default.
+        screening_fraction: below 1, all candidates are first imagined with
+            ``screening_steps`` denoising steps and only this share of them again in full; the
+            others cost more than any of those.
+        screening_steps: denoising steps of the coarse pass.
+    """
+
+    num_sampling_steps: int | None = None
+    guidance_scale: float | None = None
+    screening_fraction: float = 1.0
+    screening_steps: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_sampling_steps", "screening_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise V2WError(name, "at least 1", value)
+        if not 0 < self.screening_fraction <= 1:
+            raise V2WError("screening_fraction", "above 0, at most 1", self.screening_fraction)
+
+
+@dataclass
+class Clock:
+    """A deadline and how long scoring takes.
+
+    Attributes:
+        deadline_s: seconds after the start at which scoring has to be over; None: no limit.
+        candidate_s: seconds a candidate took in the slowest chunk lately; None: not known yet.
+    """
+
+    deadline_s: float | None
+    candidate_s: float | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.started
+
+    def chunk(self, num_left: int, largest: int) -> int:
+        """How many candidates to score next; 0 when not one more can be expected to be ready."""
+        if self.deadline_s is None:
+            return num_left
+        if self.candidate_s is None:
+            return min(num_left, largest, 8)
+        fits = (self.deadline_s - self.elapsed_s) / max(self.candidate_s, 1e-9)
+        return max(0, min(num_left, largest, math.floor(fits)))
+
+    def note(self, num_candidates: int, seconds: float) -> None:
+        """Learns from a scored chunk; forgets a slow one by and by."""
+        each = seconds / max(num_candidates, 1)
+        self.candidate_s = each if self.candidate_s is None else max(each, 0.7 * self.candidate_s)
+
+
+@dataclass
+class Scorer:
+    """Costs of candidates under one cost and one session, within one plan.
+
+    Attributes:
+        best_cost, best_latents: of the cheapest candidate scored in full; its imagined latents
+            [horizon, C, h, w] are None when the cost did not need any.
+        frames_imagined: in all chunks.
+        timed_out: the deadline left at least one candidate without a cost.
+    """
+
+    session: Session | None
+    cost: Cost
+    spec: ActionSpec
+    clock: Clock
+    settings: ImaginationSettings
+    seed: int
+    chunk_size: int
+    previous_action: FloatArray | None = None
+    best_cost: float = math.inf
+    best_latents: Tensor | None = None
+    frames_imagined: int = 0
+    timed_out: bool = False
+    _scored: int = 0
+
+    def __call__(self, candidates: FloatArray) -> Costs:
+        """Costs [K]; infinity for those that the deadline left out."""
+        fraction = self.settings.screening_fraction
+        if fraction >= 1 or self.session is None:
+            return self._in_chunks(candidates, self.settings.num_sampling_steps)
+        num_full = max(1, math.ceil(fraction * len(candidates)))
+        coarse = self._in_chunks(candidates, self.settings.screening_steps, coarse=True)
+        order = np.argsort(coarse, kind="stable")
+        full, rest = order[:num_full], order[num_full:]
+        costs = np.full(len(candidates), np.inf)
+        costs[full] = self._in_chunks(candidates[full], self.settings.num_sampling_steps)
+        finite = costs[np.isfinite(costs)]
+        if len(finite) and len(rest):
+            # ranked behind every fully scored one, in the order of the coarse pass
+            costs[rest] = finite.max() + coarse[rest] - coarse[rest[0]] + 1e-9
+        return costs
+
+    def _in_chunks(
+        self, candidates: FloatArray, num_sampling_steps: int | None, *, coarse: bool = False
+    ) -> Costs:
+        costs = np.full(len(candidates), np.inf)
+        done = 0
+        while done < len(candidates):
+            size = self.clock.chunk(len(candidates) - done, self.chunk_size)
+            if size == 0 and self._scored > 0:
+                self.timed_out = True
+                break
+            chunk = slice(done, done + max(size, 1))
+            costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
+            done = chunk.stop
+        return costs
+
+    def _score(
+        self, candidates: FloatArray, num_sampling_steps: int | None, coarse: bool
+    ) -> Costs:
+        began = time.perf_counter()
+        context = self.context(candidates, num_sampling_steps)
+        values = np.array(self.cost(context), dtype=np.float64)
+        if values.shape != (len(candidates),):
+            raise V2WError("cost", f"one value for each of {len(candidates)}", values.shape)
+        values[~np.isfinite(values)] = np.inf
+        if context.was_imagined:
+            self.frames_imagined += context.rollouts.frames_imagined
+        index = int(np.argmin(values))
+        if not coarse and values[index] < self.best_cost:
+            self.best_cost = float(values[index])
+            self.best_latents = context.latents[index].clone() if context.was_imagined else None
+        self._scored += len(candidates)
+        self.clock.note(len(candidates), time.perf_counter() - began)
+        return values
+
+    def context(
+        self, candidates: FloatArray, num_sampling_steps: int | None = None
+    ) -> CostContext:
+        """What a cost sees of these candidates."""
+        session = self.session
+
+        def imagine(chosen: FloatArray) -> Rollouts:
+            assert session is not None
+            return session.imagine(
+                chosen,
+                num_sampling_steps=num_sampling_steps,
+                guidance_scale=self.settings.guidance_scale,
+                seed=self.seed,
+            )
+
+        return CostContext(
+            candidates,
+            self.spec,
+            None if session is None else imagine,
+            previous_action=self.previous_action,
+        )

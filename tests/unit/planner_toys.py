@@ -1,0 +1,86 @@
+"""A known world for planner tests: a planar robot whose "latents" are a picture of its pose."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2w_core.geometry import integrate_actions
+from v2w_core.spec import ActionSpec
+
+SPEC = ActionSpec(
+    names=("dx", "dy", "dyaw"),
+    units=("m", "m", "rad"),
+    low=(-0.1, -0.05, -0.4),
+    high=(0.5, 0.05, 0.4),
+    rate_hz=4.0,
+)
+
+
+def picture(poses: np.ndarray) -> Tensor:
+    """Poses [..., 3] -> latents [..., 2, 8, 8]: a soft spot for the place, another for the yaw."""
+    grid = np.linspace(-4.0, 4.0, 8)
+    x, y, yaw = (poses[..., i, None, None] for i in range(3))
+    place = np.exp(-((grid[:, None] - x) ** 2 + (grid[None, :] - y) ** 2) / 4.0)
+    ahead_x, ahead_y = 2.5 * np.cos(yaw), 2.5 * np.sin(yaw)
+    heading = np.exp(-((grid[:, None] - ahead_x) ** 2 + (grid[None, :] - ahead_y) ** 2) / 4.0)
+    return torch.from_numpy(np.stack([place, heading], axis=-3)).float()
+
+
+class ToyRollouts:
+    def __init__(self, latents: Tensor) -> None:
+        self.latents = latents
+        self.frames_imagined = latents.shape[0] * latents.shape[1]
+
+    def frames(self, indices: Any = None) -> np.ndarray:
+        chosen = self.latents if indices is None else self.latents[indices]
+        return to_frames(chosen)
+
+
+def to_frames(latents: Tensor) -> np.ndarray:
+    grey = (latents.mean(dim=-3) * 255).round().clamp(0, 255).numpy().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+class ToySession:
+    """Imagines exactly; counts its calls and can be slow."""
+
+    def __init__(self, pose: Any = (0.0, 0.0, 0.0), seconds_per_candidate: float = 0.0) -> None:
+        self.pose = np.asarray(pose, dtype=float)
+        self.seconds = seconds_per_candidate
+        self.calls: list[dict[str, Any]] = []
+
+    def imagine(self, candidates: np.ndarray, **settings: Any) -> ToyRollouts:
+        self.calls.append({"num_candidates": len(candidates), **settings})
+        time.sleep(self.seconds * len(candidates))
+        return ToyRollouts(picture(integrate_actions(candidates, self.pose)[:, 1:]))
+
+
+class ToyModel:
+    """Frames carry the pose in their first pixels' place: ``frame_of`` and ``pose_of`` invert."""
+
+    def __init__(self) -> None:
+        self.sessions: list[ToySession] = []
+
+    @staticmethod
+    def frame_of(pose: Any) -> np.ndarray:
+        raw = np.frombuffer(np.asarray(pose, dtype=np.float64).tobytes(), dtype=np.uint8)
+        return np.ascontiguousarray(raw.reshape(4, 2, 3))
+
+    @staticmethod
+    def pose_of(frame: np.ndarray) -> np.ndarray:
+        return np.frombuffer(np.ascontiguousarray(frame).tobytes(), dtype=np.float64)
+
+    def start(self, frames: np.ndarray, actions: np.ndarray, *, seed: int = 0) -> ToySession:
+        self.sessions.append(ToySession(self.pose_of(frames[-1])))
+        return self.sessions[-1]
+
+    def encode(self, frames: np.ndarray) -> Tensor:
+        return picture(np.stack([self.pose_of(frame) for frame in frames]))
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        return to_frames(latents)

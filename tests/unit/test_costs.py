@@ -1,0 +1,115 @@
+"""Each cost term on cases whose answer is known; nothing is imagined that no term asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from planner_toys import SPEC, ToySession, picture
+
+from planners.costs.base import CostContext, WeightedSum
+from planners.costs.goal_image_latent import GoalImageLatent
+from planners.costs.goal_image_pixel import GoalImagePixel
+from planners.costs.goal_pose import GoalPose
+from planners.costs.smoothness import Smoothness
+from planners.costs.steps import OverSteps
+from v2w_core.errors import V2WError
+from v2w_core.spec import ActionSpec
+
+FORWARD = np.tile(np.float32([0.4, 0.0, 0.0]), (8, 1))
+LEFT = np.tile(np.float32([0.3, 0.0, 0.3]), (8, 1))
+STAY = np.zeros((8, 3), dtype=np.float32)
+ARRIVE = np.concatenate([FORWARD[:4], STAY[4:]])
+CANDIDATES = np.stack([FORWARD, LEFT, STAY, ARRIVE])
+
+
+def context(session=None, candidates=CANDIDATES, **more):
+    return CostContext(candidates, SPEC, session.imagine if session else None, **more)
+
+
+def test_pose_cost_prefers_to_arrive_and_stay():
+    goal = GoalPose((1.6, 0.0, 0.0))
+    costs = goal(context())
+    assert costs.shape == (4,)
+    assert np.argmin(costs) == 3
+    assert costs[2] == pytest.approx(1.6)  # 1.6 m away at every step
+    assert GoalPose((0.0, 0.0, 1.0), yaw_weight_m=0.5)(context())[2] == pytest.approx(0.5)
+
+
+def test_pose_cost_turns_the_short_way_round():
+    near = GoalPose((0.0, 0.0, np.pi - 0.05)).distances(np.array([0.0, 0.0, -np.pi + 0.05]))
+    assert near == pytest.approx(0.05)
+
+
+def test_latent_cost_knows_which_candidate_sees_the_goal():
+    session = ToySession()
+    goal = GoalImageLatent(picture(np.array([1.6, 0.0, 0.0])))
+    costs = goal(context(session))
+    assert list(np.argsort(costs))[:2] == [3, 0]
+    assert goal.distances(goal.goal[None, None]).shape == (1, 1)
+    assert goal.distances(goal.goal[None])[0] == 0.0
+
+
+def test_latent_cost_propagates_nan_as_nan():
+    goal = GoalImageLatent(torch.zeros(2, 8, 8))
+    assert np.isnan(OverSteps(0.1)(goal.distances(torch.full((1, 3, 2, 8, 8), torch.nan))))[0]
+
+
+def test_pixel_cost_knows_which_candidate_sees_the_goal():
+    session = ToySession()
+    frames = session.imagine(CANDIDATES).frames()
+    goal = GoalImagePixel(frames[1, 5], block=2)
+    costs = goal(context(session))
+    assert np.argmin(costs) == 1
+    assert goal.distances(frames)[1, 5] == 0.0
+
+
+def test_smoothness_counts_changes_relative_to_the_range():
+    low, high = np.float32(SPEC.low), np.float32(SPEC.high)
+    jumping = np.stack([low, high] * 4)
+    costs = Smoothness()(context(candidates=np.stack([FORWARD, jumping])))
+    np.testing.assert_allclose(costs, [0.0, 4.0], rtol=1e-5)
+    before = Smoothness()(context(previous_action=np.zeros(3, dtype=np.float32)))
+    assert before[0] > 0 == before[2]
+    assert Smoothness(effort=1.0)(context())[0] > Smoothness(effort=1.0)(context())[2] == 0
+
+
+def test_over_steps_lies_between_the_minimum_and_the_mean():
+    distances = np.array([3.0, 1.0, 2.0])
+    assert OverSteps(1e-3, final_weight=0)(distances) == pytest.approx(1.0, abs=2e-3)
+    assert OverSteps(1e4, final_weight=0)(distances) == pytest.approx(2.0, abs=1e-3)
+    assert OverSteps(1e-3, final_weight=1)(distances) == 2.0
+    early, late, passing = [2.0, 0, 0, 0], [2.0, 1, 1, 0], [2.0, 0, 1, 2]
+    values = OverSteps(0.2)(np.array([early, late, passing]))
+    assert values[0] < values[1] < values[2]
+
+
+def test_nothing_is_imagined_unless_a_term_asks():
+    session = ToySession()
+    shared = context(session)
+    pose_only = WeightedSum({"pose": (1.0, GoalPose((1.0, 0, 0))), "smooth": (0.1, Smoothness())})
+    pose_only(shared)
+    assert session.calls == []
+    assert not shared.was_imagined
+    latent = GoalImageLatent(picture(np.array([1.0, 0.0, 0.0])))
+    WeightedSum({"off": (0.0, latent)})(shared)
+    assert session.calls == []
+    both = WeightedSum({"latent": (1.0, latent), "again": (2.0, latent)})
+    parts = both.breakdown(shared)
+    assert len(session.calls) == 1  # both terms share one imagination
+    np.testing.assert_allclose(both(shared), parts["latent"] + parts["again"])
+    np.testing.assert_allclose(parts["again"], 2 * parts["latent"])
+
+
+def test_bad_options_name_the_field():
+    with pytest.raises(V2WError, match=r"GoalPose\.goal"):
+        GoalPose((1.0, np.nan, 0.0))
+    with pytest.raises(V2WError, match="temperature"):
+        OverSteps(0.0)
+    with pytest.raises(V2WError, match=r"GoalImagePixel\.goal"):
+        GoalImagePixel(np.zeros((4, 4), dtype=np.uint8))
+    with pytest.raises(V2WError, match="session"):
+        GoalImageLatent(torch.zeros(2, 8, 8))(context())
+    arm = ActionSpec(("a", "b"), ("rad", "rad"), (-1, -1), (1, 1), 4)
+    with pytest.raises(V2WError, match="dyaw"):
+        _ = CostContext(np.zeros((1, 2, 2), dtype=np.float32), arm).poses

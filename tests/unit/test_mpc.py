@@ -1,0 +1,186 @@
+"""Planner and MPC loop in a known world: deadlines, cancelling, screening, arriving."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from planner_toys import SPEC, ToyModel, ToySession, picture
+
+from planners.bounds import Bounds
+from planners.costs.goal_image_latent import GoalImageLatent
+from planners.costs.goal_pose import GoalPose
+from planners.mpc import MPC, ImageGoal, Observation, Planner, PoseGoal
+from planners.scoring import ImaginationSettings
+from v2w_core.errors import V2WError
+from v2w_core.geometry import integrate_actions
+from v2w_core.spec import ActionSpec
+
+GOAL = np.array([1.6, 0.3, 0.4])
+
+
+def latent_cost(goal=GOAL):
+    return GoalImageLatent(picture(goal))
+
+
+def test_plan_leads_to_the_goal_and_says_everything_about_itself():
+    session, planner = ToySession(), Planner(SPEC)
+    result = planner.plan(session, latent_cost(), num_iterations=4, num_candidates=64, seed=1)
+    assert result.action_sequence.shape == (8, 3)
+    assert Bounds.from_spec(SPEC).contains(result.action_sequence)
+    nearest = np.linalg.norm(result.poses[1:, :2] - GOAL[:2], axis=1).min()
+    assert nearest < 0.3
+    assert list(result.cost_curve) == sorted(result.cost_curve, reverse=True)
+    assert result.cost == result.cost_curve[-1]
+    assert result.latents.shape == (8, 2, 8, 8)
+    expected = picture(integrate_actions(result.action_sequence)[1:])
+    np.testing.assert_allclose(result.latents.numpy(), expected.numpy(), atol=1e-6)
+    assert result.candidates.shape == (64, 8, 3)
+    assert result.costs.shape == (64,)
+    assert result.num_iterations == 4
+    assert result.frames_imagined == 4 * 64 * 8
+    assert not result.timed_out
+    assert not result.cancelled
+    assert [call["num_candidates"] for call in session.calls] == [64] * 4  # one batch each
+
+
+def test_the_same_seed_gives_the_same_plan():
+    first, second, other = (
+        Planner(SPEC).plan(ToySession(), latent_cost(), seed=seed) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.action_sequence, second.action_sequence)
+    assert not np.array_equal(first.action_sequence, other.action_sequence)
+
+
+@pytest.mark.parametrize("deadline_s", [0.001, 0.15, 0.4])
+def test_a_deadline_returns_the_best_so_far(deadline_s):
+    planner = Planner(SPEC)
+    slow = ToySession(seconds_per_candidate=0.004)  # 64 * 3 candidates would take 0.77 s
+    began = time.perf_counter()
+    result = planner.plan(slow, latent_cost(), deadline_s=deadline_s)
+    elapsed = time.perf_counter() - began
+    assert result.timed_out
+    assert np.isfinite(result.cost)
+    assert elapsed < deadline_s + 0.25  # the first chunk is always scored
+    scored = sum(call["num_candidates"] for call in slow.calls)
+    assert result.frames_imagined == 8 * scored
+    assert scored == np.isfinite(result.costs).sum() or result.num_iterations > 1
+
+
+def test_a_generous_deadline_changes_nothing():
+    free = Planner(SPEC).plan(ToySession(), latent_cost(), seed=4)
+    bound = Planner(SPEC).plan(ToySession(), latent_cost(), seed=4, deadline_s=60.0)
+    assert not bound.timed_out
+    np.testing.assert_array_equal(free.action_sequence, bound.action_sequence)
+
+
+def test_on_iteration_sees_progress_and_can_cancel():
+    reports = []
+
+    def watch(report):
+        reports.append(report)
+        return report.iteration < 2
+
+    result = Planner(SPEC).plan(ToySession(), latent_cost(), num_iterations=5, on_iteration=watch)
+    assert result.cancelled
+    assert result.num_iterations == len(reports) == 2
+    assert reports[-1].cost == result.cost
+    assert reports[-1].frames_imagined == 2 * 64 * 8
+    quiet = Planner(SPEC).plan(ToySession(), latent_cost(), on_iteration=lambda report: None)
+    assert not quiet.cancelled
+
+
+def test_a_pose_cost_imagines_only_the_best_sequence_or_nothing():
+    session = ToySession()
+    result = Planner(SPEC).plan(session, GoalPose((1.0, 0.0, 0.0)))
+    assert [call["num_candidates"] for call in session.calls] == [1]
+    assert result.latents is not None
+    blind = Planner(SPEC).plan(None, GoalPose((1.0, 0.0, 0.0)))
+    assert blind.latents is None
+    assert blind.frames_imagined == 0
+    np.testing.assert_array_equal(blind.action_sequence, result.action_sequence)
+
+
+def test_screening_scores_only_the_promising_in_full():
+    settings = ImaginationSettings(num_sampling_steps=4, screening_fraction=0.25)
+    session = ToySession()
+    result = Planner(SPEC, imagination=settings).plan(session, latent_cost(), seed=1)
+    steps = [(call["num_sampling_steps"], call["num_candidates"]) for call in session.calls]
+    assert steps == [(1, 64), (4, 16)] * 3
+    plain = Planner(SPEC).plan(ToySession(), latent_cost(), seed=1)
+    np.testing.assert_allclose(result.cost, plain.cost)  # the toy is exact with any steps
+
+
+def test_costs_that_are_never_finite_do_not_crash():
+    result = Planner(SPEC).plan(ToySession(), lambda c: np.full(c.num_candidates, np.nan))
+    assert result.cost == np.inf
+    np.testing.assert_array_equal(result.action_sequence, np.zeros((8, 3)))
+
+
+def test_actions_that_are_not_planar_have_no_path():
+    arm = ActionSpec(("a", "b"), ("rad", "rad"), (-1, -1), (1, 1), 4)
+    result = Planner(arm, horizon=3).plan(None, lambda c: np.square(c.candidates).sum(axis=(1, 2)))
+    assert result.poses is None
+    assert result.action_sequence.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [({"deadline_s": 0.0}, "deadline_s"), ({"num_candidates": 0}, "num_candidates"),
+     ({"num_iterations": 0}, "num_iterations"), ({"warm_start": np.zeros((3, 3))}, "warm_start")],
+)  # fmt: skip
+def test_bad_numbers_name_the_field(arguments, field):
+    with pytest.raises(V2WError, match=field):
+        Planner(SPEC).plan(ToySession(), latent_cost(), **arguments)
+
+
+def drive(mpc, start, max_steps=16):
+    """Executes decisions exactly; returns the poses along the way and the last decision."""
+    poses = [np.asarray(start, dtype=float)] * 4
+    actions = [np.zeros(3)] * 3
+    while len(poses) < 4 + max_steps:
+        frames = np.stack([ToyModel.frame_of(pose) for pose in poses[-4:]])
+        pose = tuple(float(value) for value in poses[-1])
+        decision = mpc.decide(Observation(frames, np.float32(actions[-3:]), pose))
+        if decision.arrival.arrived:
+            break
+        for action in decision.actions:
+            actions.append(action)
+            poses.append(integrate_actions(action[None], poses[-1])[-1])
+    return np.stack(poses[3:]), decision
+
+
+@pytest.mark.parametrize("num_execute", [1, 2])
+def test_mpc_reaches_an_image_goal_and_knows_it(num_execute):
+    model = ToyModel()
+    start, goal = np.array([-1.0, 0.5, 0.3]), np.array([0.9, 1.2, 0.2])
+    mpc = MPC(
+        Planner(SPEC), ImageGoal(model, model.frame_of(goal), arrival_distance=1e-4), model,
+        num_execute=num_execute,
+    )  # fmt: skip
+    path, decision = drive(mpc, start)
+    assert decision.arrival.arrived
+    assert decision.actions.shape == (0, 3)
+    assert np.hypot(*(path[-1, :2] - goal[:2])) < 0.3
+    assert abs(path[-1, 2] - goal[2]) < 0.35
+    assert mpc.num_plans == len(model.sessions)
+
+
+def test_mpc_reaches_a_pose_goal_without_a_model():
+    goal = (1.2, -0.6, -0.5)
+    mpc = MPC(Planner(SPEC), PoseGoal(goal), num_iterations=6)
+    path, decision = drive(mpc, (0.0, 0.0, 0.0))
+    assert decision.arrival.arrived
+    assert decision.plan is None
+    assert np.hypot(*(path[-1, :2] - goal[:2])) <= 0.2
+
+
+def test_goals_refuse_what_they_cannot_use():
+    with pytest.raises(V2WError, match="goal_image"):
+        ImageGoal(ToyModel(), np.zeros((4, 4, 3)))
+    observation = Observation(np.zeros((4, 4, 2, 3), np.uint8), np.zeros((3, 3), np.float32))
+    with pytest.raises(V2WError, match="pose"):
+        PoseGoal((0.0, 0.0, 0.0)).arrival(observation)
+    with pytest.raises(V2WError, match="num_execute"):
+        MPC(Planner(SPEC), PoseGoal((0.0, 0.0, 0.0)), num_execute=9)
