@@ -256,8 +256,8 @@ th:first-child,td:first-child{text-align:left}
 
 def _section(section: Section) -> str:
     parts = [f"<section><h2>{html.escape(section.heading)}</h2>"]
-    for paragraph in filter(None, (part.strip() for part in section.text.split("\n\n"))):
-        parts.append(f"<p>{html.escape(paragraph)}</p>")
+    paragraphs = filter(None, (part.strip() for part in section.text.split("\n\n")))
+    parts.extend(f"<p>{html.escape(item)}</p>" for item in paragraphs)
     if section.table:
         parts.append("<table>")
         for index, row in enumerate(section.table):

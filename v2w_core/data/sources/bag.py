@@ -1,0 +1,232 @@
+"""ROS recordings: rosbag2 (sqlite3, MCAP; a folder or a bare file) and ROS 1 .bag files.
+
+Two passes, so that memory stays small: the first reads odometry and the images' header stamps,
+the second decodes only the chosen images, one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.data.sources.bag_reader import (
+    CAMERAS,
+    ODOMETRY,
+    POSES,
+    find_topic,
+    header_stamp,
+    messages,
+    open_bag,
+    parse,
+    read_odometry,
+)
+from v2w_core.data.sources.images import frame_from_message
+from v2w_core.data.sources.resample import (
+    Int64Array,
+    Segment,
+    action_spec_for,
+    check_stamps,
+    plan_segments,
+)
+from v2w_core.data.transforms import ImageArray, resize_frame
+from v2w_core.errors import DataError
+from v2w_core.geometry import actions_from_poses
+from v2w_core.spec import ActionSpec, ObservationSpec
+
+SUFFIXES = (".bag", ".mcap", ".db3")
+
+
+@dataclass(frozen=True)
+class BagRecording:
+    """An unbroken part of a recording at a steady rate, in memory.
+
+    Attributes:
+        frames: RGB uint8 [T, H, W, 3].
+        stamps_ns: int64 [T], the images' header stamps.
+        poses: float64 [T, 4], x y z (m) and yaw (rad) in the odometry's frame.
+        rate_hz: images a second.
+        segment, num_segments: which part this is, and of how many.
+    """
+
+    path: Path
+    frames: ImageArray
+    stamps_ns: Int64Array
+    poses: NDArray[np.float64]
+    image_topic: str
+    odom_topic: str
+    rate_hz: float
+    segment: int = 0
+    num_segments: int = 1
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def actions(self) -> NDArray[np.float32]:
+        """float32 [T-1, 3]: body-frame displacements (dx m, dy m, dyaw rad) between the frames."""
+        return actions_from_poses(self.poses).astype(np.float32)
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """Names and units of the actions, with bounds a little beyond the data."""
+        return action_spec_for(self.actions, self.rate_hz)
+
+
+@dataclass(frozen=True)
+class BagScan:
+    """What the first pass found; ``frames`` makes the second.
+
+    Attributes:
+        segments: unbroken parts, in order.
+        num_images: all images of the topic; the segments use some of them.
+    """
+
+    path: Path
+    image_topic: str
+    odom_topic: str
+    rate_hz: float
+    segments: tuple[Segment, ...]
+    num_images: int
+
+    @property
+    def num_frames(self) -> int:
+        return sum(len(segment) for segment in self.segments)
+
+    def frames(
+        self, observation: ObservationSpec | None = None, segments: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, ImageArray]]:
+        """Decoded frames (segment number, RGB uint8 [H, W, 3]) in order, one at a time.
+
+        Args:
+            observation: resizes each frame as it comes.
+            segments: the numbers of the segments wanted, default all.
+
+        Raises:
+            DataError: an image cannot be decoded, or the bag is damaged.
+        """
+        wanted = range(len(self.segments)) if segments is None else segments
+        owner = {int(i): number for number in wanted for i in self.segments[number].indices}
+        last = max(owner, default=-1)
+        with open_bag(self.path) as reader:
+            for index, (kind, raw) in enumerate(messages(reader, self.image_topic, self.path)):
+                if index in owner:
+                    message = parse(reader, raw, kind, self.path)
+                    frame = frame_from_message(message, field=f"{self.image_topic}[{index}]")
+                    yield owner[index], resize_frame(frame, observation) if observation else frame
+                if index >= last:
+                    return
+
+
+def is_bag(path: Path) -> bool:
+    """True for a .bag, .mcap or .db3 file and for a rosbag2 folder."""
+    return path.suffix in SUFFIXES or (path / "metadata.yaml").is_file()
+
+
+def scan_bag(
+    path: str | Path,
+    *,
+    image_topic: str | None = None,
+    odom_topic: str | None = None,
+    rate_hz: float = 4.0,
+    max_gap_s: float | None = None,
+    min_frames: int = 2,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+) -> BagScan:
+    """The first pass: topics, stamps, poses, and where the recording has to be cut.
+
+    Args:
+        path: a rosbag2 folder, a bare .mcap or .db3 file, or a ROS 1 .bag file.
+        image_topic, odom_topic: found by type when there is only one.
+        rate_hz, max_gap_s, min_frames: see :func:`~v2w_core.data.sources.resample.plan_segments`.
+        start_s, end_s: use only images from start_s to before end_s, seconds after the first.
+
+    Raises:
+        DataError: no bag, a damaged bag, no camera or odometry, several and none named, header
+            stamps that run backwards, no time in common.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise DataError(
+            str(source), "an existing bag (folder, .mcap, .db3 or .bag)", "no such file"
+        )
+    if not is_bag(source):
+        rule = "a rosbag2 folder (with metadata.yaml), an .mcap or .db3 file, or a ROS 1 .bag"
+        raise DataError(str(source), rule, source.suffix or "a folder without metadata.yaml")
+    with open_bag(source) as reader:
+        camera = find_topic(reader, CAMERAS, (), image_topic, "image-topic", "camera")
+        odometry = find_topic(reader, ODOMETRY, POSES, odom_topic, "odom-topic", "odometry")
+        odom_stamps, odom_poses = read_odometry(reader, odometry, source)
+        images = messages(reader, camera, source)
+        stamps = np.array([header_stamp(raw, reader.is2, camera) for _, raw in images], np.int64)
+    check_stamps(stamps, camera)
+    low = stamps[0] + round(start_s * 1e9)
+    high = stamps[-1] + 1 if end_s is None else stamps[0] + round(end_s * 1e9)
+    window = np.flatnonzero((stamps >= low) & (stamps < high))
+    if not window.size:
+        length = (stamps[-1] - stamps[0]) * 1e-9
+        raise DataError("start_s, end_s", f"within the {length:.1f} s of images", (start_s, end_s))
+    segments = plan_segments(
+        stamps[window],
+        odom_stamps,
+        odom_poses,
+        rate_hz=rate_hz,
+        max_gap_s=max_gap_s,
+        min_frames=min_frames,
+    )
+    shifted = [Segment(part.indices + window[0], part.stamps_ns, part.poses) for part in segments]
+    return BagScan(source, camera, odometry, rate_hz, tuple(shifted), len(stamps))
+
+
+def read_bag(
+    path: str | Path,
+    *,
+    image_topic: str | None = None,
+    odom_topic: str | None = None,
+    rate_hz: float = 4.0,
+    observation: ObservationSpec | None = None,
+    max_gap_s: float | None = None,
+    segment: int | None = None,
+) -> BagRecording:
+    """One unbroken part of a recording, in memory.
+
+    Args:
+        path, image_topic, odom_topic, rate_hz, max_gap_s: see :func:`scan_bag`.
+        observation: resizes frames as they are read.
+        segment: which part, default the longest.
+
+    Raises:
+        DataError: as :func:`scan_bag`, or no such segment.
+    """
+    scan = scan_bag(
+        path, image_topic=image_topic, odom_topic=odom_topic, rate_hz=rate_hz, max_gap_s=max_gap_s
+    )
+    lengths = [len(part) for part in scan.segments]
+    number = int(np.argmax(lengths)) if segment is None else segment
+    if not 0 <= number < len(lengths):
+        raise DataError("segment", f"from 0 to {len(lengths) - 1}", segment)
+    frames = [frame for _, frame in scan.frames(observation, [number])]
+    part = scan.segments[number]
+    return BagRecording(
+        path=scan.path,
+        frames=stack_frames(frames, scan.image_topic),
+        stamps_ns=part.stamps_ns,
+        poses=part.poses,
+        image_topic=scan.image_topic,
+        odom_topic=scan.odom_topic,
+        rate_hz=rate_hz,
+        segment=number,
+        num_segments=len(lengths),
+    )
+
+
+def stack_frames(frames: Sequence[ImageArray], topic: str) -> ImageArray:
+    """Frames of one size [H, W, 3] -> uint8 [T, H, W, 3]; DataError when the size changes."""
+    sizes = sorted({frame.shape for frame in frames})
+    if len(sizes) != 1:
+        raise DataError(topic, "images of one size; give an image size", sizes)
+    return np.stack(frames)

@@ -1,0 +1,156 @@
+"""Messages out of a bag, through rosbags, with errors that say what to do about a bad bag."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.data.sources.resample import Int64Array, check_stamps
+from v2w_core.errors import DataError, V2WError
+from v2w_core.geometry import yaw_from_quaternion
+
+CAMERAS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+ODOMETRY = ("nav_msgs/msg/Odometry",)
+#: Only when named: a PoseStamped may as well be a goal.
+POSES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped")
+
+
+@contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    """The reader's many ways to fail on a damaged bag become one error that says what to do."""
+    try:
+        yield
+    except V2WError:
+        raise
+    except Exception as error:
+        rule = "a complete bag; this one is damaged, truncated, or of a kind that cannot be read"
+        raise DataError(str(path), rule, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def open_bag(path: Path) -> Iterator[Any]:
+    """A rosbags AnyReader; DataError when the bag is damaged or rosbags is not installed."""
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        raise DataError("bag", "needs rosbags: pip install 'v2w[data]'", str(error)) from error
+    with _guard(path):
+        # Bags older than ROS 2 Iron hold no message definitions: today's serve.
+        reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
+        reader.open()
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def messages(reader: Any, topic: str, path: Path) -> Iterator[tuple[str, bytes]]:
+    """(message type, serialised message) of a topic, in the order of the bag."""
+    chosen = [item for item in reader.connections if item.topic == topic]
+    iterator = reader.messages(connections=chosen)
+    while True:
+        with _guard(path):
+            item = next(iterator, None)
+        if item is None:
+            return
+        yield item[0].msgtype, item[2]
+
+
+def parse(reader: Any, raw: bytes, kind: str, path: Path) -> Any:
+    """The message of type ``kind``; DataError when its bytes do not fit the type."""
+    with _guard(path):
+        return reader.deserialize(raw, kind)
+
+
+def find_topic(
+    reader: Any,
+    kinds: Sequence[str],
+    named_only: Sequence[str],
+    name: str | None,
+    option: str,
+    what: str,
+) -> str:
+    """The named topic, or the only one of a fitting type that has messages.
+
+    Args:
+        kinds: message types that are found by themselves.
+        named_only: message types that are taken when the topic is named.
+        name: the user's choice, or None.
+        option, what: how errors call the option and the thing.
+
+    Raises:
+        DataError: none, several and none named, no such topic, a topic of another type.
+    """
+    topics = {topic: info.msgtype for topic, info in reader.topics.items() if info.msgcount}
+    listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items())) or "nothing"
+    if name is not None:
+        kind = topics.get(name)
+        if kind is None:
+            raise DataError(option, f"a topic of the bag with messages: {listing}", name)
+        if kind not in (*kinds, *named_only):
+            raise DataError(option, f"a topic of type {' or '.join((*kinds, *named_only))}", kind)
+        return name
+    found = sorted(topic for topic, kind in topics.items() if kind in kinds)
+    # The same camera, raw and compressed, is no ambiguity: the raw one has no second loss.
+    found = [
+        t for t in found if not (t.endswith("/compressed") and t[: -len("/compressed")] in found)
+    ]
+    if not found:
+        raise DataError(
+            f"no {what} topic in the bag", f"a topic of type {' or '.join(kinds)}", listing
+        )
+    if len(found) > 1:
+        rule = f"one {what} topic: choose one with --{option}: {', '.join(found)}"
+        raise DataError(f"several {what} topics", rule, f"{len(found)} topics")
+    return found[0]
+
+
+def read_odometry(reader: Any, topic: str, path: Path) -> tuple[Int64Array, NDArray[np.float64]]:
+    """Header stamps int64 [N], strictly increasing, and poses (x, y, z, yaw) float64 [N, 4].
+
+    Raises:
+        DataError: stamps that run backwards, positions or quaternions that are not finite.
+    """
+    stamps: list[int] = []
+    poses: list[tuple[float, float, float, float]] = []
+    for kind, raw in messages(reader, topic, path):
+        message = parse(reader, raw, kind, path)
+        stamp = message.header.stamp
+        pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
+        place, turn = pose.position, pose.orientation
+        norm = float(np.sqrt(turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2))
+        row = (float(place.x), float(place.y), float(place.z), 0.0)
+        if not np.isfinite([norm, *row]).all() or abs(norm - 1.0) > 0.05:
+            rule = "finite positions and unit quaternions"
+            raise DataError(f"{topic}[{len(stamps)}]: pose", rule, f"{row[:3]}, norm {norm:.3g}")
+        yaw = yaw_from_quaternion(turn.x / norm, turn.y / norm, turn.z / norm, turn.w / norm)
+        stamps.append(int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec))
+        poses.append((*row[:3], yaw))
+    array = np.asarray(stamps, dtype=np.int64)
+    check_stamps(array, topic)
+    first = np.unique(array, return_index=True)[1]
+    return array[first], np.asarray(poses, dtype=np.float64)[first]
+
+
+def header_stamp(raw: bytes, is_ros2: bool, topic: str) -> int:
+    """The stamp of a message that starts with a std_msgs/Header, without parsing the rest.
+
+    ROS 2: four bytes of CDR encapsulation (the second says the byte order), then sec and nanosec.
+    ROS 1: little-endian seq, sec and nsec.
+    """
+    try:
+        if is_ros2:
+            order = "<" if raw[1] & 1 else ">"
+            seconds, nanoseconds = struct.unpack_from(order + "iI", raw, 4)
+        else:
+            seconds, nanoseconds = struct.unpack_from("<II", raw, 4)
+    except (struct.error, IndexError) as error:
+        raise DataError(f"{topic}: header", "a complete message", f"{len(raw)} bytes") from error
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)

@@ -1,0 +1,214 @@
+"""From camera stamps and odometry to episodes: which images to keep, where to cut, what poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.errors import DataError
+from v2w_core.geometry import actions_from_poses, interpolate_poses, wrap_angle
+from v2w_core.spec import ActionSpec
+
+Int64Array = NDArray[np.int64]
+
+#: Poses are not interpolated across a longer silence of the odometry.
+MAX_ODOMETRY_GAP_S = 1.0
+#: An odometry that is slower than this is not continued beyond its ends at all.
+MAX_EXTRAPOLATION_S = 0.1
+#: A camera this close to a small multiple of the rate gives every n-th image, in spite of jitter.
+_RATE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An unbroken stretch of T images at the wanted rate.
+
+    Attributes:
+        indices: int64 [T], numbers of the images in the recording.
+        stamps_ns: int64 [T], their header stamps.
+        poses: float64 [T, 4], x y z (m) and yaw (rad) at those stamps.
+    """
+
+    indices: Int64Array
+    stamps_ns: Int64Array
+    poses: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def actions(self) -> NDArray[np.float32]:
+        """float32 [T-1, 3]: the displacement (dx, dy, dyaw) between successive images."""
+        return cast(NDArray[np.float32], actions_from_poses(self.poses).astype(np.float32))
+
+
+def check_stamps(stamps_ns: Int64Array, topic: str) -> None:
+    """Raises DataError when header stamps run backwards, or never run at all."""
+    if stamps_ns.size > 1 and (stamps_ns == stamps_ns[0]).all():
+        rule = "header stamps that increase; all of this topic's are the same"
+        raise DataError(f"{topic}: header.stamp", rule, int(stamps_ns[0]))
+    falls = np.flatnonzero(np.diff(stamps_ns) < 0)
+    if falls.size:
+        index = int(falls[0])
+        back = (stamps_ns[index] - stamps_ns[index + 1]) * 1e-9
+        rule = "header stamps that never run backwards; cut the recording where the clock was reset"
+        found = f"message {index + 1} is {back:.3f} s before message {index}"
+        raise DataError(f"{topic}: header.stamp", rule, found)
+
+
+def plan_segments(
+    image_stamps_ns: Int64Array,
+    odom_stamps_ns: Int64Array,
+    odom_poses: NDArray[np.float64],
+    *,
+    rate_hz: float,
+    max_gap_s: float | None = None,
+    min_frames: int = 2,
+) -> list[Segment]:
+    """Chooses images at ``rate_hz``, gives them poses and cuts at gaps.
+
+    The image nearest to each tick is taken, when it lies within half a period of it. Where ticks
+    without an image make a gap above ``max_gap_s``, a new segment starts. Where the camera runs
+    at (about) one, two or three times the rate, every n-th image is taken. An image at most one
+    odometry period outside the odometry's time gets its pose by extrapolation.
+
+    Args:
+        image_stamps_ns: [N] header stamps, not decreasing; repeated stamps count once.
+        odom_stamps_ns: [M] strictly increasing.
+        odom_poses: [M, 4] x y z yaw.
+        rate_hz: images a second that are wanted.
+        max_gap_s: default one and a half periods, i.e. every missing image cuts.
+        min_frames: shorter segments are dropped.
+
+    Raises:
+        DataError: a bad rate, a rate above the camera's, no image within the odometry's time, or
+            no segment that is long enough.
+    """
+    if not (np.isfinite(rate_hz) and rate_hz > 0):
+        raise DataError("rate_hz", "a positive number of images a second", rate_hz)
+    if max_gap_s is not None and not max_gap_s > 0:
+        raise DataError("max_gap_s", "a positive number of seconds", max_gap_s)
+    odom_stamps_ns, odom_poses = _one_step_longer(odom_stamps_ns, odom_poses)
+    kept = np.unique(image_stamps_ns, return_index=True)[1].astype(np.int64)
+    stamps = image_stamps_ns[kept]
+    _check_rate(stamps, rate_hz)
+    covered = _with_odometry(stamps, odom_stamps_ns)
+    if not covered.any():
+        rule = "images within the odometry's time (header stamps); do both use the same clock?"
+        raise DataError("recording", rule, _spans(stamps, odom_stamps_ns))
+    kept, stamps = kept[covered], stamps[covered]
+    gap_ticks = (1.5 if max_gap_s is None else max(max_gap_s * rate_hz, 1.0)) + 1e-6
+    ticks, chosen = _choose(stamps, 1.0 / rate_hz)
+    cuts = np.flatnonzero(np.diff(ticks) > gap_ticks) + 1
+    segments = []
+    for part in np.split(chosen, cuts):
+        if len(part) >= max(min_frames, 2):
+            poses = interpolate_poses(odom_stamps_ns, odom_poses, stamps[part])
+            segments.append(Segment(kept[part], stamps[part], poses))
+    if not segments:
+        longest = max(len(part) for part in np.split(chosen, cuts))
+        rule = f"{max(min_frames, 2)} images in a row at {rate_hz:g} Hz; allow a larger gap"
+        raise DataError("recording", rule, f"at most {longest} in a row")
+    return segments
+
+
+def action_spec_for(
+    actions: NDArray[np.float32],
+    rate_hz: float,
+    low: tuple[float, ...] | None = None,
+    high: tuple[float, ...] | None = None,
+) -> ActionSpec:
+    """ActionSpec (dx m, dy m, dyaw rad) for displacements [N, 3].
+
+    Bounds that are not given reach a tenth of the range (at least 0.01) beyond the data.
+    """
+    smallest, largest = (np.float64(end) for end in (actions.min(axis=0), actions.max(axis=0)))
+    margin = np.maximum(0.1 * (largest - smallest), 0.01)
+    return ActionSpec(
+        names=("dx", "dy", "dyaw"),
+        units=("m", "m", "rad"),
+        low=low or tuple(float(item) for item in np.round(smallest - margin, 4)),
+        high=high or tuple(float(item) for item in np.round(largest + margin, 4)),
+        rate_hz=rate_hz,
+    )
+
+
+def _check_rate(stamps: Int64Array, rate_hz: float) -> None:
+    if stamps.size < 2:
+        raise DataError("recording", "at least 2 images with different stamps", stamps.size)
+    camera_hz = 1e9 / float(np.median(np.diff(stamps)))
+    if rate_hz > camera_hz * (1 + _RATE_TOLERANCE):
+        rule = f"at most the camera's {camera_hz:.2f} Hz: choose a lower rate"
+        raise DataError("rate_hz", rule, rate_hz)
+
+
+def _one_step_longer(
+    stamps: Int64Array, poses: NDArray[np.float64]
+) -> tuple[Int64Array, NDArray[np.float64]]:
+    """The odometry with one more row at each end, as if the motion there went on for a period."""
+    if stamps.size < 2:
+        return stamps, poses
+    limit = round(MAX_EXTRAPOLATION_S * 1e9)
+    before, after = stamps[1] - stamps[0], stamps[-1] - stamps[-2]
+    if before <= limit:
+        stamps = np.concatenate([stamps[:1] - before, stamps])
+        poses = np.concatenate([[_mirrored(poses[1], poses[0])], poses])
+    if after <= limit:
+        stamps = np.concatenate([stamps, stamps[-1:] + after])
+        poses = np.concatenate([poses, [_mirrored(poses[-2], poses[-1])]])
+    return stamps, poses
+
+
+def _mirrored(pose: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    result = 2.0 * centre - pose
+    result[3] = wrap_angle(centre[3] + wrap_angle(centre[3] - pose[3]))
+    return result
+
+
+def _with_odometry(stamps: Int64Array, odom: Int64Array) -> NDArray[np.bool_]:
+    inside = (stamps >= odom[0]) & (stamps <= odom[-1])
+    if odom.size < 2:
+        return inside
+    right = np.clip(np.searchsorted(odom, stamps, side="left"), 1, odom.size - 1)
+    silence_ns = odom[right] - odom[right - 1]
+    exact = (stamps == odom[right]) | (stamps == odom[right - 1])
+    return inside & (exact | (silence_ns <= MAX_ODOMETRY_GAP_S * 1e9))
+
+
+def _choose(stamps: Int64Array, period_s: float) -> tuple[Int64Array, Int64Array]:
+    """Tick numbers and the image nearest to each, in order; ticks without an image are absent."""
+    seconds = (stamps - stamps[0]).astype(np.float64) * 1e-9
+    if stamps.size > 1:
+        camera_s = float(np.median(np.diff(seconds)))
+        multiple = round(period_s / camera_s)
+        off = abs(period_s / camera_s - multiple)
+        if 1 <= multiple <= 3 and off <= _RATE_TOLERANCE * multiple:
+            seconds, period_s = _steady(seconds, camera_s), multiple * camera_s
+    ticks = np.floor(seconds / period_s + 0.5 - 1e-9).astype(np.int64)
+    order = np.lexsort((np.abs(seconds - ticks * period_s), ticks))
+    first = np.unique(ticks[order], return_index=True)[1]
+    chosen = order[first].astype(np.int64)
+    return ticks[chosen], chosen
+
+
+def _steady(seconds: NDArray[np.float64], camera_s: float) -> NDArray[np.float64]:
+    """The images' times on a camera clock without jitter; lost images leave their places empty."""
+    steady = np.zeros_like(seconds)
+    number, expected = 0, 0.0
+    for index in range(1, len(seconds)):
+        step = max(1, round((seconds[index] - expected) / camera_s))
+        number += step
+        expected += step * camera_s
+        expected += 0.5 * (seconds[index] - expected)  # follow the real clock's drift
+        steady[index] = number * camera_s
+    return steady
+
+
+def _spans(images: Int64Array, odometry: Int64Array) -> str:
+    return (
+        f"images {images[0] * 1e-9:.3f}..{images[-1] * 1e-9:.3f} s, "
+        f"odometry {odometry[0] * 1e-9:.3f}..{odometry[-1] * 1e-9:.3f} s"
+    )
