@@ -1,0 +1,88 @@
+"""Frames to latents and back: diffusers' AutoencoderKL behind a fixed normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from v2w_core.errors import V2WError
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the autoencoder.
+
+    Attributes:
+        latent_channels: channels of a latent.
+        block_channels: channels of each level; every level but the last halves the size.
+        layers_per_block: residual blocks a level.
+        patch_size: pixels are folded into channels by this factor first (1: not at all).
+        norm_groups: groups of its GroupNorms.
+    """
+
+    latent_channels: int = 12
+    block_channels: tuple[int, ...] = (32, 64, 96)
+    layers_per_block: int = 1
+    patch_size: int = 2
+    norm_groups: int = 8
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along height and width."""
+        return int(self.patch_size * 2 ** (len(self.block_channels) - 1))
+
+
+class Autoencoder(nn.Module):
+    """uint8 RGB frames [N, 3, H, W] in [-1, 1] <-> normalised latents [N, C, H/f, W/f]."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = 3 * config.patch_size**2
+        self.vae = AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * len(config.block_channels),
+            up_block_types=("UpDecoderBlock2D",) * len(config.block_channels),
+            block_out_channels=config.block_channels,
+            layers_per_block=config.layers_per_block,
+            latent_channels=config.latent_channels,
+            norm_num_groups=config.norm_groups,
+        )
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance [N, C, h, w] of the un-normalised latents."""
+        factor = self.config.factor
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise V2WError("images", "shape [N, 3, H, W]", list(images.shape))
+        if images.shape[2] % factor or images.shape[3] % factor:
+            rule = f"height and width multiples of {factor}"
+            raise V2WError("images", rule, list(images.shape))
+        folded = F.pixel_unshuffle(images, self.config.patch_size)
+        moments = self.vae.quant_conv(self.vae.encoder(folded))
+        mean, log_variance = moments.chunk(2, dim=1)
+        return mean, log_variance.clamp(-30.0, 20.0)
+
+    def reconstruct(self, raw_latents: Tensor) -> Tensor:
+        """Images in about [-1, 1] from un-normalised latents."""
+        unfolded = self.vae.decoder(self.vae.post_quant_conv(raw_latents))
+        return F.pixel_shuffle(unfolded, self.config.patch_size)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The posterior's mean, normalised to mean 0 and standard deviation 1 a channel."""
+        mean, _ = self.posterior(images)
+        return (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`encode`, clipped to [-1, 1]."""
+        raw = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
+        return self.reconstruct(raw).clamp(-1.0, 1.0)

@@ -1,0 +1,120 @@
+"""The causal cache as explicit state: what a frame needs to know of the frames before it.
+
+A causal network looks back in two places only: temporal attention (keys and values of every
+earlier frame) and temporal convolution (the inputs of the last ``kernel - 1`` frames). A
+:class:`Cache` holds both for every temporal layer, in the order in which the network visits them.
+It has two parts: ``shared``, the history that all candidates have in common (batch 1, stored once
+and never copied for attention), and ``own``, what each candidate has imagined since (batch K).
+
+A cache is immutable: a forward pass reads one and returns another (:class:`CacheWalk`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+KeyValue = tuple[Tensor, Tensor]  # each [B, P * heads, T, head_dim]
+Tail = tuple[Tensor, ...]  # the last inputs of a temporal convolution, each [B or 1, 1, H, W, C]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Past of every temporal layer.
+
+    Attributes:
+        conv: per temporal convolution, its last ``kernel - 1`` inputs, oldest first.
+        own: per temporal attention, keys and values of the candidates' own frames, or None.
+        shared: per temporal attention, keys and values of the shared history (batch 1), or None.
+        num_frames: frames that the cache stands for, shared and own together.
+    """
+
+    conv: tuple[Tail, ...]
+    own: tuple[KeyValue | None, ...]
+    shared: tuple[KeyValue | None, ...]
+    num_frames: int
+
+    def share(self) -> Cache:
+        """The same cache with all frames so far in the shared part. Needs batch 1."""
+        if any(frame.shape[0] != 1 for tail in self.conv for frame in tail):
+            raise ValueError("only a cache of batch 1 can be shared")
+        merged = tuple(_join(a, b) for a, b in zip(self.shared, self.own, strict=True))
+        return Cache(self.conv, tuple(None for _ in self.own), merged, self.num_frames)
+
+    def select(self, start: int, stop: int) -> Cache:
+        """Candidates [start, stop) only; the shared part stays as it is."""
+        conv = tuple(
+            tuple(frame if frame.shape[0] == 1 else frame[start:stop] for frame in tail)
+            for tail in self.conv
+        )
+        own = tuple(kv and (kv[0][start:stop], kv[1][start:stop]) for kv in self.own)
+        return Cache(conv, own, self.shared, self.num_frames)
+
+    def nbytes(self) -> int:
+        """Bytes held, shared and own."""
+        tensors = [frame for tail in self.conv for frame in tail]
+        for pair in (*self.own, *self.shared):
+            tensors.extend(pair or ())
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _join(a: KeyValue | None, b: KeyValue | None) -> KeyValue | None:
+    if a is None or b is None:
+        return a or b
+    return torch.cat([a[0], b[0]], dim=2), torch.cat([a[1], b[1]], dim=2)
+
+
+@dataclass
+class CacheWalk:
+    """One forward pass over a cache: layers read their past and leave their present.
+
+    ``cache=None`` starts from nothing (zeros before the first frame, no earlier keys).
+    """
+
+    cache: Cache | None = None
+    _conv: list[Tail] = field(default_factory=list)
+    _own: list[KeyValue | None] = field(default_factory=list)
+
+    def conv(self, x: Tensor, num_past: int) -> list[Tensor]:
+        """[B, T, H, W, C] -> the num_past + 1 tensors [B, T, H, W, C] that the taps of a kernel see.
+
+        The first is x delayed by ``num_past`` frames, the last is x itself.
+        """
+        past: Tail
+        if self.cache is None:
+            past = (x.new_zeros(x.shape[0], 1, *x.shape[2:]),) * num_past
+        else:
+            past = tuple(
+                frame.to(x.dtype).expand(x.shape[0], *frame.shape[1:])
+                for frame in self.cache.conv[len(self._conv)]
+            )
+        if x.shape[1] == 1:
+            taps = [*past, x]
+            self._conv.append(tuple(taps[1:]))
+            return taps
+        extended = torch.cat([*past, x], dim=1)
+        total = extended.shape[1]
+        self._conv.append(tuple(extended[:, i : i + 1] for i in range(total - num_past, total)))
+        return [extended[:, i : i + x.shape[1]] for i in range(num_past + 1)]
+
+    def attention(self, key: Tensor, value: Tensor) -> tuple[KeyValue | None, KeyValue]:
+        """(shared history or None, own frames with the new ones at the end)."""
+        index = len(self._own)
+        own: KeyValue = (key, value)
+        shared = None
+        if self.cache is not None:
+            shared = self.cache.shared[index]
+            before = self.cache.own[index]
+            joined = _join(before, own)
+            assert joined is not None
+            own = joined
+        self._own.append(own)
+        return shared, own
+
+    def finish(self, num_new_frames: int) -> Cache:
+        """The cache after this pass."""
+        before = self.cache.num_frames if self.cache else 0
+        shared = self.cache.shared if self.cache else tuple(None for _ in self._own)
+        return Cache(tuple(self._conv), tuple(self._own), shared, before + num_new_frames)

@@ -1,0 +1,135 @@
+"""Everything that makes a model, as frozen dataclasses and as config.yaml in a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from v2w_core.autoencoder import AutoencoderConfig
+from v2w_core.diffusion.schedule import DiffusionConfig
+from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.unet import UNetConfig
+from v2w_core.spec import ActionSpec, ObservationSpec
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a rollout is drawn unless a call says otherwise.
+
+    Attributes:
+        num_steps: DDIM steps a frame.
+        guidance_scale: of the latest action; 1 is off and costs nothing.
+        guidance_rescale: pulls the guided prediction back to the plain one's spread.
+        history_level: the one small noise level at which history is held.
+        eta: noise added while sampling.
+    """
+
+    num_steps: int = 1
+    guidance_scale: float = 1.0
+    guidance_rescale: float = 0.0
+    history_level: int = 5
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes, spaces and defaults of a world model.
+
+    Attributes:
+        num_history: camera frames a rollout needs before it starts.
+        num_frames: the trained window, history and horizon together.
+    """
+
+    action: ActionSpec
+    observation: ObservationSpec
+    autoencoder: AutoencoderConfig
+    unet: UNetConfig
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    num_history: int = 4
+    num_frames: int = 12
+
+    def __post_init__(self) -> None:
+        if self.unet.action_dim != self.action.dim:
+            rule = f"the ActionSpec's {self.action.dim}"
+            raise V2WError("unet.action_dim", rule, self.unet.action_dim)
+        if self.unet.out_channels != self.autoencoder.latent_channels:
+            rule = f"the autoencoder's {self.autoencoder.latent_channels} latent channels"
+            raise V2WError("unet.out_channels", rule, self.unet.out_channels)
+        for name in ("height", "width"):
+            if getattr(self.observation, name) % self.autoencoder.factor:
+                rule = f"a multiple of the autoencoder's factor {self.autoencoder.factor}"
+                raise V2WError(f"observation.{name}", rule, getattr(self.observation, name))
+        if not 1 <= self.num_history < self.num_frames:
+            raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one frame's latents."""
+        factor = self.autoencoder.factor
+        o = self.observation
+        return self.autoencoder.latent_channels, o.height // factor, o.width // factor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with the format version, for config.yaml."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        return {"format_version": FORMAT_VERSION, **plain}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WorldModelConfig:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            CheckpointError: a newer format version, unknown or missing keys, values that do not
+                fit each other.
+        """
+        version = data.get("format_version")
+        if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+            rule = f"1..{FORMAT_VERSION}; a newer checkpoint needs a newer v2w"
+            raise CheckpointError("config.yaml: format_version", rule, version)
+        rest = {k: v for k, v in data.items() if k != "format_version"}
+        try:
+            return build_dataclass(cls, rest, "config.yaml")
+        except CheckpointError:
+            raise
+        except V2WError as error:
+            raise CheckpointError(f"config.yaml: {error.field}", error.rule, error.value) from error
+
+
+D = TypeVar("D")
+
+
+def build_dataclass(cls: type[D], data: Mapping[str, Any], where: str) -> D:
+    """A (nested) dataclass from plain data; lists become tuples, stray keys are errors."""
+    if not isinstance(data, Mapping):
+        raise V2WError(where, "a mapping", data)
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise V2WError(f"{where}.{unknown[0]}", f"one of {sorted(known)}", unknown[0])
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            value = build_dataclass(hint, value, f"{where}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise V2WError(where, f"{cls.__name__}: {error}", sorted(data)) from error
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,46 @@
+"""DDIM with trailing spacing: one frame from pure noise, given what came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from v2w_core.diffusion.schedule import NoiseSchedule, trailing_levels
+
+#: (noisy latents [B, 1, C, H, W], levels [B, 1]) -> velocity, same shape
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+def ddim_sample(
+    denoise: Denoiser,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    num_steps: int,
+    *,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Latents [B, T, C, H, W] from pure noise ``x`` of that shape.
+
+    Args:
+        denoise: predicts the velocity; it carries history, actions and guidance.
+        num_steps: sampling steps; 1 gives the model's mean prediction.
+        eta: 0 is deterministic, 1 adds as much noise as ancestral sampling.
+    """
+    levels = trailing_levels(num_steps, schedule.num_levels)
+    for index, level in enumerate(levels):
+        batch_level = torch.full(x.shape[:2], level, dtype=torch.long, device=x.device)
+        v = denoise(x, batch_level)
+        x0, noise = schedule.from_velocity(x, v, batch_level)
+        if index + 1 == len(levels):
+            return x0
+        now = schedule.alphas_cumprod[level]
+        then = schedule.alphas_cumprod[levels[index + 1]]
+        sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).clamp(min=0).sqrt()
+        x = then.sqrt() * x0 + (1 - then - sigma**2).clamp(min=0).sqrt() * noise
+        if eta > 0:
+            fresh = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            x = x + sigma * fresh
+    return x

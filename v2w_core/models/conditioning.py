@@ -1,0 +1,77 @@
+"""What each frame is told besides its pixels: its noise level, its action, the frame stride."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from v2w_core.models.layers import sinusoidal_embedding
+
+
+def embedding_mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_dim, hidden), nn.SiLU(), nn.Linear(hidden, out_dim))
+
+
+class ActionEmbedding(nn.Module):
+    """Continuous actions [B, T, A] -> [B, T, E]; masked actions become the zero embedding.
+
+    Frame t is told the action that leads to it, a_{t-1} (Vid2World section 4.2). The mask [B, T]
+    multiplies the output: 0 is the null action of guidance and of action dropout.
+    """
+
+    def __init__(self, action_dim: int, hidden: int, out_dim: int) -> None:
+        super().__init__()
+        self.action_emb_proj = nn.Sequential(
+            nn.Linear(action_dim, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, out_dim),
+            nn.SiLU(),
+            nn.Linear(out_dim, out_dim),
+        )
+
+    def forward(self, actions: Tensor, mask: Tensor | None = None) -> Tensor:
+        return _masked(self.action_emb_proj(actions), mask)
+
+
+class MultiHotActionEmbedding(nn.Module):
+    """Multi-hot actions [B, T, A] (keys, buttons): a learned vector for each bit, summed."""
+
+    def __init__(self, action_dim: int, hidden: int, out_dim: int) -> None:
+        super().__init__()
+        self.action_emb_preprocess = nn.Embedding(action_dim, hidden)
+        self.action_emb_proj = embedding_mlp(hidden, out_dim, out_dim)
+
+    def forward(self, actions: Tensor, mask: Tensor | None = None) -> Tensor:
+        summed = actions.to(self.action_emb_preprocess.weight.dtype)
+        summed = summed @ self.action_emb_preprocess.weight
+        return _masked(self.action_emb_proj(summed), mask)
+
+
+def _masked(embedding: Tensor, mask: Tensor | None) -> Tensor:
+    return embedding if mask is None else embedding * mask[..., None].to(embedding.dtype)
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """Noise level (diffusion timestep) [B, T] -> [B, T, E]; also used for the frame stride."""
+
+    def __init__(self, channels: int, out_dim: int, *, zero_last: bool = False) -> None:
+        super().__init__()
+        self.channels = channels
+        self.mlp = embedding_mlp(channels, out_dim, out_dim)
+        if zero_last:
+            nn.init.zeros_(self.mlp[2].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.mlp[2].bias)  # type: ignore[arg-type]
+
+    def forward(self, level: Tensor) -> Tensor:
+        weight = self.mlp[0].weight
+        assert isinstance(weight, Tensor)
+        embedded: Tensor = self.mlp(sinusoidal_embedding(level, self.channels).to(weight.dtype))
+        return embedded
+
+
+def shift_actions(actions: Tensor) -> Tensor:
+    """[B, T, A] with a_t leading from frame t to t+1 -> the action that leads to each frame.
+
+    Slot 0, for which no action is known, holds zeros; mask it.
+    """
+    return torch.cat([torch.zeros_like(actions[:, :1]), actions[:, :-1]], dim=1)

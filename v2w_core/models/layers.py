@@ -1,0 +1,135 @@
+"""Small layers that the blocks share. Feature maps are [B, T, H, W, C], channels last."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def zero_init(module: Module) -> Module:
+    """The module with all parameters zero, so that its branch starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class Norm(nn.GroupNorm):
+    """GroupNorm on [B, T, H, W, C]; statistics are float32 in any precision.
+
+    scope "frame": statistics of each frame alone (strictly causal); "clip": over all frames of
+    the clip, as the released checkpoints need (information flows back in time through it).
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        *,
+        scope: Literal["frame", "clip"] = "frame",
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(num_groups, num_channels, eps=eps)
+        self.scope = scope
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scope == "frame":
+            batch = x.shape[0]
+            image = x.flatten(0, 1).permute(0, 3, 1, 2)
+            return super().forward(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+
+
+class Conv(nn.Conv2d):
+    """2-D convolution of every frame, on [B, T, H, W, C].
+
+    ``height_causal`` reproduces a quirk of the released checkpoints' last layer: row r sees rows
+    r-2..r (padding above only).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        height_causal: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2)
+        self.height_causal = height_causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = x.shape[0]
+        image = x.flatten(0, 1).permute(0, 3, 1, 2)
+        if self.height_causal:
+            above = self.kernel_size[0] - 1
+            beside = self.kernel_size[1] // 2
+            image = F.pad(image, (beside, beside, above, 0))
+            out = F.conv2d(image, self.weight, self.bias)
+        else:
+            out = super().forward(image)
+        return out.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+
+
+class Downsample(nn.Module):
+    """Half the height and width: 3x3 convolution with stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = Conv(channels, channels, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    """Twice the height and width: nearest neighbour, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, h, w, c = x.shape
+        doubled = x[:, :, :, None, :, None].expand(b, t, h, 2, w, 2, c)
+        return self.conv(doubled.reshape(b, t, 2 * h, 2 * w, c))  # type: ignore[no-any-return]
+
+
+class GEGLU(nn.Module):
+    """x * gelu(gate), both from one projection."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """GEGLU feed-forward of width ``mult * channels``."""
+
+    def __init__(self, channels: int, mult: int) -> None:
+        super().__init__()
+        inner = mult * channels
+        self.net = nn.Sequential(GEGLU(channels, inner), nn.Identity(), nn.Linear(inner, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def sinusoidal_embedding(position: Tensor, dim: int) -> Tensor:
+    """[...] -> float32 [..., dim]: cosines, then sines, of log-spaced frequencies 1..1/10000."""
+    half = dim // 2
+    steps = torch.arange(half, dtype=torch.float32, device=position.device)
+    frequencies = torch.exp(-math.log(10000.0) * steps / half)
+    angle = position.float()[..., None] * frequencies
+    embedding = torch.cat([angle.cos(), angle.sin()], dim=-1)
+    return F.pad(embedding, (0, dim % 2))

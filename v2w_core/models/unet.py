@@ -1,0 +1,251 @@
+"""The 3-D U-Net in DynamiCrafter's structure, of any size, causal or not (Vid2World section 4.1).
+
+The 3-million-parameter default model and the 1.4-billion-parameter Vid2World checkpoints are
+configurations of this one class. Input and output are [B, T, C, H, W]; inside, feature maps are
+[B, T, H, W, C]. Module names follow the released checkpoints, so that a key map stays short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from v2w_core.cache import Cache, CacheWalk
+from v2w_core.errors import V2WError
+from v2w_core.models.attention import Context, SpatialTransformer
+from v2w_core.models.blocks import ResBlock
+from v2w_core.models.conditioning import (
+    ActionEmbedding,
+    MultiHotActionEmbedding,
+    NoiseLevelEmbedding,
+)
+from v2w_core.models.layers import Conv, Downsample, Norm, Upsample, zero_init
+from v2w_core.models.temporal import NormScope, TemporalTransformer
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes and options of the U-Net. The defaults are ours; the released models differ.
+
+    Attributes:
+        in_channels, out_channels: latent channels in (with a first-frame latent: twice) and out.
+        model_channels, channel_mult: channels of level i are model_channels * channel_mult[i].
+        attention_levels: levels (0 = full resolution) with spatial and temporal transformers.
+        head_dim: channels of an attention head.
+        norm_scope: "frame" (strictly causal) or "clip" (the released checkpoints).
+        two_temporal_attentions: as in DynamiCrafter; False halves the temporal attention.
+        num_temporal_convs: convolutions in a temporal block (DynamiCrafter: 4).
+        init_attention: a temporal transformer right after the first convolution.
+        frame_stride: an embedding of the frame stride (fs), its value when none is given.
+        height_causal_out: a quirk of the released checkpoints' last convolution.
+    """
+
+    in_channels: int
+    out_channels: int
+    model_channels: int = 32
+    channel_mult: tuple[int, ...] = (1, 2, 4)
+    num_res_blocks: int = 1
+    attention_levels: tuple[int, ...] = (1, 2)
+    head_dim: int = 32
+    ff_mult: int = 2
+    norm_groups: int = 8
+    norm_scope: NormScope = "frame"
+    causal: bool = True
+    temporal_kernel: int = 3
+    num_temporal_convs: int = 4
+    two_temporal_attentions: bool = True
+    init_attention: bool = False
+    dropout: float = 0.0
+    action_dim: int | None = None
+    multi_hot_actions: bool = False
+    context_dim: int | None = None
+    image_context: bool = False
+    frame_stride: int | None = None
+    height_causal_out: bool = False
+
+    def __post_init__(self) -> None:
+        if self.norm_scope not in ("frame", "clip"):
+            raise V2WError("UNetConfig.norm_scope", "frame or clip", self.norm_scope)
+        if self.temporal_kernel % 2 != 1:
+            raise V2WError("UNetConfig.temporal_kernel", "an odd number", self.temporal_kernel)
+        for mult in self.channel_mult:
+            channels = mult * self.model_channels
+            if channels % self.norm_groups or channels % self.head_dim:
+                rule = f"multiples of norm_groups {self.norm_groups} and head_dim {self.head_dim}"
+                raise V2WError("UNetConfig.channel_mult", rule, channels)
+
+
+class Stage(nn.Sequential):
+    """Layers in a row; each is handed what it takes."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk | None
+    ) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                x = layer(x, embedding, walk)
+            elif isinstance(layer, SpatialTransformer):
+                x = layer(x, context)
+            elif isinstance(layer, TemporalTransformer):
+                x = layer(x, walk)
+            else:
+                x = layer(x)
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts the velocity v of every frame from all frames up to it."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        width = c.model_channels
+        embedding_dim = 4 * width
+        self.time_embed = NoiseLevelEmbedding(width, embedding_dim)
+        if c.frame_stride is not None:
+            self.fps_embedding = NoiseLevelEmbedding(width, embedding_dim, zero_last=True)
+        if c.action_dim is not None:
+            kind = MultiHotActionEmbedding if c.multi_hot_actions else ActionEmbedding
+            self.action_embed: nn.Module = kind(c.action_dim, width, embedding_dim)
+
+        self.input_blocks = nn.ModuleList([Stage(Conv(c.in_channels, width))])
+        if c.init_attention:
+            self.init_attn = Stage(self._temporal(width, heads=8, conv_projection=True))
+        skips, channels = [width], width
+        for level, mult in enumerate(c.channel_mult):
+            for _ in range(c.num_res_blocks):
+                self.input_blocks.append(self._stage(channels, mult * width, level))
+                channels = mult * width
+                skips.append(channels)
+            if level + 1 < len(c.channel_mult):
+                self.input_blocks.append(Stage(Downsample(channels)))
+                skips.append(channels)
+
+        self.middle_block = Stage(
+            self._res(channels, channels),
+            self._spatial(channels),
+            self._temporal(channels),
+            self._res(channels, channels),
+        )
+
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(c.channel_mult))):
+            for index in range(c.num_res_blocks + 1):
+                stage = self._stage(channels + skips.pop(), mult * width, level)
+                channels = mult * width
+                if level and index == c.num_res_blocks:
+                    stage.append(Upsample(channels))
+                self.output_blocks.append(stage)
+        self.out = nn.Sequential(
+            Norm(c.norm_groups, channels),
+            nn.SiLU(),
+            zero_init(Conv(channels, c.out_channels, height_causal=c.height_causal_out)),
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None = None,
+        action_mask: Tensor | None = None,
+        *,
+        cache: Cache | None = None,
+        context: Context | None = None,
+        frame_stride: Tensor | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """One pass over the newest frames.
+
+        Args:
+            x: [B, T, C, H, W] noisy latents of the newest T frames.
+            noise_level: [B, T] diffusion timestep of each frame, 0..999.
+            actions: [B, T, A] normalised; actions[:, t] leads to frame t (already aligned).
+            action_mask: [B, T], 0 where the action is the null action. None: all known.
+            cache: past of earlier frames; None when frame 0 is the first.
+            context: text and image tokens, for models with ``context_dim``.
+            frame_stride: [B], for models with a frame-stride embedding.
+
+        Returns:
+            v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
+        """
+        self._check(x, actions, context)
+        embedding = self.time_embed(noise_level)
+        if self.config.frame_stride is not None:
+            if frame_stride is None:
+                frame_stride = noise_level.new_full((x.shape[0],), self.config.frame_stride)
+            embedding = embedding + self.fps_embedding(frame_stride)[:, None]
+        if actions is not None:
+            embedding = embedding + self.action_embed(actions, action_mask)
+        walk = CacheWalk(cache)
+        h = x.permute(0, 1, 3, 4, 2)
+        skips: list[Tensor] = []
+        for index, stage in enumerate(self.input_blocks):
+            h = stage(h, embedding, context, walk)
+            if index == 0 and self.config.init_attention:
+                h = self.init_attn(h, embedding, context, walk)
+            skips.append(h)
+        h = self.middle_block(h, embedding, context, walk)
+        for stage in self.output_blocks:
+            h = stage(torch.cat([h, skips.pop()], dim=-1), embedding, context, walk)
+        return self.out(h).permute(0, 1, 4, 2, 3), walk.finish(x.shape[1])
+
+    def _check(self, x: Tensor, actions: Tensor | None, context: Context | None) -> None:
+        c = self.config
+        if x.ndim != 5 or x.shape[2] != c.in_channels:
+            raise V2WError("x", f"shape [B, T, {c.in_channels}, H, W]", list(x.shape))
+        factor = 2 ** (len(c.channel_mult) - 1)
+        if x.shape[3] % factor or x.shape[4] % factor:
+            raise V2WError("x", f"height and width multiples of {factor}", list(x.shape))
+        if actions is not None and (c.action_dim is None or actions.shape[-1] != c.action_dim):
+            raise V2WError("actions", f"width {c.action_dim}", list(actions.shape))
+        if c.context_dim is not None and context is None:
+            raise V2WError("context", f"tokens of width {c.context_dim}; this model needs them")
+
+    def _res(self, channels: int, out_channels: int) -> ResBlock:
+        c = self.config
+        return ResBlock(
+            channels,
+            out_channels,
+            4 * c.model_channels,
+            dropout=c.dropout,
+            causal=c.causal,
+            kernel=c.temporal_kernel,
+            norm_scope=c.norm_scope,
+            norm_groups=c.norm_groups,
+            num_temporal_convs=c.num_temporal_convs,
+        )
+
+    def _spatial(self, channels: int) -> SpatialTransformer:
+        c = self.config
+        return SpatialTransformer(
+            channels,
+            channels // c.head_dim,
+            c.head_dim,
+            norm_groups=c.norm_groups,
+            context_dim=c.context_dim,
+            image_context=c.image_context,
+            ff_mult=c.ff_mult,
+        )
+
+    def _temporal(
+        self, channels: int, *, heads: int | None = None, conv_projection: bool = False
+    ) -> TemporalTransformer:
+        c = self.config
+        return TemporalTransformer(
+            channels,
+            heads or channels // c.head_dim,
+            c.head_dim,
+            causal=c.causal,
+            norm_scope=c.norm_scope,
+            norm_groups=c.norm_groups,
+            ff_mult=c.ff_mult,
+            two_attentions=c.two_temporal_attentions,
+            conv_projection=conv_projection,
+        )
+
+    def _stage(self, channels: int, out_channels: int, level: int) -> Stage:
+        layers: list[nn.Module] = [self._res(channels, out_channels)]
+        if level in self.config.attention_levels:
+            layers += [self._spatial(out_channels), self._temporal(out_channels)]
+        return Stage(*layers)

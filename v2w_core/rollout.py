@@ -1,0 +1,219 @@
+"""Autoregressive rollout over a cached history: what a planner and a node call.
+
+A :class:`Session` holds the encoded history of one moment. ``imagine`` rolls out K candidate
+action sequences from it; the history's cache is stored once and shared by all of them. One frame
+is denoised at a time; each finished frame is held at the small history noise level and joins the
+candidates' own part of the cache (Vid2World section 4.3, Algorithm 2).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from v2w_core.cache import Cache
+from v2w_core.diffusion.guidance import guide
+from v2w_core.diffusion.sampler import ddim_sample
+from v2w_core.errors import V2WError
+
+if TYPE_CHECKING:
+    from v2w_core.world_model import WorldModel
+
+UInt8Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What K candidates lead to.
+
+    Attributes:
+        latents: [K, horizon, C, h, w] normalised latents of the imagined frames.
+        frames_imagined: K * horizon.
+        elapsed_s: wall-clock seconds of the rollout, without decoding.
+    """
+
+    latents: Tensor
+    elapsed_s: float
+    model: WorldModel = field(repr=False)
+
+    @property
+    def num_candidates(self) -> int:
+        return int(self.latents.shape[0])
+
+    @property
+    def horizon(self) -> int:
+        return int(self.latents.shape[1])
+
+    @property
+    def frames_imagined(self) -> int:
+        return self.num_candidates * self.horizon
+
+    def frames(self, indices: ArrayLike | None = None) -> UInt8Array:
+        """Decoded RGB frames uint8 [K', horizon, H, W, 3] of the candidates ``indices`` (all)."""
+        latents = self.latents
+        if indices is not None:
+            latents = latents[torch.as_tensor(np.atleast_1d(np.asarray(indices)))]
+        return self.model.decode(latents)
+
+
+class Session:
+    """The encoded history of one moment, ready to imagine futures.
+
+    Made by :meth:`WorldModel.start`. Not thread-safe; one lock around a model's sessions.
+    """
+
+    def __init__(self, model: WorldModel, latents: Tensor, actions: Tensor, seed: int) -> None:
+        self.model = model
+        self.seed = seed
+        self._latents = latents  # [T, C, h, w]
+        self._actions = actions  # [T - 1, A] normalised
+        self._encode_history()
+
+    @property
+    def num_history(self) -> int:
+        """Frames in the history."""
+        return int(self._latents.shape[0])
+
+    @property
+    def max_horizon(self) -> int:
+        """Longest horizon inside the trained window."""
+        return self.model.config.num_frames - self.num_history
+
+    @torch.inference_mode()
+    def _encode_history(self) -> None:
+        latents, actions = self._latents[None], self._actions[None]
+        pad = torch.zeros_like(actions[:, :1]) if actions.shape[1] else _no_action(self.model, 1)
+        aligned = torch.cat([pad, actions], dim=1)
+        mask = torch.ones(aligned.shape[:2], dtype=torch.bool, device=aligned.device)
+        mask[:, 0] = False
+        noise = self._noise(self.num_history, self.seed)[None]
+        _, cache = self._hold(latents, noise, aligned, mask, None)
+        self._cache = cache.share()
+
+    @torch.inference_mode()
+    def append(self, frame: UInt8Array, action: ArrayLike) -> None:
+        """A new camera frame uint8 [H, W, 3] and the physical action [A] that led to it.
+
+        Streaming: the frame joins the cache, the history is not encoded again. Past the trained
+        window the oldest frames are dropped and the rest is encoded anew.
+        """
+        spec = self.model.config.action
+        checked = spec.validate(np.asarray(action)[None], horizon=1, field="action", bounds=False)
+        action_t = self.model.tensor(spec.normalise(checked))
+        latent = self.model.encode(np.asarray(frame)[None])
+        self._latents = torch.cat([self._latents, latent])
+        self._actions = torch.cat([self._actions, action_t])
+        limit = self.model.config.num_frames - 1
+        if self.num_history > limit:
+            keep = self.model.config.num_history
+            self._latents, self._actions = self._latents[-keep:], self._actions[-(keep - 1) :]
+            self._encode_history()
+            return
+        noise = self._noise(self.num_history, self.seed)[None, -1:]
+        mask = torch.ones(1, 1, dtype=torch.bool, device=latent.device)
+        _, cache = self._hold(latent[None], noise, action_t[None], mask, self._cache)
+        self._cache = cache.share()
+
+    @torch.inference_mode()
+    def imagine(
+        self,
+        candidates: ArrayLike,
+        *,
+        num_sampling_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        batch_size: int = 64,
+        bounds: bool = True,
+    ) -> Rollouts:
+        """Roll out every candidate from the shared history.
+
+        Args:
+            candidates: [K, horizon, A] physical units, within the ActionSpec's bounds.
+            num_sampling_steps, guidance_scale: the configuration's when None.
+            seed: of the noise; the session's when None. All candidates share the same noise, so
+                that they differ by their actions only and the batch size changes nothing.
+            batch_size: candidates computed at once.
+            bounds: False accepts actions outside the bounds (recorded ones may be).
+
+        Raises:
+            V2WError: actions of a wrong shape, NaN or out of bounds; a horizon past the window.
+        """
+        began = time.perf_counter()
+        config = self.model.config
+        actions = config.action.validate(candidates, field="candidates", bounds=bounds)
+        if actions.ndim != 3 or actions.shape[0] == 0:
+            raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
+        if actions.shape[1] > self.max_horizon:
+            rule = f"at most {self.max_horizon} steps after {self.num_history} history frames"
+            raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
+        normalised = self.model.tensor(config.action.normalise(actions))
+        steps = config.sampling.num_steps if num_sampling_steps is None else num_sampling_steps
+        scale = config.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        used_seed = self.seed if seed is None else seed
+        parts = [
+            self._imagine(normalised[i : i + batch_size], steps, scale, used_seed)
+            for i in range(0, len(normalised), batch_size)
+        ]
+        return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
+
+    def _imagine(self, actions: Tensor, num_steps: int, scale: float, seed: int) -> Tensor:
+        """[K, horizon, A] normalised -> latents [K, horizon, C, h, w]."""
+        num_candidates, horizon = actions.shape[:2]
+        noise = self._noise(2 * horizon, seed + 1_000_003)
+        initial, held = noise[:horizon], noise[horizon:]
+        generator = torch.Generator().manual_seed(seed)
+        mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
+        cache, frames = self._cache, []
+        for step in range(horizon):
+            action = actions[:, step : step + 1]
+
+            def denoise(
+                x: Tensor, level: Tensor, action: Tensor = action, cache: Cache = cache
+            ) -> Tensor:
+                v, _ = self.model.unet(x, level, action, mask, cache=cache)
+                if scale == 1.0:
+                    return v
+                plain, _ = self.model.unet(x, level, action, ~mask, cache=cache)
+                return guide(v, plain, scale, self.model.config.sampling.guidance_rescale)
+
+            x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
+            sampling = self.model.config.sampling
+            x = ddim_sample(
+                denoise, self.model.schedule, x, num_steps, eta=sampling.eta, generator=generator
+            )
+            frames.append(x)
+            if step + 1 < horizon:
+                noise_held = held[step].expand_as(x)
+                _, cache = self._hold(x, noise_held, action, mask, cache)
+        return torch.cat(frames, dim=1)
+
+    def _hold(
+        self, latents: Tensor, noise: Tensor, actions: Tensor, mask: Tensor, cache: Cache | None
+    ) -> tuple[Tensor, Cache]:
+        """Frames held at the history noise level join the cache."""
+        level = torch.full(
+            latents.shape[:2],
+            self.model.config.sampling.history_level,
+            dtype=torch.long,
+            device=latents.device,
+        )
+        noisy = self.model.schedule.add_noise(latents, noise, level)
+        out: tuple[Tensor, Cache] = self.model.unet(noisy, level, actions, mask, cache=cache)
+        return out
+
+    def _noise(self, num_frames: int, seed: int) -> Tensor:
+        """Noise [num_frames, C, h, w]; frame i's is the same for any num_frames >= i."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = self.model.config.latent_shape
+        frames = [torch.randn(shape, generator=generator) for _ in range(num_frames)]
+        return torch.stack(frames).to(self._latents.device, self._latents.dtype)
+
+
+def _no_action(model: WorldModel, num_frames: int) -> Tensor:
+    return model.tensor(np.zeros((1, num_frames, model.config.action.dim), np.float32))

@@ -1,0 +1,261 @@
+"""WorldModel: load, save, encode, start a session. The one class that other packages use."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from v2w_core.autoencoder import Autoencoder, AutoencoderConfig
+from v2w_core.config import WorldModelConfig
+from v2w_core.data.transforms import resize_frames
+from v2w_core.diffusion.schedule import NoiseSchedule
+from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.unet import UNet, UNetConfig
+from v2w_core.rollout import Session
+from v2w_core.spec import ActionSpec, ObservationSpec
+
+UInt8Array = NDArray[np.uint8]
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
+
+
+class WorldModel(nn.Module):
+    """A causal, action-guided world model: autoencoder, U-Net and noise schedule."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.autoencoder = Autoencoder(config.autoencoder)
+        self.unet = UNet(config.unet)
+        self.schedule = NoiseSchedule(config.diffusion)
+
+    @classmethod
+    def build(cls, config: WorldModelConfig, seed: int = 0) -> WorldModel:
+        """An untrained model with weights drawn from ``seed``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config).eval()
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str], device: str = "cpu") -> WorldModel:
+        """The model in a checkpoint folder (model.safetensors, config.yaml).
+
+        Raises:
+            CheckpointError: no such folder, a truncated file, a newer format version, or weights
+                that do not fit the configuration.
+        """
+        folder = pathlib.Path(path)
+        config = load_config(folder)
+        weights = folder / WEIGHTS
+        if not weights.is_file():
+            raise CheckpointError("checkpoint", f"a folder with {WEIGHTS}", str(folder))
+        try:
+            state = load_file(weights)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                str(weights), "a complete safetensors file; it is damaged or truncated", str(error)
+            ) from error
+        model = cls(config)
+        expected = model.state_dict()
+        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
+        if missing or unknown or wrong:
+            raise CheckpointError(
+                str(weights),
+                f"weights that fit config.yaml; missing {missing[:3]}, unknown {unknown[:3]}, "
+                f"of another shape {wrong[:3]}",
+                f"{len(missing)} missing, {len(unknown)} unknown, {len(wrong)} misshapen",
+            )
+        bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+        if bad:
+            raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad[0]}")
+        model.load_state_dict(state)
+        try:
+            return model.eval().to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise V2WError("device", "a device of this machine: cpu, or cuda where there is a GPU",
+                           f"{device}: {error}", code="MODEL_ERROR") from error  # fmt: skip
+
+    def save_pretrained(
+        self, path: str | os.PathLike[str], card: str = "", *, half: bool = False
+    ) -> pathlib.Path:
+        """Write the checkpoint folder; the folder appears whole or not at all.
+
+        Args:
+            path: the folder; an earlier checkpoint there is replaced.
+            card: Markdown of the model card.
+            half: store float16 (half the size; loaded as float32).
+        """
+        folder = pathlib.Path(path)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+            if half:
+                state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+            save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
+            text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
+            (temporary / CONFIG).write_text(text, encoding="utf-8")
+            (temporary / CARD).write_text(card or "# v2w world model\n", encoding="utf-8")
+            temporary.chmod(0o755)
+            if folder.exists():
+                old = folder.with_name(f".{folder.name}.old")
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+                temporary.rename(folder)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return folder
+
+    @property
+    def device(self) -> torch.device:
+        return self.autoencoder.latent_mean.device
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def tensor(self, array: ArrayLike) -> Tensor:
+        """Float tensor of the model's precision on the model's device."""
+        dtype = self.autoencoder.latent_mean.dtype
+        return torch.from_numpy(np.array(array, np.float32)).to(self.device, dtype)
+
+    def preprocess(self, frames: ArrayLike) -> UInt8Array:
+        """RGB frames uint8 [T, H, W, 3] of any size -> uint8 [T, h, w, 3] of the model's size."""
+        array = np.asarray(frames)
+        if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
+            rule = "RGB frames uint8 [T, H, W, 3]"
+            raise V2WError("frames", rule, f"{array.dtype} {list(array.shape)}")
+        observation = self.config.observation
+        if array.shape[1:3] == (observation.height, observation.width):
+            return array
+        return resize_frames(array, observation)
+
+    @torch.inference_mode()
+    def encode(self, frames: ArrayLike, batch_size: int = 64) -> Tensor:
+        """RGB frames uint8 [T, H, W, 3] -> normalised latents [T, C, h, w]."""
+        array = self.preprocess(frames)
+        parts = []
+        for start in range(0, len(array), batch_size):
+            images = self.tensor(array[start : start + batch_size]).permute(0, 3, 1, 2)
+            parts.append(self.autoencoder.encode(images / 127.5 - 1.0))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, batch_size: int = 64) -> UInt8Array:
+        """Normalised latents [..., C, h, w] -> RGB frames uint8 [..., H, W, 3]."""
+        lead = latents.shape[:-3]
+        flat = latents.reshape(-1, *latents.shape[-3:])
+        parts = []
+        for start in range(0, len(flat), batch_size):
+            images = self.autoencoder.decode(flat[start : start + batch_size])
+            pixels = ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        stacked: UInt8Array = np.concatenate(parts)
+        return stacked.reshape(*lead, *stacked.shape[1:])
+
+    def start(self, frames: ArrayLike, actions: ArrayLike, *, seed: int = 0) -> Session:
+        """Encode a history and be ready to imagine.
+
+        Args:
+            frames: RGB uint8 [T, H, W, 3], newest last, T >= num_history; the newest
+                ``num_history`` are used.
+            actions: [T - 1, A] physical units, actions[i] leads from frame i to i + 1. Recorded
+                actions may lie outside the bounds.
+            seed: of the noise that the history is held at and, by default, of rollouts.
+
+        Raises:
+            V2WError: too few frames, or actions that do not fit them.
+        """
+        array = np.asarray(frames)
+        needed = self.config.num_history
+        if array.ndim != 4 or len(array) < needed:
+            rule = f"at least {needed} frames [T, H, W, 3]"
+            raise V2WError("history", rule, list(array.shape), code="HISTORY_UNAVAILABLE")
+        spec = self.config.action
+        checked = np.zeros((0, spec.dim), np.float32)
+        if len(array) > 1:
+            checked = spec.validate(
+                actions, horizon=len(array) - 1, field="history actions", bounds=False
+            )
+        latents = self.encode(array[-needed:])
+        kept = checked[len(checked) - (needed - 1) :]
+        return Session(self, latents, self.tensor(spec.normalise(kept)), seed)
+
+
+def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
+    """The configuration of a checkpoint folder, without its weights."""
+    folder = pathlib.Path(path)
+    file = folder / CONFIG
+    if not file.is_file():
+        rule = f"a checkpoint folder with {CONFIG} and {WEIGHTS}"
+        raise CheckpointError("checkpoint", rule, str(path))
+    try:
+        data: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(str(file), "valid YAML without Python objects", str(error)) from error
+    if not isinstance(data, dict):
+        raise CheckpointError(str(file), "a mapping", json.dumps(data)[:80])
+    return WorldModelConfig.from_dict(data)
+
+
+def default_checkpoint() -> pathlib.Path:
+    """The checkpoint used when none is named: $V2W_CHECKPOINT, or the one that ships with v2w.
+
+    Raises:
+        CheckpointError: neither is there.
+    """
+    named = os.environ.get("V2W_CHECKPOINT")
+    if named:
+        return pathlib.Path(named)
+    shipped = pathlib.Path(__file__).resolve().parent / "checkpoints" / "doom_maze"
+    if not shipped.is_dir():
+        rule = "train one (v2w train) and name it with --checkpoint or $V2W_CHECKPOINT"
+        raise CheckpointError("checkpoint", rule, str(shipped))
+    return shipped
+
+
+PLANAR_4HZ = ActionSpec(
+    names=("dx", "dy", "dyaw"),
+    units=("m", "m", "rad"),
+    low=(-0.25, -0.25, -0.5),
+    high=(0.5, 0.25, 0.5),
+    rate_hz=4.0,
+)
+
+
+def tiny_config(action: ActionSpec = PLANAR_4HZ, size: int = 32) -> WorldModelConfig:
+    """A model small enough for tests: ``size`` x ``size`` frames, some ten thousand weights."""
+    return WorldModelConfig(
+        action=action,
+        observation=ObservationSpec(size, size),
+        autoencoder=AutoencoderConfig(
+            latent_channels=4, block_channels=(8, 8), patch_size=2, norm_groups=4
+        ),
+        unet=UNetConfig(
+            in_channels=4,
+            out_channels=4,
+            model_channels=8,
+            channel_mult=(1, 2),
+            attention_levels=(1,),
+            head_dim=8,
+            norm_groups=4,
+            action_dim=action.dim,
+        ),
+        num_history=4,
+        num_frames=12,
+    )
