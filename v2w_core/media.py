@@ -98,11 +98,11 @@ def write_video(
 
 
 def draw_text(image: ImageArray, text: str, *, scale: float = 0.45) -> ImageArray:
-    """A copy with a line of text in the upper left corner, readable on any background."""
+    """A copy with a line of text, white on black, in the upper left corner."""
     marked = np.ascontiguousarray(image).copy()
-    place = (4, max(10, round(30 * scale)))
-    cv2.putText(marked, text, place, _FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(marked, text, place, _FONT, scale, _PAPER, 1, cv2.LINE_AA)
+    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    cv2.rectangle(marked, (0, 0), (width + 8, height + baseline + 6), (0, 0, 0), -1)
+    cv2.putText(marked, text, (4, height + 4), _FONT, scale, _PAPER, 1, cv2.LINE_AA)
     return marked
 
 

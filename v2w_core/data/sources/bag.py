@@ -121,9 +121,35 @@ class BagScan:
                     return
 
 
-def is_bag(path: Path) -> bool:
-    """True for a .bag, .mcap or .db3 file and for a rosbag2 folder."""
-    return path.suffix in SUFFIXES or (path / "metadata.yaml").is_file()
+def find_bag(path: str | Path) -> Path:
+    """The bag itself: a rosbag2 folder or a file. A folder that only holds one bag stands for it.
+
+    Raises:
+        DataError: nothing there, no bag, or several.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise DataError(
+            str(source), "an existing bag (folder, .mcap, .db3 or .bag)", "no such file"
+        )
+    if _is_bag(source):
+        return source
+    rule = "a rosbag2 folder (with metadata.yaml), an .mcap or .db3 file, or a ROS 1 .bag"
+    if source.is_file():
+        raise DataError(str(source), rule, f"a file called {source.name}")
+    inside = sorted(item for item in source.iterdir() if _is_bag(item))
+    if not inside:
+        raise DataError(str(source), rule, "a folder without a bag")
+    if len(inside) > 1:
+        names = ", ".join(item.name for item in inside)
+        raise DataError(str(source), f"one bag, choose one of {names}", f"{len(inside)} bags")
+    return inside[0]
+
+
+def _is_bag(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file()
+    return path.suffix in SUFFIXES
 
 
 def scan_bag(
@@ -149,14 +175,7 @@ def scan_bag(
         DataError: no bag, a damaged bag, no camera or odometry, several and none named, header
             stamps that run backwards, no time in common.
     """
-    source = Path(path)
-    if not source.exists():
-        raise DataError(
-            str(source), "an existing bag (folder, .mcap, .db3 or .bag)", "no such file"
-        )
-    if not is_bag(source):
-        rule = "a rosbag2 folder (with metadata.yaml), an .mcap or .db3 file, or a ROS 1 .bag"
-        raise DataError(str(source), rule, source.suffix or "a folder without metadata.yaml")
+    source = find_bag(path)
     with open_bag(source) as reader:
         camera = find_topic(reader, CAMERAS, (), image_topic, "image-topic", "camera")
         odometry = find_topic(reader, ODOMETRY, POSES, odom_topic, "odom-topic", "odometry")
