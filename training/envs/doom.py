@@ -1,0 +1,299 @@
+"""A robot with a camera in a generated maze: a gymnasium environment over ViZDoom.
+
+Actions are planar displacements in the body frame (dx, dy in metres, dyaw in radians) at 4 Hz.
+Inside a step a deadbeat controller chooses thrusts, so that the real displacement equals the
+command in free space to about a millimetre, whatever the robot did before; against a wall it
+slides or stops. x is east, y north, yaw counter-clockwise from east (REP 103).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from training.envs.doom_engine import (
+    ANGLE_STEPS,
+    FRICTION,
+    MAX_THRUST,
+    STOP_SPEED,
+    THRUST_TO_SPEED,
+    DoomEngine,
+)
+from training.envs.maze import UNITS_PER_M, build_maze
+from training.envs.top_down import TopDownMap, draw_top_down
+from v2w_core.errors import V2WError
+from v2w_core.spec import ActionSpec
+
+#: Nominal tics a second, and tics in one 4 Hz step.
+TIC_HZ = 36
+STEP_TICS = 9
+RADIANS_PER_STEP = 2.0 * math.pi / ANGLE_STEPS
+
+ACTION_SPEC = ActionSpec(
+    names=("dx", "dy", "dyaw"),
+    units=("m", "m", "rad"),
+    low=(-0.25, -0.25, -0.5),
+    high=(0.5, 0.25, 0.5),
+    rate_hz=TIC_HZ / STEP_TICS,
+)
+
+#: Observed and commanded displacement differ by more than this: the robot touched a wall.
+COLLISION_M = 0.02
+
+Pose = tuple[float, float, float]
+Observation = dict[str, Any]
+
+
+class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """First-person maze navigation. Deterministic; an episode never ends by itself.
+
+    Observations: ``image`` uint8 [height, width, 3] RGB, ``pose`` float64 [3] (x m, y m, yaw rad).
+
+    Args:
+        maze_seed: which maze; the same seed gives the same map and textures.
+        image_size: (height, width) of the image; 90 degrees wide, made for 4:3.
+        rows, columns: cells of 2.5 m.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+
+    def __init__(
+        self,
+        maze_seed: int = 0,
+        image_size: tuple[int, int] = (120, 160),
+        *,
+        rows: int = 3,
+        columns: int = 4,
+    ) -> None:
+        self.render_mode = "rgb_array"
+        self.action_spec = ACTION_SPEC
+        self.maze_seed = int(maze_seed)
+        self.maze = build_maze(self.maze_seed, rows=rows, columns=columns)
+        self._engine = DoomEngine(self.maze, image_size)
+        self._turn_left_over = 0.0
+        box = gymnasium.spaces.Box
+        self.action_space = box(
+            np.array(ACTION_SPEC.low, np.float32), np.array(ACTION_SPEC.high, np.float32)
+        )
+        size = np.array([*self.maze.size_m, math.pi])
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "image": box(0, 255, (*self._engine.image_size, 3), np.uint8),
+                "pose": box(np.array([0.0, 0.0, -math.pi]), size, dtype=np.float64),
+            }
+        )
+
+    @property
+    def pose(self) -> Pose:
+        """(x m, y m, yaw rad in [-pi, pi)) of the robot now."""
+        engine = self._engine
+        yaw = (engine.angle + ANGLE_STEPS // 2) % ANGLE_STEPS - ANGLE_STEPS // 2
+        return engine.x / UNITS_PER_M, engine.y / UNITS_PER_M, yaw * RADIANS_PER_STEP
+
+    def is_free(self, x: float, y: float) -> bool:
+        """True when the robot (a square of 1 m) fits at (x, y) in metres."""
+        return self.maze.is_free(x, y)
+
+    def sample_free_pose(self, rng: np.random.Generator) -> Pose:
+        """A random pose (x m, y m, yaw rad) in free space."""
+        return (*self.maze.sample_free(rng), float(rng.uniform(-math.pi, math.pi)))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Puts the robot at rest at ``options["pose"]`` or at a random free pose."""
+        super().reset(seed=seed)
+        pose = (options or {}).get("pose")
+        if pose is None:
+            pose = self.sample_free_pose(self.np_random)
+        return self.teleport(*pose), {"action": np.zeros(3, np.float32), "collided": False}
+
+    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One step of 0.25 s with the displacement ``action`` [3] (dx m, dy m, dyaw rad).
+
+        ``info["action"]`` is the real displacement in the body frame of the step's start,
+        ``info["collided"]`` tells whether a wall changed it.
+
+        Raises:
+            V2WError: not three finite numbers within the bounds of ``ACTION_SPEC``.
+        """
+        command = ACTION_SPEC.validate(np.asarray(action)[None], horizon=1, field="action")[0]
+        before = self.pose
+        self._move(command)
+        real = _relative(before, self.pose)
+        collided = math.hypot(real[0] - command[0], real[1] - command[1]) > COLLISION_M
+        info = {"action": np.array(real, np.float32), "collided": collided}
+        return self._observe(), 0.0, False, False, info
+
+    def drive(self, vx: float, vy: float, wz: float, num_tics: int) -> Observation:
+        """Holds a velocity command for ``num_tics`` tics of 1/36 s.
+
+        Args:
+            vx, vy: m/s along the body's x (forward) and y (left), turning with the body.
+            wz: rad/s, counter-clockwise.
+        """
+        if not all(math.isfinite(value) for value in (vx, vy, wz)) or num_tics < 1:
+            raise V2WError("drive", "finite velocities and at least 1 tic", (vx, vy, wz, num_tics))
+        engine = self._engine
+        velocity, angle = engine.velocity, engine.angle
+        scale = UNITS_PER_M / TIC_HZ
+        for left in range(num_tics, 0, -1):
+            wanted = wz / TIC_HZ / RADIANS_PER_STEP + self._turn_left_over
+            turn = round(wanted)
+            self._turn_left_over = wanted - turn
+            angle += turn
+            target = _rotate(vx * scale, vy * scale, angle * RADIANS_PER_STEP)
+            velocity, _ = self._tic(velocity, target, angle, turn, observe=left == 1)
+        return self._observe()
+
+    def teleport(self, x: float, y: float, yaw: float) -> Observation:
+        """Puts the robot at rest at (x m, y m, yaw rad); the same pose gives the same pixels.
+
+        Raises:
+            V2WError: the robot does not fit there.
+        """
+        self._jump(float(x), float(y), float(yaw))
+        return self._observe()
+
+    def simulate(
+        self, pose: Pose, candidates: ArrayLike, *, frames: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
+        """What really happens: every candidate is driven from ``pose``, at rest; then back.
+
+        Args:
+            pose: where all candidates start (x m, y m, yaw rad).
+            candidates: [K, horizon, 3] displacements within the bounds.
+            frames: also return the images.
+
+        Returns:
+            poses float64 [K, horizon + 1, 3], and frames uint8 [K, horizon, height, width, 3] or
+            None. The robot ends at rest where it was before the call.
+        """
+        actions = ACTION_SPEC.validate(candidates, field="candidates")
+        if actions.ndim != 3:
+            raise V2WError("candidates", "shape [K, horizon, 3]", list(actions.shape))
+        home = self.pose
+        num, horizon = actions.shape[:2]
+        poses = np.empty((num, horizon + 1, 3))
+        shape = (num, horizon, *self._engine.image_size, 3)
+        images = np.empty(shape, np.uint8) if frames else None
+        for k in range(num):
+            self._jump(*pose)
+            poses[k, 0] = self.pose
+            for h in range(horizon):
+                self._move(actions[k, h])
+                poses[k, h + 1] = self.pose
+                if images is not None:
+                    images[k, h] = self._engine.frame()
+        self._jump(*home, check=False)
+        return poses, images
+
+    def top_down_map(self, pixels_per_m: float = 48.0) -> TopDownMap:
+        """A picture of the maze from above, with the transform from metres to pixels."""
+        return draw_top_down(self.maze, pixels_per_m)
+
+    def render(self) -> NDArray[np.uint8]:
+        """The camera image."""
+        return self._engine.frame()
+
+    def close(self) -> None:
+        """Ends the engine. May be called twice."""
+        self._engine.close()
+
+    def _observe(self) -> Observation:
+        return {"image": self._engine.frame(), "pose": np.array(self.pose)}
+
+    def _move(self, command: NDArray[np.float32]) -> None:
+        """Nine tics along a straight line in the world while the body turns evenly.
+
+        Velocities inside the step follow the motion law, which is exact in free space; the
+        engine is only asked at the end, because each observation renders an image.
+        """
+        engine = self._engine
+        velocity, angle = engine.velocity, engine.angle
+        dx, dy, dyaw = (float(value) for value in command)
+        rest = _rotate(dx * UNITS_PER_M, dy * UNITS_PER_M, angle * RADIANS_PER_STEP)
+        turn_total = dyaw / RADIANS_PER_STEP
+        fastest = 1.5 * math.hypot(*rest) / STEP_TICS + 0.1
+        done = 0
+        for index in range(STEP_TICS):
+            left = STEP_TICS - index
+            turn = round(turn_total * (index + 1) / STEP_TICS) - done
+            done += turn
+            angle += turn
+            target = (rest[0] / left, rest[1] / left)
+            speed = math.hypot(*target)
+            if speed > fastest:
+                target = (target[0] * fastest / speed, target[1] * fastest / speed)
+            velocity, moved = self._tic(velocity, target, angle, turn, observe=left == 1)
+            rest = (rest[0] - moved[0], rest[1] - moved[1])
+        self._turn_left_over = 0.0
+
+    def _tic(
+        self,
+        velocity: tuple[float, float],
+        target: tuple[float, float],
+        angle: int,
+        turn: int,
+        *,
+        observe: bool,
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """One tic towards the world velocity ``target``; returns (velocity, move) of free space."""
+        yaw = angle * RADIANS_PER_STEP
+        ahead, aside = _rotate(target[0] - velocity[0], target[1] - velocity[1], -yaw)
+        forward, left = _thrust(ahead), _thrust(aside)
+        self._engine.tic(forward, left, turn, observe=observe)
+        gain = _rotate(forward * THRUST_TO_SPEED, left * THRUST_TO_SPEED, yaw)
+        moved = (velocity[0] + gain[0], velocity[1] + gain[1])
+        if forward == left == 0 and abs(moved[0]) < STOP_SPEED and abs(moved[1]) < STOP_SPEED:
+            return (0.0, 0.0), moved
+        return (moved[0] * FRICTION, moved[1] * FRICTION), moved
+
+    def _brake(self) -> None:
+        """Tics until the robot is exactly at rest (at most a few)."""
+        engine = self._engine
+        for _ in range(60):
+            if engine.velocity == (0.0, 0.0):
+                return
+            if math.hypot(*engine.velocity) < STOP_SPEED:
+                engine.tic(0, 0, 0)
+            else:
+                self._tic(engine.velocity, (0.0, 0.0), engine.angle, 0, observe=True)
+
+    def _jump(self, x: float, y: float, yaw: float, *, check: bool = True) -> None:
+        if not all(math.isfinite(value) for value in (x, y, yaw)):
+            raise V2WError("pose", "finite x, y and yaw", (x, y, yaw))
+        if check and not self.maze.is_free(x, y, margin_m=0.0):
+            raise V2WError("pose", "a free place, half a metre from every wall", (x, y))
+        engine = self._engine
+        self._brake()
+        ux, uy = x * UNITS_PER_M, y * UNITS_PER_M
+        engine.warp(round(ux), round(uy))  # the engine knows whole units only
+        turn = round(yaw / RADIANS_PER_STEP) - engine.angle
+        half = ANGLE_STEPS // 2
+        engine.tic(0, 0, (turn + half) % ANGLE_STEPS - half)
+        offset = (ux - engine.x, uy - engine.y)
+        if max(abs(offset[0]), abs(offset[1])) > 1.0 / 64.0:  # the rest by one push and a stop
+            velocity, _ = self._tic((0.0, 0.0), offset, engine.angle, 0, observe=False)
+            self._tic(velocity, (0.0, 0.0), engine.angle, 0, observe=True)
+        self._brake()
+        self._turn_left_over = 0.0
+
+
+def _thrust(speed: float) -> int:
+    return max(-MAX_THRUST, min(MAX_THRUST, round(speed / THRUST_TO_SPEED)))
+
+
+def _rotate(x: float, y: float, angle: float) -> tuple[float, float]:
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return x * cosine - y * sine, x * sine + y * cosine
+
+
+def _relative(before: Pose, after: Pose) -> Pose:
+    """Displacement from ``before`` to ``after`` in the body frame of ``before``."""
+    dx, dy = _rotate(after[0] - before[0], after[1] - before[1], -before[2])
+    return dx, dy, (after[2] - before[2] + math.pi) % (2.0 * math.pi) - math.pi
