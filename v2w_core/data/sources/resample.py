@@ -101,15 +101,17 @@ def plan_segments(
         raise DataError("recording", rule, _spans(stamps, odom_stamps_ns))
     kept, stamps = kept[covered], stamps[covered]
     gap_ticks = (1.5 if max_gap_s is None else max(max_gap_s * rate_hz, 1.0)) + 1e-6
-    ticks, chosen = _choose(stamps, 1.0 / rate_hz)
+    ticks, chosen, early = _choose(stamps, 1.0 / rate_hz)
     cuts = np.flatnonzero(np.diff(ticks) > gap_ticks) + 1
+    parts = [_trimmed(part, early) for part in np.split(np.arange(chosen.size), cuts)]
     segments = []
-    for part in np.split(chosen, cuts):
+    for part in parts:
         if len(part) >= max(min_frames, 2):
-            poses = interpolate_poses(odom_stamps_ns, odom_poses, stamps[part])
-            segments.append(Segment(kept[part], stamps[part], poses))
+            images = chosen[part]
+            poses = interpolate_poses(odom_stamps_ns, odom_poses, stamps[images])
+            segments.append(Segment(kept[images], stamps[images], poses))
     if not segments:
-        longest = max(len(part) for part in np.split(chosen, cuts))
+        longest = max(len(part) for part in parts)
         rule = f"{max(min_frames, 2)} images in a row at {rate_hz:g} Hz; allow a larger gap"
         raise DataError("recording", rule, f"at most {longest} in a row")
     return segments
@@ -178,20 +180,35 @@ def _with_odometry(stamps: Int64Array, odom: Int64Array) -> NDArray[np.bool_]:
     return inside & (exact | (silence_ns <= MAX_ODOMETRY_GAP_S * 1e9))
 
 
-def _choose(stamps: Int64Array, period_s: float) -> tuple[Int64Array, Int64Array]:
-    """Tick numbers and the image nearest to each, in order; ticks without an image are absent."""
+def _choose(
+    stamps: Int64Array, period_s: float
+) -> tuple[Int64Array, Int64Array, NDArray[np.float64]]:
+    """The image nearest to each tick; ticks without an image are absent.
+
+    Returns:
+        Tick numbers, image numbers, and by how many camera periods each image comes too early.
+    """
     seconds = (stamps - stamps[0]).astype(np.float64) * 1e-9
-    if stamps.size > 1:
-        camera_s = float(np.median(np.diff(seconds)))
-        multiple = round(period_s / camera_s)
-        off = abs(period_s / camera_s - multiple)
-        if 1 <= multiple <= 3 and off <= _RATE_TOLERANCE * multiple:
-            seconds, period_s = _steady(seconds, camera_s), multiple * camera_s
+    camera_s = float(np.median(np.diff(seconds))) if stamps.size > 1 else period_s
+    multiple = round(period_s / camera_s)
+    off = abs(period_s / camera_s - multiple)
+    if 1 <= multiple <= 3 and off <= _RATE_TOLERANCE * multiple:
+        seconds, period_s = _steady(seconds, camera_s), multiple * camera_s
     ticks = np.floor(seconds / period_s + 0.5 - 1e-9).astype(np.int64)
-    order = np.lexsort((np.abs(seconds - ticks * period_s), ticks))
+    early = ticks * period_s - seconds
+    order = np.lexsort((np.abs(early), ticks))
     first = np.unique(ticks[order], return_index=True)[1]
     chosen = order[first].astype(np.int64)
-    return ticks[chosen], chosen
+    return ticks[chosen], chosen, early[chosen] / camera_s
+
+
+def _trimmed(part: Int64Array, early: NDArray[np.float64]) -> Int64Array:
+    """The part without a first or last image that only stands in for one beyond the end."""
+    if part.size and early[part[-1]] > 0.6:
+        part = part[:-1]
+    if part.size and early[part[0]] < -0.6:
+        part = part[1:]
+    return part
 
 
 def _steady(seconds: NDArray[np.float64], camera_s: float) -> NDArray[np.float64]:
