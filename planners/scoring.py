@@ -64,7 +64,7 @@ class Clock:
         if self.deadline_s is None:
             return num_left
         if self.candidate_s is None:
-            return min(num_left, largest, 8)
+            return min(num_left, largest, 4)
         fits = (self.deadline_s - self.elapsed_s) / max(self.candidate_s, 1e-9)
         return max(0, min(num_left, largest, math.floor(fits)))
 
@@ -131,9 +131,7 @@ class Scorer:
             done = chunk.stop
         return costs
 
-    def _score(
-        self, candidates: FloatArray, num_sampling_steps: int | None, coarse: bool
-    ) -> Costs:
+    def _score(self, candidates: FloatArray, num_sampling_steps: int | None, coarse: bool) -> Costs:
         began = time.perf_counter()
         context = self.context(candidates, num_sampling_steps)
         values = np.array(self.cost(context), dtype=np.float64)
@@ -150,9 +148,7 @@ class Scorer:
         self.clock.note(len(candidates), time.perf_counter() - began)
         return values
 
-    def context(
-        self, candidates: FloatArray, num_sampling_steps: int | None = None
-    ) -> CostContext:
+    def context(self, candidates: FloatArray, num_sampling_steps: int | None = None) -> CostContext:
         """What a cost sees of these candidates."""
         session = self.session
 

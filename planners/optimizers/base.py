@@ -113,9 +113,7 @@ def generator(state: OptimizerState) -> np.random.Generator:
     return np.random.default_rng([abs(state.seed), state.iteration])
 
 
-def place_known(
-    state: OptimizerState, samples: FloatArray, *, include_mean: bool
-) -> FloatArray:
+def place_known(state: OptimizerState, samples: FloatArray, *, include_mean: bool) -> FloatArray:
     """Samples [K, horizon, A] within the limits, the first of them replaced by what is known:
     the proposals in the first iteration, and the mean where it is asked for."""
     candidates = state.bounds.apply(samples)

@@ -1,0 +1,105 @@
+"""Drives one controller to one goal in the simulator and records what happened."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planners.goals import Observation
+from training.evaluation.controllers import Controller
+from training.evaluation.goals import GoalCase, as_pose, errors, is_reached
+
+if TYPE_CHECKING:
+    from training.envs.doom import DoomMazeEnv
+
+
+@dataclass
+class Run:
+    """One drive.
+
+    Attributes:
+        planner: its name.
+        poses: [N + 1, 3], the start first.
+        reached_step: the first step after which the goal was reached; None: never.
+        stopped: the planner believed to have arrived and ended the run.
+        stopped_at_goal: it was right.
+        stop_reason: what it believed.
+        plan_s: planning time of every plan.
+        collisions: steps in which a wall changed the motion.
+    """
+
+    planner: str
+    poses: list[NDArray[np.float64]]
+    reached_step: int | None = None
+    stopped: bool = False
+    stopped_at_goal: bool = False
+    stop_reason: str = ""
+    plan_s: list[float] = field(default_factory=list)
+    collisions: int = 0
+    distances: list[float] = field(default_factory=list)
+
+    def record(self, case: GoalCase) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        metres, radians = errors(as_pose(self.poses[-1]), case.goal_pose)
+        return {
+            "planner": self.planner,
+            "episode": case.episode,
+            "start": case.start,
+            "steps": case.steps,
+            "reached": self.reached_step is not None,
+            "reached_step": self.reached_step,
+            "stopped": self.stopped,
+            "stopped_at_goal": self.stopped_at_goal,
+            "stop_reason": self.stop_reason,
+            "num_steps": len(self.poses) - 1,
+            "num_plans": len(self.plan_s),
+            "collisions": self.collisions,
+            "final_m": metres,
+            "final_rad": radians,
+            "distances": self.distances,
+            "poses": [pose.tolist() for pose in self.poses],
+            "goal": list(case.goal_pose),
+        }
+
+
+def goal_image(env: DoomMazeEnv, case: GoalCase) -> NDArray[np.uint8]:
+    """What the camera sees at the goal, uint8 [H, W, 3]."""
+    image: NDArray[np.uint8] = env.teleport(*case.goal_pose)["image"]
+    return image
+
+
+def drive(
+    env: DoomMazeEnv, case: GoalCase, controller: Controller, name: str, max_steps: int
+) -> Run:
+    """At most ``max_steps`` steps; a planner that believes to have arrived ends the run.
+
+    The history is seen by standing in each of the recorded poses; the robot starts at rest.
+    """
+    views = [env.teleport(*as_pose(pose))["image"] for pose in case.history_poses]
+    length = len(views)
+    frames: deque[NDArray[np.uint8]] = deque(views, maxlen=length)
+    actions: deque[NDArray[np.float32]] = deque(case.history_actions, maxlen=length - 1)
+    run = Run(name, [np.asarray(env.pose)])
+    while len(run.poses) <= max_steps:
+        seen = Observation(np.stack(frames), np.stack(actions), as_pose(env.pose))
+        decision = controller.decide(seen)
+        run.distances.append(decision.arrival.distance)
+        if decision.plan is not None:
+            run.plan_s.append(decision.plan.planning_s)
+        if decision.arrival.arrived:
+            run.stopped, run.stop_reason = True, decision.arrival.reason
+            run.stopped_at_goal = is_reached(as_pose(env.pose), case.goal_pose)
+            break
+        for action in decision.actions[: max_steps + 1 - len(run.poses)]:
+            observation, _, _, _, info = env.step(action)
+            frames.append(observation["image"])
+            actions.append(info["action"])
+            run.poses.append(np.asarray(env.pose))
+            run.collisions += bool(info["collided"])
+            if run.reached_step is None and is_reached(as_pose(env.pose), case.goal_pose):
+                run.reached_step = len(run.poses) - 1
+    return run

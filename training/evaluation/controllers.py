@@ -1,0 +1,164 @@
+"""The planners that ``v2w evaluate planning`` compares, each made anew for every goal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planners.costs.base import Cost, CostContext, Costs
+from planners.costs.goal_pose import GoalPose
+from planners.goals import Arrival, ImageGoal, Observation, PoseGoal
+from planners.mpc import MPC, Decision
+from planners.planner import Planner, PlanResult
+from planners.protocols import ImaginationModel
+from planners.scoring import ImaginationSettings
+from training.evaluation.goals import GoalCase, Pose
+from v2w_core.spec import ActionSpec
+
+if TYPE_CHECKING:
+    from training.envs.doom import DoomMazeEnv
+
+
+class Controller(Protocol):
+    """Drives towards one goal."""
+
+    def decide(self, observation: Observation) -> Decision:
+        """The next actions; an arrival ends the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of all planners.
+
+    Args:
+        num_candidates, num_iterations, horizon: of the planners that optimise.
+        num_execute: actions of a plan that are driven before the next one.
+        num_sampling_steps: denoising steps a frame; None: the checkpoint's own.
+        deadline_s: of a plan; None: no limit.
+    """
+
+    num_candidates: int = 64
+    num_iterations: int = 3
+    horizon: int = 8
+    num_execute: int = 1
+    num_sampling_steps: int | None = None
+    deadline_s: float | None = None
+
+
+@dataclass
+class RandomController:
+    """Uniform actions within the bounds; never stops."""
+
+    spec: ActionSpec
+    rng: np.random.Generator
+
+    def decide(self, observation: Observation) -> Decision:
+        low, high = np.asarray(self.spec.low), np.asarray(self.spec.high)
+        action = self.rng.uniform(low, high).astype(np.float32)
+        return Decision(self.spec.clip(action[None]), Arrival(False, np.nan), None)
+
+
+@dataclass(frozen=True)
+class SimulatedPose:
+    """The cost that a perfect model would give: distance to the goal of where candidates really
+    lead, walls included."""
+
+    env: DoomMazeEnv
+    start: Pose
+    term: GoalPose
+
+    def __call__(self, context: CostContext) -> Costs:
+        poses, _ = self.env.simulate(self.start, context.candidates)
+        return self.term.over_steps(self.term.distances(poses[:, 1:]))
+
+
+@dataclass(frozen=True)
+class OracleGoal:
+    """A goal pose that is planned for in the simulator itself."""
+
+    env: DoomMazeEnv
+    goal: PoseGoal
+
+    def cost(self, observation: Observation) -> Cost:
+        assert observation.pose is not None
+        return SimulatedPose(self.env, observation.pose, GoalPose(self.goal.pose))
+
+    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+        return self.goal.arrival(observation, plan)
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Makes the controllers by name.
+
+    Args:
+        env: the simulator (only the oracle plans in it).
+        model: the world model; None when ``cem`` is not wanted.
+    """
+
+    env: DoomMazeEnv
+    model: ImaginationModel | None
+    spec: ActionSpec
+    settings: Settings
+
+    def make(
+        self, name: str, case: GoalCase, goal_image: NDArray[np.uint8], seed: int
+    ) -> Controller:
+        """A fresh controller for one goal. ``name`` is one of ``PLANNERS``."""
+        return PLANNERS[name](self, case, goal_image, seed)
+
+    def cem(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
+        """CEM in the world model; sees the goal image only."""
+        assert self.model is not None
+        imagination = ImaginationSettings(num_sampling_steps=self.settings.num_sampling_steps)
+        planner = Planner(self.spec, self.settings.horizon, imagination=imagination)
+        return self._mpc(planner, ImageGoal(self.model, goal_image), self.model, seed)
+
+    def random(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
+        """Uniform random actions."""
+        return RandomController(self.spec, np.random.default_rng(seed))
+
+    def straight(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
+        """Told the goal's pose, but knows of no wall: the shortest way there, and turn."""
+        planner = Planner(self.spec, self.settings.horizon)
+        return self._mpc(planner, PoseGoal(case.goal_pose), None, seed, num_iterations=8)
+
+    def oracle(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
+        """CEM with the simulator as the model and the goal's pose: the upper bound."""
+        planner = Planner(self.spec, self.settings.horizon)
+        goal = OracleGoal(self.env, PoseGoal(case.goal_pose))
+        return self._mpc(planner, goal, None, seed)
+
+    def _mpc(
+        self,
+        planner: Planner,
+        goal: ImageGoal | PoseGoal | OracleGoal,
+        model: ImaginationModel | None,
+        seed: int,
+        num_iterations: int | None = None,
+    ) -> MPC:
+        settings = self.settings
+        return MPC(
+            planner,
+            goal,
+            model,
+            num_execute=settings.num_execute,
+            num_candidates=settings.num_candidates,
+            num_iterations=num_iterations or settings.num_iterations,
+            deadline_s=settings.deadline_s if model is not None else None,
+            seed=seed,
+        )
+
+
+Maker = Callable[[Factory, GoalCase, NDArray[np.uint8], int], Controller]
+PLANNERS: dict[str, Maker] = {
+    "cem": Factory.cem,
+    "random": Factory.random,
+    "straight": Factory.straight,
+    "oracle": Factory.oracle,
+}

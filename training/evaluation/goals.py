@@ -1,0 +1,136 @@
+"""Image goals for closed-loop evaluation: the start and the view to reach, from recordings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.data.episode import Episode, read_episode
+from v2w_core.errors import DataError, V2WError
+from v2w_core.geometry import planar, relative_motion
+
+if TYPE_CHECKING:
+    from training.envs.doom import DoomMazeEnv
+
+#: A goal is reached within both of these.
+REACHED_M = 0.4
+REACHED_RAD = math.radians(20.0)
+
+Pose = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class GoalCase:
+    """One start and one goal.
+
+    Attributes:
+        episode: name of the recording; ``start`` and ``steps``: frame index, and how many frames
+            later the goal was seen.
+        history_poses: [num_history, 3], the last one is the start.
+        history_actions: [num_history - 1, 3] real displacements between them.
+        goal_pose: (x m, y m, yaw rad) in the maze.
+    """
+
+    episode: str
+    start: int
+    steps: int
+    history_poses: NDArray[np.float64]
+    history_actions: NDArray[np.float32]
+    goal_pose: Pose
+
+    @property
+    def start_pose(self) -> Pose:
+        return as_pose(self.history_poses[-1])
+
+
+def as_pose(values: Sequence[float] | NDArray[np.float64]) -> Pose:
+    """Three floats."""
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def errors(pose: Pose, goal: Pose) -> tuple[float, float]:
+    """Distance in metres and absolute yaw error in radians."""
+    dx, dy, dyaw = relative_motion(pose, goal)
+    return float(np.hypot(dx, dy)), float(abs(dyaw))
+
+
+def is_reached(pose: Pose, goal: Pose) -> bool:
+    """Within 0.4 m and 20 degrees."""
+    metres, radians = errors(pose, goal)
+    return metres <= REACHED_M and radians <= REACHED_RAD
+
+
+def maze_seed_of(paths: Sequence[Path]) -> int:
+    """The maze that all episodes were recorded in. Raises DataError when there is none or two."""
+    if not paths:
+        raise DataError("--episodes", "a folder with episodes of v2w collect", "no episode")
+    seeds = {read_episode(path).attributes.get("maze_seed") for path in paths}
+    if len(seeds) != 1 or None in seeds:
+        rule = "episodes of v2w collect, all of one maze"
+        raise DataError("--episodes", rule, f"maze seeds {sorted(map(str, seeds))}")
+    return int(seeds.pop() or 0)
+
+
+def select_goals(
+    paths: Sequence[Path],
+    num_goals: int,
+    *,
+    env: DoomMazeEnv,
+    num_history: int,
+    steps: tuple[int, int] = (4, 8),
+    seed: int = 0,
+) -> list[GoalCase]:
+    """Random goals, spread evenly over the episodes; the same seed gives the same goals.
+
+    A goal is a recorded view ``steps`` frames after the start and not yet reached there (more
+    than 0.4 m or 20 degrees away); the robot must be able to stand in every pose that is needed.
+
+    Raises:
+        DataError: the episodes do not have as many goals.
+    """
+    if num_goals < 1:
+        raise V2WError("--goals", "at least 1", num_goals)
+    rng = np.random.default_rng(seed)
+    cases: list[GoalCase] = []
+    seen: set[tuple[int, int]] = set()
+    order = rng.permutation(len(paths))
+    episodes: dict[int, Episode] = {}
+    for attempt in range(200 * num_goals):
+        if len(cases) == num_goals:
+            return cases
+        index = int(order[attempt % len(paths)])
+        if index not in episodes:
+            episodes[index] = read_episode(paths[index])
+        ahead = int(rng.integers(steps[0], steps[1] + 1))
+        last = len(episodes[index]) - 1 - ahead
+        if last < num_history - 1:
+            continue
+        start = int(rng.integers(num_history - 1, last + 1))
+        case = _case(episodes[index], start, ahead, num_history)
+        if (index, start) in seen or is_reached(case.start_pose, case.goal_pose):
+            continue
+        places = [*case.history_poses, np.asarray(case.goal_pose)]
+        if all(env.is_free(float(pose[0]), float(pose[1])) for pose in places):
+            seen.add((index, start))
+            cases.append(case)
+    rule = f"enough frames for {num_goals} goals {steps[0]} to {steps[1]} steps away"
+    raise DataError("--episodes", rule, f"{len(paths)} episodes, {len(cases)} goals")
+
+
+def _case(episode: Episode, start: int, ahead: int, num_history: int) -> GoalCase:
+    first = start - num_history + 1
+    poses = planar(episode.poses)
+    return GoalCase(
+        episode=episode.path.name,
+        start=start,
+        steps=ahead,
+        history_poses=poses[first : start + 1],
+        history_actions=episode.actions[first:start],
+        goal_pose=as_pose(poses[start + ahead]),
+    )
