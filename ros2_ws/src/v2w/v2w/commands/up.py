@@ -1,0 +1,83 @@
+"""``v2w up``: the ROS 2 nodes without ``ros2 launch``, from the same parameter files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "start the ROS 2 nodes (world model, planner, simulator)"
+DESCRIPTION = """\
+Starts world_model_node and planner_node, and with --sim a simulated robot to try them on, each in a
+process of its own. Works with a sourced ROS 2 installation and with the ROS 2 wheels of `make
+setup`. On a robot with a ROS installation `ros2 launch v2w world_model.launch.py` does the same.
+"""
+EPILOG = """\
+examples:
+  v2w up --sim                                     a simulated robot, model and planner
+  v2w up --image-topic /camera/image_raw --odom-topic /odom --checkpoint my_model
+  v2w up --sim --set planner_node.publish_velocity=true
+
+Ctrl-C stops all nodes. When one dies the others are stopped and the exit code is not 0.
+"""
+
+NODES = ("simulator_node", "world_model_node", "planner_node")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``v2w up``."""
+    parser.add_argument("--sim", action="store_true", help="also start the simulated robot")
+    parser.add_argument(
+        "--nodes", nargs="+", choices=NODES, metavar="NODE",
+        help=f"start only these of: {', '.join(NODES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--params-file", type=Path, action="append", default=[],
+        help="ROS parameter file on top of the defaults; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="NODE.NAME=VALUE",
+        help="one parameter, e.g. planner_node.horizon=6; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the shipped)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: auto)")
+    parser.add_argument("--backend", help="what executes the network (default: eager)")
+    parser.add_argument("--image-topic", help="camera images (default: image_raw)")
+    parser.add_argument("--odom-topic", help="odometry (default: odom)")
+    parser.add_argument("--namespace", default="", help="of all nodes (default: none)")
+    parser.add_argument("--use-sim-time", action="store_true", help="take time from /clock")
+    parser.add_argument(
+        "--domain-id", type=int, metavar="N",
+        help="ROS_DOMAIN_ID, and DDS stays on this machine (default with --sim: $ROS_DOMAIN_ID or "
+        "a free one; without --sim the environment's settings are left alone)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start, watch, stop. Returns 0 after Ctrl-C, else the code of the node that died."""
+    from v2w import environment, graph
+    from v2w.supervisor import Supervisor
+
+    variables = environment.ros_environment()
+    if args.domain_id is not None or args.sim:
+        domain = args.domain_id
+        if domain is None:
+            named = variables.get("ROS_DOMAIN_ID", "")
+            domain = int(named) if named.isdigit() else environment.pick_domain_id()
+        variables = environment.isolated(variables, domain)
+    names = args.nodes or [name for name in NODES if args.sim or name != "simulator_node"]
+    commands = graph.commands(
+        names,
+        params_files=args.params_file,
+        settings=args.settings,
+        overrides=graph.overrides_from(args),
+        namespace=args.namespace,
+    )
+    supervisor = Supervisor(variables, sys.stderr)
+    supervisor.say(f"ROS_DOMAIN_ID={variables.get('ROS_DOMAIN_ID', '0')}; Ctrl-C stops all nodes")
+    try:
+        for name, command in commands.items():
+            supervisor.start(name, command)
+        return supervisor.run()
+    finally:
+        supervisor.stop()

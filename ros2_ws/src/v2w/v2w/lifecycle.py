@@ -1,0 +1,76 @@
+"""Lifecycle nodes that can configure and activate by themselves, and how they are run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.task import Future
+
+from v2w import parameters
+from v2w.parameters import Parameter
+from v2w_core.errors import V2WError
+
+#: Enough for the camera, the odometry, timers and a request at once, and one to answer BUSY.
+NUM_THREADS = 5
+
+
+class AutostartNode(LifecycleNode):
+    """With the parameter autostart it goes to active by itself, or sets :attr:`finished`."""
+
+    def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
+        super().__init__(name)
+        self.table = table
+        self.problem = ""
+        self.finished: Future = Future()
+        parameters.declare(self, table)
+        self._start_timer = None
+        if self.get_parameter("autostart").value:
+            self._start_timer = self.create_timer(
+                0.0, self._autostart, callback_group=MutuallyExclusiveCallbackGroup()
+            )
+
+    def release(self) -> None:
+        """Called once at the end, whatever the state: stop work and free what is held."""
+        self.destroy_node()
+
+    def _autostart(self) -> None:
+        if self._start_timer is not None:
+            self.destroy_timer(self._start_timer)
+            self._start_timer = None
+        success = TransitionCallbackReturn.SUCCESS
+        if self.trigger_configure() != success or self.trigger_activate() != success:
+            # Nobody watches over a node that starts by itself: it must not linger half-started.
+            self.finished.set_result(2)
+
+
+def run_node(create: Callable[[], AutostartNode]) -> int:
+    """Create a node and spin it until it is interrupted or cannot start.
+
+    Returns:
+        0 after an interrupt, 2 when the node could not start (the reason is on stderr).
+    """
+    rclpy.init()
+    node: AutostartNode | None = None
+    try:
+        node = create()
+        executor = MultiThreadedExecutor(num_threads=NUM_THREADS)
+        executor.add_node(node)
+        executor.spin_until_future_complete(node.finished)
+        if node.finished.done():
+            print(f"{node.get_name()}: cannot start: {node.problem}", file=sys.stderr)
+            return int(node.finished.result() or 0)
+        return 0
+    except V2WError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        if node is not None:
+            node.release()
+        rclpy.try_shutdown()

@@ -1,0 +1,167 @@
+"""One planning request from goal to plan, without ROS: what planner_node decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
+from planners.optimizers.base import shift
+from planners.planner import IterationReport, Planner, PlanResult
+from v2w.errors import NodeError
+from v2w.history import Snapshot
+from v2w_core.data.transforms import decode_image, resize_frame
+from v2w_core.errors import DataError, V2WError
+from v2w_core.geometry import integrate_actions, wrap_angle
+
+GOAL_POSE, GOAL_IMAGE = 0, 1
+#: A plan older than this says nothing about the next one [s].
+WARM_START_S = 30.0
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """Numbers of one request, defaults filled in. ``seed`` is None for a random one."""
+
+    horizon: int
+    num_iterations: int
+    num_candidates: int
+    time_budget_s: float
+    seed: int | None
+    execute_steps: int
+
+
+@dataclass(frozen=True)
+class PlanOutcome:
+    """What a request leads to; ``planning_s`` includes encoding the history."""
+
+    result: PlanResult
+    arrival: Arrival
+    planning_s: float
+
+
+@dataclass
+class _Previous:
+    key: object
+    plan: NDArray[np.float32]
+    execute_steps: int
+    made_at: float
+
+
+class PlanningCore:
+    """Plans with one model; the next plan to the same goal starts from the rest of the last."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._planners: dict[int, Planner] = {}
+        self._previous: _Previous | None = None
+
+    def image_goal(self, data: bytes) -> ImageGoal:
+        """A goal from JPEG or PNG bytes.
+
+        Raises:
+            V2WError: no picture, or one that is cut off.
+        """
+        try:
+            frame = decode_image(data, field="goal_image")
+        except DataError as error:
+            raise V2WError(error.field, error.rule, error.value) from error
+        return ImageGoal(self._model, resize_frame(frame, self._model.config.observation))
+
+    def plan(
+        self,
+        snapshot: Snapshot,
+        goal: Goal,
+        key: object,
+        settings: PlanSettings,
+        on_iteration: Callable[[IterationReport], bool | None] | None = None,
+    ) -> PlanOutcome:
+        """Plan from a history to a goal.
+
+        Args:
+            key: what tells goals apart; an equal key warm-starts from the previous plan. A request
+                with a seed of its own never does, so that it can be repeated.
+
+        Raises:
+            NodeError: NO_VALID_PLAN when no candidate had a finite cost.
+            V2WError: numbers out of range.
+        """
+        began = time.perf_counter()
+        spec = self._model.config.action
+        seed = settings.seed
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        x, y, _, yaw = (float(value) for value in snapshot.poses[-1])
+        # The robot may have moved a little beyond what it is allowed to choose.
+        actions = snapshot.actions
+        observation = Observation(snapshot.frames, actions, (x, y, yaw))
+        session = self._model.start(snapshot.frames, actions, seed=seed)
+        arrival = goal.arrival(observation)
+        planner = self._planners.setdefault(
+            settings.horizon, Planner(spec=spec, horizon=settings.horizon)
+        )
+        left_s = max(settings.time_budget_s - (time.perf_counter() - began), 1e-3)
+        result = planner.plan(
+            session,
+            goal.cost(observation),
+            deadline_s=left_s,
+            num_iterations=settings.num_iterations,
+            num_candidates=settings.num_candidates,
+            seed=seed,
+            warm_start=self._warm_start(key, settings),
+            previous_action=spec.clip(actions[-1]),
+            on_iteration=on_iteration,
+        )
+        if not np.isfinite(result.cost):
+            rule = "at least one candidate with a finite cost"
+            raise NodeError("plan", rule, result.cost, code="NO_VALID_PLAN")
+        if not arrival.arrived:
+            arrival = goal.arrival(observation, result)
+        if not result.cancelled:
+            self._previous = _Previous(
+                key, result.action_sequence, settings.execute_steps, time.monotonic()
+            )
+        return PlanOutcome(result, arrival, time.perf_counter() - began)
+
+    def _warm_start(self, key: object, settings: PlanSettings) -> NDArray[np.float32] | None:
+        previous = self._previous
+        if previous is None or settings.seed is not None or previous.key != key:
+            return None
+        if time.monotonic() - previous.made_at > WARM_START_S:
+            return None
+        if len(previous.plan) != settings.horizon:
+            return None
+        return shift(previous.plan, min(previous.execute_steps, settings.horizon))
+
+
+def pose_goal(
+    pose: tuple[float, float, float],
+    frame_id: str,
+    *,
+    odom_frame: str,
+    base_frame: str,
+    here: tuple[float, float, float],
+    tolerance_m: float,
+    tolerance_rad: float,
+) -> PoseGoal:
+    """A goal pose (x, y, yaw) as the planner wants it: in the odometry frame.
+
+    Args:
+        frame_id: the odometry frame, empty (the same), or the body frame (relative to ``here``).
+
+    Raises:
+        NodeError: TF_ERROR for any other frame.
+    """
+    if frame_id == base_frame and base_frame:
+        x, y, yaw = (float(v) for v in integrate_actions(np.array([pose]), here)[-1])
+    elif frame_id in ("", odom_frame):
+        x, y, yaw = pose[0], pose[1], float(wrap_angle(pose[2]))
+    else:
+        rule = f"{odom_frame!r} (fixed) or {base_frame!r} (relative to the robot)"
+        raise NodeError("goal_pose.header.frame_id", rule, frame_id, code="TF_ERROR")
+    return PoseGoal((x, y, yaw), tolerance_m=tolerance_m, tolerance_rad=tolerance_rad)

@@ -1,0 +1,127 @@
+"""Child processes with a prefix before every line of their output; none outlives the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import IO, Any
+
+#: From SIGINT to SIGTERM, and from SIGTERM to SIGKILL [s].
+PATIENCE_S = (6.0, 3.0)
+
+
+@dataclass
+class Child:
+    """One running process."""
+
+    name: str
+    process: subprocess.Popen[str]
+    reader: threading.Thread
+
+
+@dataclass
+class Supervisor:
+    """Starts processes, forwards their output, and stops all of them when one ends.
+
+    Args:
+        environment: of every process.
+        output: where the prefixed lines go.
+    """
+
+    environment: dict[str, str]
+    output: IO[str] = field(default_factory=lambda: sys.stderr)
+    children: list[Child] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _interrupted: threading.Event = field(default_factory=threading.Event)
+
+    def start(self, name: str, command: Sequence[str]) -> None:
+        """Start a process in a group of its own: a Ctrl-C at the terminal reaches only us."""
+        process = subprocess.Popen(
+            list(command),
+            env=self.environment | {"PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        reader = threading.Thread(target=self._forward, args=(name, process), daemon=True)
+        self.children.append(Child(name, process, reader))
+        reader.start()
+
+    def say(self, text: str, name: str = "v2w") -> None:
+        """A line of our own, between those of the processes."""
+        with self._lock:
+            print(f"[{name}] {text}", file=self.output, flush=True)
+
+    def run(self) -> int:
+        """Wait until a process ends or we are interrupted, then stop the rest.
+
+        Returns:
+            0 after an interrupt (SIGINT, SIGTERM); else the exit code of the process that ended
+            first, or 1 when that was 0.
+        """
+        previous = {
+            number: signal.signal(number, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            while not self._interrupted.wait(0.1):
+                dead = self.first_dead()
+                if dead is not None:
+                    return self._report(dead)
+            self.say("stopping")
+            return 0
+        finally:
+            self.stop()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def first_dead(self) -> Child | None:
+        """A process that has ended, or None."""
+        return next((c for c in self.children if c.process.poll() is not None), None)
+
+    def stop(self) -> None:
+        """SIGINT, then SIGTERM, then SIGKILL for what is still there."""
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+        for number, patience_s in zip(signals, (*PATIENCE_S, 5.0), strict=True):
+            alive = [c for c in self.children if c.process.poll() is None]
+            if not alive:
+                break
+            for child in alive:
+                _signal(child.process, number)
+            deadline = time.monotonic() + patience_s
+            while any(c.process.poll() is None for c in alive) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        for child in self.children:
+            child.reader.join(timeout=2.0)
+
+    def _report(self, child: Child) -> int:
+        code = child.process.wait()
+        child.reader.join(timeout=2.0)
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        self.say(f"{child.name} died ({how}); stopping the others")
+        return code if code > 0 else 1
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> Any:
+        self._interrupted.set()
+
+    def _forward(self, name: str, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.say(line.rstrip("\n"), name)
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
