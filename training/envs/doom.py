@@ -267,7 +267,8 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def _jump(self, x: float, y: float, yaw: float, *, check: bool = True) -> None:
         if not all(math.isfinite(value) for value in (x, y, yaw)):
             raise V2WError("pose", "finite x, y and yaw", (x, y, yaw))
-        if check and not self.maze.is_free(x, y, margin_m=0.0):
+        # leaning against a wall is allowed: the robot gets there by itself
+        if check and not self.maze.is_free(x, y, margin_m=-0.002):
             raise V2WError("pose", "a free place, half a metre from every wall", (x, y))
         engine = self._engine
         self._brake()
