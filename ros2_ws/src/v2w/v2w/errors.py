@@ -27,7 +27,7 @@ class NodeError(V2WError):
 
 
 def answer(error: BaseException) -> tuple[int, str]:
-    """(error_code, error_msg) for a response. Unexpected exceptions are the model's: MODEL_ERROR."""
+    """(error_code, error_msg) for a response. Unexpected exceptions are MODEL_ERROR."""
     if isinstance(error, V2WError):
         return CODES.get(error.code, CODES["UNKNOWN"]), str(error)
     if isinstance(error, TimeoutError):

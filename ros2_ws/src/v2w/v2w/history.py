@@ -255,7 +255,8 @@ class HistoryBuffer:
         if outside.any():
             row, column = (int(i) for i in np.argwhere(outside)[0])
             name, unit = self._action.names[column], self._action.units[column]
-            rule = f"{name} within {self.config.max_motion:g} times the model's {reach[column]:g} {unit}"
+            limit = f"{self.config.max_motion:g} times the model's {reach[column]:g} {unit}"
+            rule = f"{name} within {limit}"
             value = f"{actions[row, column]:.2f} {unit} in one step: the odometry jumped"
             raise NodeError("history", rule, value, code="HISTORY_UNAVAILABLE")
         return actions

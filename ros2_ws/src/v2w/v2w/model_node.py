@@ -149,6 +149,7 @@ class ModelNode(AutostartNode):
         self.model = None
         self.history = None
         self.readiness = Readiness()
+        self.health.publish()
         gc.collect()
         try:
             import torch

@@ -118,8 +118,9 @@ class PlannerNode(ModelNode):
         if core is None or tracker is None or not self.readiness.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
         settings = self._settings(request)
+        wanted = self._wanted(request)
         snapshot = self.snapshot()
-        goal, key = self._goal(request, snapshot)
+        goal, key = self._goal(wanted, snapshot)
         began = time.perf_counter()
         evaluated = 0
 
@@ -171,7 +172,8 @@ class PlannerNode(ModelNode):
             execute_steps=min(values["execute_steps"], values["horizon"]),
         )
 
-    def _goal(self, request: Any, snapshot: Snapshot) -> tuple[Goal, object]:
+    def _wanted(self, request: Any) -> tuple[Goal, object] | tuple[float, float, float, str]:
+        """What does not need the history: bad goals are refused whether there is one or not."""
         assert self._core is not None
         if request.goal_type == GOAL_IMAGE:
             data = bytes(request.goal_image.data)
@@ -179,10 +181,16 @@ class PlannerNode(ModelNode):
         if request.goal_type != GOAL_POSE:
             raise NodeError("goal_type", "0 (pose) or 1 (image)", request.goal_type)
         x, y, _, yaw = conversions.planar_pose(request.goal_pose.pose)
+        return x, y, yaw, str(request.goal_pose.header.frame_id)
+
+    def _goal(self, wanted: tuple[Any, ...], snapshot: Snapshot) -> tuple[Goal, object]:
+        if len(wanted) == 2:
+            return wanted[0], wanted[1]
+        x, y, yaw, frame_id = wanted
         here = snapshot.poses[-1]
         goal = pose_goal(
             (x, y, yaw),
-            request.goal_pose.header.frame_id,
+            frame_id,
             odom_frame=self.odom_frame,
             base_frame=self.base_frame,
             here=(float(here[0]), float(here[1]), float(here[3])),

@@ -37,7 +37,7 @@ class TrackerConfig:
 
 
 def twist_of(displacement: ArrayLike, dt_s: float) -> Twist:
-    """The constant body twist (m/s, m/s, rad/s) that moves by (dx, dy, dyaw) in ``dt_s`` seconds."""
+    """The constant body twist (m/s, m/s, rad/s) that moves by (dx, dy, dyaw) in ``dt_s``."""
     dx, dy, dyaw = (float(v) for v in np.asarray(displacement, dtype=np.float64))
     half = dyaw / 2.0
     shape = 1.0 - half * half / 3.0 if abs(half) < 1e-4 else half / math.tan(half)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from action_msgs.msg import GoalStatus
+from nav_msgs.msg import Path as PathMessage
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from ros_harness import Nodes, Robot, pose_goal, wait_for
+from sensor_msgs.msg import CompressedImage
+from v2w_msgs.action import Plan as PlanAction
+from v2w_msgs.srv import Plan as PlanService
+from visualization_msgs.msg import MarkerArray
+
+from v2w.conversions import duration_message
+from v2w.errors import CODES
+from v2w.images import compressed_message
+
+POSE, IMAGE = PlanService.Request.GOAL_POSE, PlanService.Request.GOAL_IMAGE
+AHEAD = pose_goal(1.0, 0.0, frame_id="base_link")
+SMALL = {"num_iterations": 2, "num_candidates": 8}
+#: More than any test waits for: such a plan only ends by being cancelled.
+ENDLESS = {"num_iterations": 1000, "num_candidates": 64, "time_budget": duration_message(100.0)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def planner(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
+    values = {"checkpoint": str(checkpoint), "device": "cpu", "horizon": 6, "status_period": 0.2}
+    nodes.start(["planner_node"], {"planner_node": values})
+    robot.ready("planner_node")
+
+
+def set_parameter(robot: Robot, name: str, value: bool | int) -> Any:
+    kind = (
+        ParameterType.PARAMETER_BOOL if isinstance(value, bool) else ParameterType.PARAMETER_INTEGER
+    )
+    wrapped = ParameterValue(type=kind)
+    if isinstance(value, bool):
+        wrapped.bool_value = value
+    else:
+        wrapped.integer_value = value
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=wrapped)])
+    return robot.call(SetParameters, "planner_node/set_parameters", request).results[0]
+
+
+def test_a_pose_ahead_gives_a_path_that_leads_there(robot: Robot) -> None:
+    paths: list[PathMessage] = []
+    markers: list[MarkerArray] = []
+    robot.node.create_subscription(PathMessage, "planner_node/optimal_path", paths.append, 10)
+    robot.node.create_subscription(
+        MarkerArray, "planner_node/candidate_trajectories", markers.append, 10
+    )
+    time.sleep(0.3)
+    answer = robot.plan(
+        goal_type=POSE,
+        goal_pose=AHEAD,
+        num_iterations=4,
+        num_candidates=32,
+        return_frames=True,
+        seed=1,
+    )
+    assert (answer.error_code, answer.error_msg) == (0, "")
+    assert answer.plan.horizon == 6
+    assert len(answer.path.poses) == 7
+    first, last = (answer.path.poses[i].pose.position.x for i in (0, -1))
+    assert last - first > 0.5
+    assert len(answer.best.compressed_frames) == 6
+    assert np.isfinite(answer.best.cost)
+    assert not answer.goal_reached
+    assert answer.goal_distance == pytest.approx(1.0, abs=0.01)
+    wait_for(lambda: paths and markers, 5.0, "path and markers")
+    assert len(markers[-1].markers) > 1
+
+
+def test_the_same_seed_gives_the_same_kind_of_plan_and_an_image_goal_is_understood(
+    robot: Robot,
+) -> None:
+    frame = np.zeros((40, 50, 3), np.uint8)
+    frame[:, 25:] = 255
+    goal = compressed_message(frame, AHEAD.header, "png")
+    answer = robot.plan(goal_type=IMAGE, goal_image=goal, **SMALL)
+    assert (answer.error_code, answer.error_msg) == (0, "")
+    assert answer.frames_imagined >= 2 * 8 * 6
+    assert not answer.best.compressed_frames
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"goal_type": 7}, "INVALID_REQUEST"),
+        ({"goal_type": IMAGE}, "INVALID_REQUEST"),
+        ({"goal_type": IMAGE, "goal_image": CompressedImage(data=b"no image")}, "INVALID_REQUEST"),
+        ({"goal_type": IMAGE, "goal_image": CompressedImage(data=b"\x80\x04.")}, "INVALID_REQUEST"),
+        ({"goal_pose": pose_goal(float("nan"), 0.0)}, "INVALID_REQUEST"),
+        ({"goal_pose": pose_goal(1.0, 0.0, frame_id="map")}, "TF_ERROR"),
+        ({"goal_pose": AHEAD, "num_candidates": 100000}, "INVALID_REQUEST"),
+        ({"goal_pose": AHEAD, "time_budget": duration_message(-1.0)}, "INVALID_REQUEST"),
+    ],
+)
+def test_bad_goals_get_their_code(robot: Robot, fields: dict[str, Any], code: str) -> None:
+    answer = robot.plan(**fields)
+    assert answer.error_code == CODES[code], answer.error_msg
+    assert answer.error_msg
+    assert not answer.plan.data
+
+
+def test_the_time_budget_is_kept(robot: Robot) -> None:
+    began = time.monotonic()
+    answer = robot.plan(goal_type=IMAGE, goal_image=image(), num_iterations=1000, num_candidates=64,
+                        time_budget=duration_message(0.5))  # fmt: skip
+    assert answer.error_code == 0
+    assert answer.timed_out
+    assert time.monotonic() - began < 4.0
+
+
+def image() -> CompressedImage:
+    return compressed_message(np.full((32, 32, 3), 90, np.uint8), AHEAD.header)
+
+
+def test_action_gives_feedback_and_a_result(robot: Robot) -> None:
+    seen: list[Any] = []
+    goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), num_iterations=3, num_candidates=8)
+    handle = robot.send_goal(goal, seen.append)
+    future = handle.get_result_async()
+    wait_for(future.done, 20.0, "the result")
+    assert future.result().status == GoalStatus.STATUS_SUCCEEDED
+    assert future.result().result.error_code == 0
+    wait_for(lambda: len(seen) == 3, 5.0, "feedback")
+    assert [message.feedback.iteration for message in seen] == [1, 2, 3]
+    costs = [message.feedback.best_cost for message in seen]
+    assert costs == sorted(costs, reverse=True)
+    assert len(seen[-1].feedback.best_path.poses) == 7
+
+
+def test_a_running_action_makes_the_service_busy_and_can_be_cancelled(robot: Robot) -> None:
+    seen: list[Any] = []
+    goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
+    handle = robot.send_goal(goal, seen.append)
+    wait_for(lambda: seen, 20.0, "the first iteration")
+    answer = robot.plan(goal_pose=AHEAD, **SMALL)
+    assert answer.error_code == CODES["BUSY"], answer.error_msg
+    cancel = handle.cancel_goal_async()
+    future = handle.get_result_async()
+    wait_for(future.done, 20.0, "the cancelled result")
+    assert cancel.done()
+    assert future.result().status == GoalStatus.STATUS_CANCELED
+    assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
+
+
+def test_parameters_are_checked(robot: Robot) -> None:
+    assert not set_parameter(robot, "num_candidates", 1).successful
+    assert not set_parameter(robot, "horizon", True).successful
+    assert set_parameter(robot, "num_candidates", 16).successful
+
+
+def test_nothing_is_driven_unless_it_is_allowed(robot: Robot) -> None:
+    robot.commands.clear()
+    assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
+    time.sleep(0.3)
+    assert not robot.commands
+
+
+@pytest.fixture
+def driving(robot: Robot) -> Iterator[None]:
+    assert set_parameter(robot, "publish_velocity", True).successful
+    robot.velocity = 0.0
+    robot.commands.clear()
+    yield
+    set_parameter(robot, "publish_velocity", False)
+
+
+@pytest.mark.usefixtures("driving")
+def test_a_plan_is_driven_and_ends_with_a_stop(robot: Robot) -> None:
+    assert robot.plan(goal_pose=AHEAD, num_iterations=4, num_candidates=32).error_code == 0
+    wait_for(lambda: len(robot.commands) > 15 and stopped(robot), 10.0, "driving, then a stop")
+    assert max(command.linear.x for command in robot.commands) > 0.1
+    time.sleep(0.3)
+    count = len(robot.commands)
+    time.sleep(0.3)
+    assert len(robot.commands) == count, "silent after the stop"
+
+
+@pytest.mark.usefixtures("driving")
+def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> None:
+    assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
+    robot.odometry_on = False
+    wait_for(lambda: "no odometry for" in nodes.log("planner_node"), 5.0, "the watchdog")
+    wait_for(lambda: stopped(robot), 5.0, "a stop")
+    robot.odometry_on = True
+
+
+def stopped(robot: Robot) -> bool:
+    last = robot.commands[-1] if robot.commands else None
+    return last is not None and last.linear.x == last.linear.y == last.angular.z == 0.0
+
+
+def test_an_interrupt_ends_a_plan_that_is_running(robot: Robot, nodes: Nodes) -> None:
+    robot.ready("planner_node")
+    seen: list[Any] = []
+    robot.send_goal(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen.append)
+    wait_for(lambda: seen, 20.0, "the first iteration")
+    assert nodes.stop() == {"planner_node": 0}
