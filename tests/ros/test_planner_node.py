@@ -36,14 +36,10 @@ def planner(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
 
 
 def set_parameter(robot: Robot, name: str, value: bool | int) -> Any:
-    kind = (
-        ParameterType.PARAMETER_BOOL if isinstance(value, bool) else ParameterType.PARAMETER_INTEGER
-    )
-    wrapped = ParameterValue(type=kind)
     if isinstance(value, bool):
-        wrapped.bool_value = value
+        wrapped = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
     else:
-        wrapped.integer_value = value
+        wrapped = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=value)
     request = SetParameters.Request(parameters=[Parameter(name=name, value=wrapped)])
     return robot.call(SetParameters, "planner_node/set_parameters", request).results[0]
 

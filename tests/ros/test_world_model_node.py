@@ -14,6 +14,7 @@ from v2w_msgs.srv import Imagine
 from v2w import images
 from v2w.errors import CODES
 
+NONE, PNG, RAW = Imagine.Request.NONE, Imagine.Request.PNG, Imagine.Request.RAW
 FORWARD = np.tile(np.float32([0.1, 0.0, 0.0]), (4, 1))
 
 
@@ -42,16 +43,14 @@ def test_imagine_answers_one_rollout_a_candidate(robot: Robot) -> None:
     assert np.diff(steps) == pytest.approx([0.25] * 4, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "frame_format", [Imagine.Request.NONE, Imagine.Request.PNG, Imagine.Request.RAW]
-)
+@pytest.mark.parametrize("frame_format", [NONE, PNG, RAW])
 def test_frame_formats(robot: Robot, frame_format: int) -> None:
     answer = robot.imagine(candidates=[sequence(FORWARD)], frame_format=frame_format)
     rollout = answer.rollouts[0]
     wanted = {
-        Imagine.Request.NONE: (0, 0),
-        Imagine.Request.PNG: (4, 0),
-        Imagine.Request.RAW: (0, 4),
+        NONE: (0, 0),
+        PNG: (4, 0),
+        RAW: (0, 4),
     }
     assert (len(rollout.compressed_frames), len(rollout.frames)) == wanted[frame_format]
 
@@ -61,7 +60,7 @@ def test_the_same_moment_and_seed_give_the_same_frames(robot: Robot) -> None:
     answers = [
         robot.imagine(
             candidates=[sequence(FORWARD)], seed=seed, history_stamp=stamp,
-            frame_format=Imagine.Request.RAW,
+            frame_format=RAW,
         )
         for seed in (5, 5, 6)
     ]  # fmt: skip

@@ -1,0 +1,92 @@
+"""Start world_model_node and planner_node (and a simulated robot with sim:=true).
+
+ros2 launch v2w world_model.launch.py checkpoint:=/path image_topic:=/camera/image_raw odom_topic:=/odom
+
+Needs a ROS installation; without one, ``v2w up`` starts the same nodes from the same YAML files.
+An argument that is left empty keeps what the YAML files say.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+ARGUMENTS = {
+    "namespace": ("", "Namespace of all nodes."),
+    "params_file": ("", "YAML file with parameters on top of the package's defaults."),
+    "use_sim_time": ("false", "Take the time from /clock."),
+    "image_topic": ("", "Camera images, raw; compressed ones are found beside them."),
+    "odom_topic": ("", "Odometry of the body."),
+    "device": ("", "auto, cpu, cuda, cuda:1."),
+    "backend": ("", "What executes the network."),
+    "checkpoint": ("", "Checkpoint folder; empty: the params_file's, else the one that ships."),
+    "autostart": ("true", "Configure and activate the nodes; false: a lifecycle manager does."),
+    "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
+    "sim": ("false", "Also start the simulated robot."),
+}
+TOPICS = ("image_topic", "odom_topic")
+MODEL = (*TOPICS, "device", "backend", "checkpoint")
+
+
+def flag(text: str) -> bool:
+    """A launch argument as a truth value."""
+    return text.lower() in ("true", "1", "yes", "on")
+
+
+def nodes(context: LaunchContext) -> list:
+    """The nodes for these arguments."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    share = Path(get_package_share_directory("v2w"))
+    if not value["checkpoint"] and "checkpoint:" not in read(value["params_file"]):
+        from v2w_core.world_model import default_checkpoint
+
+        value["checkpoint"] = str(default_checkpoint())
+    flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}
+
+    def node(name: str, overrides: tuple[str, ...]) -> LifecycleNode:
+        given = {key: value[key] for key in overrides if value[key]}
+        files = [str(share / "config" / f"{name}.yaml")]
+        if value["params_file"]:
+            files.append(value["params_file"])
+        return LifecycleNode(
+            package="v2w",
+            executable=name,
+            name=name,
+            namespace=value["namespace"],
+            parameters=[*files, given | flags],
+            output="screen",
+            on_exit=Shutdown(reason=f"{name} ended"),
+        )
+
+    graph: list = [node("world_model_node", MODEL), node("planner_node", MODEL)]
+    if flag(value["sim"]):
+        graph.append(node("simulator_node", TOPICS))
+    if flag(value["rviz"]):
+        config = str(share / "config" / "v2w.rviz")
+        graph.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=value["namespace"],
+                arguments=["-d", config],
+                parameters=[{"use_sim_time": flags["use_sim_time"]}],
+            )
+        )
+    return graph
+
+
+def read(path: str) -> str:
+    """The text of a parameter file; nothing when none is named."""
+    return Path(path).read_text(encoding="utf-8") if path else ""
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What ros2 launch asks for."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=nodes)])

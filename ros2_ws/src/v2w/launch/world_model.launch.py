@@ -1,0 +1,1 @@
+../../../../launch/world_model.launch.py

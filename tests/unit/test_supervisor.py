@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+
+from v2w.supervisor import Supervisor
+
+SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
+
+
+def supervisor() -> tuple[Supervisor, io.StringIO]:
+    output = io.StringIO()
+    return Supervisor(dict(os.environ), output), output
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code]
+
+
+def test_a_process_that_ends_stops_the_others_and_gives_its_code() -> None:
+    group, output = supervisor()
+    group.start("sleeper", python(SLEEPER))
+    group.start("brief", python("print('bye'); raise SystemExit(7)"))
+    assert group.run() == 7
+    assert all(child.process.poll() is not None for child in group.children)
+    assert "[brief] bye" in output.getvalue()
+    assert "brief died (exit code 7)" in output.getvalue()
+
+
+def test_ending_without_an_error_is_still_no_success() -> None:
+    group, _ = supervisor()
+    group.start("brief", python("pass"))
+    assert group.run() == 1
+
+
+def test_an_interrupt_stops_everything_with_code_0() -> None:
+    group, output = supervisor()
+    group.start("sleeper", python(SLEEPER))
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt() -> None:
+        while "up" not in output.getvalue():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    assert group.run() == 0
+    assert group.children[0].process.poll() is not None
+    assert signal.getsignal(signal.SIGINT) is before
