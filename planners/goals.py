@@ -66,13 +66,16 @@ class ImageGoal:
     """Go to where the camera sees ``frame``.
 
     The robot believes to have arrived when the camera's latents are within ``arrival_distance``
-    of the goal's; or when they are within ``near_distance`` and the best plan's closest step is
-    no closer than ``improvement`` times where it stands: nothing better is in reach.
+    of the goal's. A plan is a second opinion: when the view is within ``near_distance`` and the
+    step of the best plan that looks most like the goal is less than ``near_m`` and ``near_rad``
+    away from where the robot stands, it need not move either. (Action spaces without a path go by
+    ``improvement``: no step of the plan is nearer than that share of the present distance.)
 
     Args:
         model: encodes the goal and what the camera sees.
         frame: uint8 [H, W, 3] RGB.
         arrival_distance, near_distance: latent distances (see ``latent_distance``).
+        near_m, near_rad: metres and radians along the plan.
         improvement: ratio of latent distances.
         smoothness: weight of the smoothness term.
     """
@@ -80,7 +83,9 @@ class ImageGoal:
     model: ImaginationModel
     frame: UInt8Array
     arrival_distance: float = 0.05
-    near_distance: float = 0.3
+    near_distance: float = 0.5
+    near_m: float = 0.2
+    near_rad: float = 0.17
     improvement: float = 0.95
     smoothness: float = 0.002
     term: GoalImageLatent = field(init=False)
@@ -103,10 +108,16 @@ class ImageGoal:
         now = float(self.term.distances(latents)[0])
         if now <= self.arrival_distance:
             return Arrival(True, now, "the camera sees the goal image")
-        if plan is not None and plan.latents is not None and now <= self.near_distance:
-            best = float(self.term.distances(plan.latents).min())
-            if best >= self.improvement * now:
-                return Arrival(True, now, "no plan leads nearer to the goal image")
+        if now <= self.near_distance and plan is not None and plan.latents is not None:
+            distances = self.term.distances(plan.latents)
+            nearest = int(distances.argmin())
+            if plan.poses is None:
+                stays = distances[nearest] >= self.improvement * now
+            else:
+                x, y, yaw = plan.poses[nearest + 1]
+                stays = np.hypot(x, y) <= self.near_m and abs(wrap_angle(yaw)) <= self.near_rad
+            if stays:
+                return Arrival(True, now, "the plan leads no further")
         return Arrival(False, now)
 
 

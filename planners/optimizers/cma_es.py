@@ -61,6 +61,8 @@ class CMAES:
             import cma
         except ImportError as error:
             raise V2WError("optimizer", "cma_es needs: pip install cma", str(error)) from error
+        if horizon * bounds.dim == 1:
+            raise V2WError("optimizer", "cma_es needs at least two numbers to choose", 1)
         start = start_values(bounds, horizon, num_candidates, seed, warm_start)
         options = {
             "bounds": [-1.0, 1.0],

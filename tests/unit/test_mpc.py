@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,6 +175,22 @@ def test_mpc_reaches_a_pose_goal_without_a_model():
     assert decision.arrival.arrived
     assert decision.plan is None
     assert np.hypot(*(path[-1, :2] - goal[:2])) <= 0.2
+
+
+def test_an_image_goal_asks_the_plan_whether_to_go_further():
+    model = ToyModel()
+    goal = ImageGoal(model, model.frame_of(GOAL), arrival_distance=1e-5)
+    close, far = GOAL + np.array([0.1, 0.0, 0.05]), GOAL - np.array([0.6, 0.0, 0.0])
+
+    def believed(pose, drop=()):
+        seen = Observation(model.frame_of(pose)[None].repeat(4, axis=0), np.zeros((3, 3)))
+        plan = Planner(SPEC).plan(ToySession(pose), goal.cost(seen), num_iterations=4)
+        return goal.arrival(seen).arrived, goal.arrival(seen, replace(plan, **dict(drop))).arrived
+
+    assert believed(GOAL) == (True, True)
+    assert believed(close) == (False, True)
+    assert believed(far) == (False, False)
+    assert believed(far, {"poses": None}) == (False, False)  # a plan that leads nearer
 
 
 def test_goals_refuse_what_they_cannot_use():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 from typing import Any
 
 HELP = "measure a checkpoint: predictions, or planning in the simulator"
@@ -25,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-subcommand a subject; each is a module with HELP, add_arguments and run."""
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     for name, path in SUBJECTS.items():
+        if importlib.util.find_spec(path) is None:
+            continue
         module: Any = importlib.import_module(path)
         sub = subjects.add_parser(
             name,

@@ -1,0 +1,74 @@
+"""Plan time and imagined frames a second: 64 candidates x 8 steps x 3 iterations, image goal.
+
+The pictures are noise: the time does not depend on what is in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from planners.goals import ImageGoal, Observation
+from planners.planner import Planner
+from planners.scoring import ImaginationSettings
+from v2w_core.media import write_text
+from v2w_core.world_model import WorldModel, default_checkpoint
+
+
+def main() -> None:
+    """Prints the median and the range over the repeats."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
+    parser.add_argument("--candidates", type=int, default=64)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--horizon", type=int, default=8)
+    parser.add_argument("--sampling-steps", type=int, help="default: the checkpoint's")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), device=args.device)
+    rng = np.random.default_rng(0)
+    size = (model.config.observation.height, model.config.observation.width, 3)
+    frames = rng.integers(0, 256, (model.config.num_history + 1, *size), dtype=np.uint8)
+    spec = model.config.action
+    shape = (model.config.num_history - 1, spec.dim)
+    seen = Observation(frames[:-1], rng.uniform(spec.low, spec.high, shape).astype(np.float32))
+    cost = ImageGoal(model, frames[-1]).cost(seen)
+    imagination = ImaginationSettings(num_sampling_steps=args.sampling_steps)
+    planner = Planner(spec, args.horizon, imagination=imagination)
+    times, rates = [], []
+    for repeat in range(args.repeats + 1):
+        plan = planner.plan(
+            model.start(seen.frames, seen.actions), cost, seed=repeat,
+            num_candidates=args.candidates, num_iterations=args.iterations,
+        )  # fmt: skip
+        if repeat:  # the first one warms up
+            times.append(plan.planning_s)
+            rates.append(plan.frames_imagined / plan.planning_s)
+    result = {
+        "plan_s_p50": float(np.median(times)),
+        "plan_s_min": min(times),
+        "plan_s_max": max(times),
+        "frames_per_s": float(np.median(rates)),
+        "frames_per_plan": plan.frames_imagined,
+        "num_threads": torch.get_num_threads(),
+    }
+    print(f"{args.candidates} candidates x {args.horizon} steps x {args.iterations} iterations, "
+          f"{torch.get_num_threads()} threads, {args.device}")  # fmt: skip
+    print(f"plan time {result['plan_s_p50']:.2f} s (median of {args.repeats}; "
+          f"{result['plan_s_min']:.2f} to {result['plan_s_max']:.2f})")  # fmt: skip
+    print(f"{result['frames_per_s']:.0f} frames imagined a second")
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
