@@ -1,0 +1,177 @@
+"""``v2w imagine``: what the model believes that a sequence of actions leads to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from v2w_core.errors import V2WError
+
+if TYPE_CHECKING:
+    from v2w_core.data.episode import Episode
+    from v2w_core.rollout_pictures import RolloutPicture
+    from v2w_core.world_model import WorldModel
+
+HELP = "let the model imagine what a sequence of actions leads to"
+DESCRIPTION = """\
+Gives the model a few frames of a recorded episode and a sequence of actions, and shows the frames
+that it imagines: imagine.mp4 and the contact sheet imagine.png. With the recorded actions (the
+default) the recorded frames are shown beside them, with the PSNR of every step.
+"""
+EPILOG = """\
+examples:
+  v2w imagine runs/episodes/val/EPISODE.h5                  what was recorded, and what is imagined
+  v2w imagine EPISODE --start 20 --actions 0.4,0,0          always straight ahead
+  v2w imagine EPISODE --actions 0.2,0,0.3 --steps 6         a left turn of 6 steps
+  v2w imagine EPISODE --actions plan.json                   what v2w plan --json chose
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of ``v2w imagine``."""
+    add = parser.add_argument
+    add("episode", type=Path, help="episode file (.h5)")
+    add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
+    add("--start", type=int, metavar="I", help="imagine from this frame (default: first possible)")
+    add("--actions", default="recorded", metavar="A",
+        help="recorded, zero, numbers with commas (one action, repeated), or a .npy, .csv or "
+             ".json file [steps, A] (default: %(default)s)")  # fmt: skip
+    add("--steps", type=int, metavar="N", help="frames to imagine (default: as many as possible)")
+    add_sampling_arguments(parser)
+    add("--out", type=Path, default=Path("runs/imagine"), help="folder (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """How frames are drawn; shared by the commands that imagine."""
+    add = parser.add_argument
+    add("--num-sampling-steps", type=int, metavar="N",
+        help="denoising steps a frame (default: the checkpoint's)")  # fmt: skip
+    add("--guidance-scale", type=float, metavar="S",
+        help="of the actions, 1 is off (default: the checkpoint's)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    add("--device", default="cpu", help="torch device (default: %(default)s)")
+
+
+def check_sampling_arguments(args: argparse.Namespace) -> None:
+    """Raises V2WError for numbers that cannot be used, before anything slow begins."""
+    steps, scale = args.num_sampling_steps, args.guidance_scale
+    if steps is not None and not 1 <= steps <= 1000:
+        raise V2WError("--num-sampling-steps", "from 1 to 1000", steps)
+    if scale is not None and not (math.isfinite(scale) and scale >= 0):
+        raise V2WError("--guidance-scale", "a finite number of at least 0", scale)
+    if not 0 <= args.seed < 2**31:
+        raise V2WError("--seed", "from 0 to 2147483647", args.seed)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Imagines, writes, prints. Raises V2WError for input that cannot be used."""
+    from v2w_core.data.episode import read_episode
+    from v2w_core.media import write_png, write_text, write_video
+    from v2w_core.world_model import WorldModel, default_checkpoint
+
+    check_sampling_arguments(args)
+    episode = read_episode(args.episode)
+    model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), device=args.device)
+    spec = model.config.action
+    spec.require_same(episode.action_spec, field=f"{args.episode.name}: action_spec")
+    picture, result = imagine(model, episode, args)
+    print_table(picture, result)
+    sheet = picture.sheet()
+    video = write_video(args.out / "imagine.mp4", picture.video_frames(), fps=spec.rate_hz)
+    for path in (video, write_png(args.out / "imagine.png", sheet)):
+        print(f"wrote {path}", file=sys.stderr)
+    if args.json is not None:
+        write_text(args.json, json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def imagine(
+    model: WorldModel, episode: Episode, args: argparse.Namespace
+) -> tuple[RolloutPicture, dict[str, Any]]:
+    """One rollout, and its numbers. Raises V2WError for steps or actions that do not fit."""
+    from v2w_core.action_files import parse_actions
+    from v2w_core.metrics.steps import psnr_copy, psnr_limited
+    from v2w_core.rollout_pictures import RolloutPicture
+
+    spec, num_history = model.config.action, model.config.num_history
+    longest = model.config.num_frames - num_history
+    first = num_history - 1
+    start = first if args.start is None else args.start
+    if len(episode) < num_history:
+        rule = f"an episode of at least {num_history} frames"
+        raise V2WError(str(args.episode), rule, len(episode), code="HISTORY_UNAVAILABLE")
+    if not first <= start < len(episode):
+        raise V2WError("--start", f"from {first} to {len(episode) - 1}", start)
+    if args.steps is not None and not 1 <= args.steps <= longest:
+        raise V2WError("--steps", f"from 1 to {longest}, the model's trained window", args.steps)
+    recorded = args.actions == "recorded"
+    if recorded:
+        available = len(episode) - 1 - start
+        steps = min(longest, available) if args.steps is None else args.steps
+        if not 1 <= steps <= available:
+            rule = (
+                f"at most the {available} recorded after frame {start}; "
+                "start earlier or give other --actions"
+            )
+            raise V2WError("--steps", rule, max(steps, 1))
+        actions = episode.actions[start : start + steps]
+    else:
+        actions = parse_actions(args.actions, spec, args.steps, longest)
+        if len(actions) > longest:
+            rule = f"at most {longest} steps, the model's trained window; cut them with --steps"
+            raise V2WError("--actions", rule, f"{len(actions)} steps")
+    history = model.preprocess(episode.frames(start - first, start + 1))
+    past = episode.actions[start - first : start]
+    session = model.start(history, past, seed=args.seed)
+    rollouts = session.imagine(
+        actions[None],
+        num_sampling_steps=args.num_sampling_steps,
+        guidance_scale=args.guidance_scale,
+        seed=args.seed,
+        bounds=not recorded,
+    )
+    imagined = rollouts.frames()[0]
+    truth = score = copy = None
+    if recorded:
+        truth = model.preprocess(episode.frames(start + 1, start + 1 + len(actions)))
+        score, copy = psnr_limited(imagined, truth), psnr_copy(history[-1], truth)
+    result = {
+        "episode": str(args.episode),
+        "start": start,
+        "actions": actions.tolist(),
+        "psnr_per_step": None if score is None else score.tolist(),
+        "psnr_copy_per_step": None if copy is None else copy.tolist(),
+        "elapsed_s": rollouts.elapsed_s,
+    }
+    picture = RolloutPicture(
+        history, imagined, actions, past, spec, truth, score,
+        title=f"{episode.path.stem}, frame {start}",
+    )  # fmt: skip
+    return picture, result
+
+
+def print_table(picture: RolloutPicture, result: dict[str, Any]) -> None:
+    """Step, action, and how near the imagined frame is to the recorded one."""
+    spec = picture.action_spec
+    heads = [f"{n} {u}" for n, u in zip(spec.names, spec.units, strict=True)]
+    truth = result["psnr_per_step"] is not None
+    scores = f" {'PSNR dB':>9} {'copy dB':>9}" if truth else ""
+    print(f"{'step':>5} " + " ".join(f"{head:>9}" for head in heads) + scores)
+    for step, action in enumerate(result["actions"]):
+        line = f"{step + 1:>5} " + " ".join(f"{value:>9.3f}" for value in action)
+        if truth:
+            line += f" {result['psnr_per_step'][step]:>9.2f}"
+            line += f" {result['psnr_copy_per_step'][step]:>9.2f}"
+        print(line)
+    if truth:
+        width = 5 + 10 * spec.dim
+        means = (np.mean(result["psnr_per_step"]), np.mean(result["psnr_copy_per_step"]))
+        print(f"{'mean':>{width}} {means[0]:>9.2f} {means[1]:>9.2f}")
+        print("copy: the last given frame repeated")
