@@ -1,16 +1,19 @@
 """Start world_model_node and planner_node (and a simulated robot with sim:=true).
 
-ros2 launch v2w world_model.launch.py checkpoint:=/path image_topic:=/camera/image_raw odom_topic:=/odom
+    ros2 launch v2w world_model.launch.py image_topic:=/camera/image_raw odom_topic:=/odom
 
 Needs a ROS installation; without one, ``v2w up`` starts the same nodes from the same YAML files.
 An argument that is left empty keeps what the YAML files say.
 """
+
+from __future__ import annotations
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
@@ -36,6 +39,11 @@ def flag(text: str) -> bool:
     return text.lower() in ("true", "1", "yes", "on")
 
 
+def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """A node that ends by itself ends the rest: half a graph is no graph."""
+    return None if context.is_shutdown else Shutdown(reason=f"{event.process_name} ended")
+
+
 def nodes(context: LaunchContext) -> list:
     """The nodes for these arguments."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
@@ -58,7 +66,7 @@ def nodes(context: LaunchContext) -> list:
             namespace=value["namespace"],
             parameters=[*files, given | flags],
             output="screen",
-            on_exit=Shutdown(reason=f"{name} ended"),
+            on_exit=ended,
         )
 
     graph: list = [node("world_model_node", MODEL), node("planner_node", MODEL)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -46,6 +48,16 @@ class AutostartNode(LifecycleNode):
         if self.trigger_configure() != success or self.trigger_activate() != success:
             # Nobody watches over a node that starts by itself: it must not linger half-started.
             self.finished.set_result(2)
+
+
+def main(create: Callable[[], AutostartNode]) -> NoReturn:
+    """The whole process of a node: see :func:`run_node` for the exit code."""
+    code = run_node(create)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is released by now. The interpreter would spend seconds on taking torch apart, and a
+    # launch system that waits for us would lose its patience.
+    os._exit(code)
 
 
 def run_node(create: Callable[[], AutostartNode]) -> int:

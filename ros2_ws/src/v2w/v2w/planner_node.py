@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -18,11 +17,10 @@ from visualization_msgs.msg import MarkerArray
 
 from planners.goals import Goal
 from planners.planner import IterationReport
-from v2w import conversions, images, parameters, rollout_messages
+from v2w import conversions, images, lifecycle, parameters, rollout_messages
 from v2w.errors import NodeError
 from v2w.health import LATCHED
 from v2w.history import Snapshot
-from v2w.lifecycle import run_node
 from v2w.model_node import ModelNode, chosen_seed
 from v2w.planning import (
     GOAL_IMAGE,
@@ -294,7 +292,7 @@ class PlannerNode(ModelNode):
 
 def main() -> None:
     """Entry point of the executable."""
-    sys.exit(run_node(PlannerNode))
+    lifecycle.main(PlannerNode)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ no other way.
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from v2w_msgs.srv import Teleport
 
-from v2w import conversions, images, parameters
+from v2w import conversions, images, lifecycle, parameters
 from v2w.errors import NodeError
-from v2w.lifecycle import AutostartNode, run_node
+from v2w.lifecycle import AutostartNode
 from v2w_core.errors import V2WError
 
 #: The world catches up with the clock by at most this many frames; after a longer pause it jumps.
@@ -186,7 +185,7 @@ class SimulatorNode(AutostartNode):
 
 def main() -> None:
     """Entry point of the executable."""
-    sys.exit(run_node(SimulatorNode))
+    lifecycle.main(SimulatorNode)
 
 
 if __name__ == "__main__":

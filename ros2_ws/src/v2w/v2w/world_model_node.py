@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 from v2w_msgs.srv import Imagine
 
-from v2w import conversions, parameters, rollout_messages
+from v2w import conversions, lifecycle, parameters, rollout_messages
 from v2w.errors import NodeError
-from v2w.lifecycle import run_node
 from v2w.model_node import ModelNode, chosen_seed
 from v2w.rollout_messages import FORMATS, NONE
 
@@ -78,7 +76,7 @@ class WorldModelNode(ModelNode):
 
 def main() -> None:
     """Entry point of the executable."""
-    sys.exit(run_node(WorldModelNode))
+    lifecycle.main(WorldModelNode)
 
 
 if __name__ == "__main__":

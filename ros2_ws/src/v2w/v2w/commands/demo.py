@@ -1,0 +1,66 @@
+"""``v2w demo``: a simulated robot drives to goals by its imagination, through the ROS 2 graph."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "a simulated robot drives to an image and to a pose by its imagination"
+DESCRIPTION = """\
+Starts simulator_node, world_model_node and planner_node as `v2w up --sim` does, in a ROS domain of
+their own on this machine. The robot is given goals by turns: an image (what the camera would see
+there, and nothing else), then a pose. For each it asks planner_node for a plan, which imagines what
+the candidates lead to, and drives the first steps of it; again and again until it has arrived.
+
+Writes result.json, drive.mp4 and report.html. A goal is reached within 0.4 m and 20 degrees.
+"""
+EPILOG = """\
+examples:
+  v2w demo                                    an image goal, then a pose goal
+  v2w demo --seed 3 --goals 4 --out runs/demo_3
+  v2w demo --checkpoint runs/train/my_maze/checkpoint
+
+exit code: 0 when all goals were reached, 1 when one was missed or a node died, 2 for bad input
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``v2w demo``."""
+    add = parser.add_argument
+    add("--seed", type=int, default=0, help="of the goals (default: %(default)s)")
+    add("--goals", type=int, default=2, metavar="N",
+        help="how many; images and poses by turns (default: %(default)s)")  # fmt: skip
+    add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
+    add("--out", type=Path, metavar="DIR", default=Path("runs/demo"),
+        help="where the results go (default: %(default)s)")  # fmt: skip
+    add("--candidates", type=int, default=64, metavar="K",
+        help="action sequences imagined in an iteration (default: %(default)s)")  # fmt: skip
+    add("--iterations", type=int, default=3, metavar="N",
+        help="of the planner, for one plan (default: %(default)s)")  # fmt: skip
+    add("--execute-steps", type=int, default=2, metavar="N",
+        help="steps of 0.25 s that are driven of each plan (default: %(default)s)")  # fmt: skip
+    add("--max-steps", type=int, default=24, metavar="N",
+        help="steps driven towards a goal before it counts as missed (default: %(default)s)")  # fmt: skip
+    add("--time-limit-s", type=float, default=420.0, metavar="S",
+        help="for all goals together, start-up and video apart (default: %(default)g)")  # fmt: skip
+    add("--maze-seed", type=int, default=0, metavar="N",
+        help="which maze; the model must have been trained in it (default: %(default)s)")  # fmt: skip
+    add("--device", default="auto", help="torch device (default: %(default)s)")
+    add("--domain-id", type=int, metavar="N", help="ROS_DOMAIN_ID (default: a free one)")
+    add("--verbose", action="store_true", help="also show what the nodes print")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Drive, and write the results.
+
+    Raises:
+        V2WError: unusable arguments or checkpoint, or no ROS.
+    """
+    from v2w import environment
+    from v2w.demo.settings import DemoSettings
+
+    settings = DemoSettings.from_arguments(args)
+    environment.reexecute_with_ros()
+    from v2w.demo.session import run_demo
+
+    return run_demo(settings)

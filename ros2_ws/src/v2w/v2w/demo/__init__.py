@@ -1,0 +1,1 @@
+"""The demo: a simulated robot drives to goals through the real graph of nodes."""

@@ -1,0 +1,105 @@
+"""Where the robot of the demo is sent to: places a few steps away, along a clear curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.errors import V2WError
+from v2w_core.geometry import integrate_actions, relative_motion
+
+if TYPE_CHECKING:
+    from training.envs.doom import DoomMazeEnv
+
+Pose = tuple[float, float, float]
+Kind = Literal["image", "pose"]
+KINDS: tuple[Kind, Kind] = ("image", "pose")
+
+#: Steps of the curve, its speed [m a step] and its turn in all [rad].
+STEPS = (4, 8)
+SPEED_M = (0.25, 0.42)
+TURN_RAD = (math.radians(25.0), math.radians(80.0))
+#: Nearer goals are no task; walls keep this far from the robot all along the curve [m].
+MIN_DISTANCE_M = 1.0
+CLEARANCE_M = 0.1
+
+
+@dataclass(frozen=True)
+class DemoGoal:
+    """One task.
+
+    Attributes:
+        kind: what the robot is told: the image, or the pose.
+        start, pose: (x m, y m, yaw rad) in the maze, which is the odometry frame.
+        steps: length of the curve that joins them.
+        image: what the camera sees at the goal, uint8 [H, W, 3].
+        continues: the start is the goal before this one.
+    """
+
+    kind: Kind
+    start: Pose
+    pose: Pose
+    steps: int
+    image: NDArray[np.uint8]
+    continues: bool
+
+    @property
+    def distance_m(self) -> float:
+        """From start to goal as the crow flies."""
+        return math.hypot(self.pose[0] - self.start[0], self.pose[1] - self.start[1])
+
+    @property
+    def turn_rad(self) -> float:
+        """From the start's yaw to the goal's."""
+        return float(relative_motion(self.start, self.pose)[2])
+
+
+def choose_goals(env: DoomMazeEnv, num_goals: int, seed: int) -> list[DemoGoal]:
+    """Image and pose goals by turns, each from where the last one was if the maze allows it.
+
+    The same seed gives the same goals.
+    """
+    rng = np.random.default_rng([seed, 11])
+    goals: list[DemoGoal] = []
+    for index in range(num_goals):
+        kind = KINDS[index % 2]
+        found = None
+        if goals:
+            found = _from(env, rng, goals[-1].pose, attempts=400)
+        continues = found is not None
+        start = goals[-1].pose if goals else (0.0, 0.0, 0.0)
+        for _ in range(2000):
+            if found is not None:
+                break
+            start = env.sample_free_pose(rng)
+            found = _from(env, rng, start, attempts=10)
+        if found is None:
+            raise V2WError("--maze-seed", "a maze with room to drive", env.maze_seed)
+        pose, steps = found
+        image = env.teleport(*pose)["image"]
+        goals.append(DemoGoal(kind, start, pose, steps, image, continues))
+    return goals
+
+
+def _from(
+    env: DoomMazeEnv, rng: np.random.Generator, start: Pose, attempts: int
+) -> tuple[Pose, int] | None:
+    """A goal at the end of a clear curve from ``start``, and the number of steps; None: no luck."""
+    for _ in range(attempts):
+        steps = int(rng.integers(STEPS[0], STEPS[1] + 1))
+        turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(*TURN_RAD)) / steps
+        speed = float(rng.uniform(*SPEED_M))
+        path = integrate_actions(np.tile([speed, 0.0, turn], (steps, 1)), start)
+        straight = np.linspace(path[0], path[-1], 12)
+        pose = (float(path[-1, 0]), float(path[-1, 1]), float(path[-1, 2]))
+        far = math.hypot(pose[0] - start[0], pose[1] - start[1]) >= MIN_DISTANCE_M
+        places = np.concatenate([path[1:], straight[1:]])
+        if far and all(
+            env.maze.is_free(float(x), float(y), margin_m=CLEARANCE_M) for x, y, _ in places
+        ):
+            return pose, steps
+    return None
