@@ -33,8 +33,6 @@ First steps:
 """
 
 
-
-
 def _commands() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
 

@@ -70,7 +70,9 @@ class ActionSpec:
         if any(item <= 0 for item in self.scale):
             raise V2WError("ActionSpec.scale", "positive numbers", self.scale)
         if not (math.isfinite(self.rate_hz) and self.rate_hz > 0):
-            raise V2WError("ActionSpec.rate_hz", "a positive number of steps a second", self.rate_hz)
+            raise V2WError(
+                "ActionSpec.rate_hz", "a positive number of steps a second", self.rate_hz
+            )
 
     @property
     def dim(self) -> int:
@@ -95,17 +97,17 @@ class ActionSpec:
     def normalise(self, actions: ArrayLike) -> FloatArray:
         """Physical [..., dim] -> what the model sees, float32 [..., dim]."""
         array = np.asarray(actions, dtype=np.float32)
-        return (array - np.float32(self.offset)) / np.float32(self.scale)
+        return (array - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)
 
     def denormalise(self, actions: ArrayLike) -> FloatArray:
         """The inverse of :meth:`normalise`."""
         array = np.asarray(actions, dtype=np.float32)
-        return array * np.float32(self.scale) + np.float32(self.offset)
+        return array * np.array(self.scale, np.float32) + np.array(self.offset, np.float32)
 
     def clip(self, actions: ArrayLike) -> FloatArray:
         """Actions moved into the bounds, float32, same shape."""
         array = np.asarray(actions, dtype=np.float32)
-        return np.clip(array, np.float32(self.low), np.float32(self.high))
+        return np.clip(array, np.array(self.low, np.float32), np.array(self.high, np.float32))
 
     def validate(
         self,
@@ -136,7 +138,7 @@ class ActionSpec:
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise V2WError(f"{field}[{index}]", "finite numbers", float(array[index]))
         if bounds:
-            low, high = np.float32(self.low), np.float32(self.high)
+            low, high = np.array(self.low, np.float32), np.array(self.high, np.float32)
             slack = 1e-4 * (high - low)
             outside = (array < low - slack) | (array > high + slack)
             if outside.any():
@@ -153,7 +155,9 @@ class ActionSpec:
         """Raises V2WError unless names, units and rate agree (bounds may differ)."""
         for name in ("names", "units"):
             if getattr(self, name) != getattr(other, name):
-                raise V2WError(f"{field}.{name}", f"must be {getattr(self, name)}", getattr(other, name))
+                raise V2WError(
+                    f"{field}.{name}", f"must be {getattr(self, name)}", getattr(other, name)
+                )
         if not math.isclose(self.rate_hz, other.rate_hz, rel_tol=1e-3):
             raise V2WError(f"{field}.rate_hz", f"must be {self.rate_hz:g}", other.rate_hz)
 

@@ -68,7 +68,10 @@ class WorldModel(nn.Module):
             ) from error
         model = cls(config)
         expected = model.state_dict()
-        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        missing, unknown = (
+            sorted(expected.keys() - state.keys()),
+            sorted(state.keys() - expected.keys()),
+        )
         wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
         if missing or unknown or wrong:
             raise CheckpointError(

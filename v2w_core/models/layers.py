@@ -63,6 +63,7 @@ class Conv(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2)
         self.height_causal = height_causal
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         batch = x.shape[0]

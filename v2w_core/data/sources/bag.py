@@ -83,6 +83,7 @@ class BagScan:
     Attributes:
         segments: unbroken parts, in order.
         num_images: all images of the topic; the segments use some of them.
+        first_stamp_ns: header stamp of the topic's first image.
     """
 
     path: Path
@@ -91,6 +92,7 @@ class BagScan:
     rate_hz: float
     segments: tuple[Segment, ...]
     num_images: int
+    first_stamp_ns: int
 
     @property
     def num_frames(self) -> int:
@@ -198,7 +200,8 @@ def scan_bag(
         min_frames=min_frames,
     )
     shifted = [Segment(part.indices + window[0], part.stamps_ns, part.poses) for part in segments]
-    return BagScan(source, camera, odometry, rate_hz, tuple(shifted), len(stamps))
+    first = int(stamps[0])
+    return BagScan(source, camera, odometry, rate_hz, tuple(shifted), len(stamps), first)
 
 
 def read_bag(

@@ -1,0 +1,79 @@
+"""The model card: what a checkpoint is, what it was made from, and how well it does."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from training.dataset import Clips
+from v2w_core.world_model import WorldModel
+
+
+def model_card(
+    model: WorldModel,
+    settings: Mapping[str, Any],
+    train: Clips,
+    val: Clips,
+    figures: Mapping[str, Mapping[str, float]],
+    command: str,
+) -> str:
+    """Markdown of the card.
+
+    Args:
+        settings: the run's configuration (title, licence, seed, data).
+        figures: stage -> figure -> value, as the trainer returned them.
+        command: the command that made it.
+    """
+    spec = model.config.action
+    rows = [
+        f"| {stage} | {name} | {value:.4g} |"
+        for stage, values in figures.items()
+        for name, value in values.items()
+    ]
+    bounds = ", ".join(
+        f"{n} [{lo:g}, {hi:g}] {u}"
+        for n, lo, hi, u in zip(spec.names, spec.low, spec.high, spec.units, strict=True)
+    )
+    data = settings["data"]
+    observation = model.config.observation
+    machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"
+    if str(settings["device"]) != "cpu":
+        machine += f", {torch.cuda.get_device_name()}"
+    return "\n".join(
+        [
+            f"# {settings['title']}",
+            "",
+            "A causal, action-guided world model for v2w (`WorldModel.from_pretrained`).",
+            "",
+            f"- parameters: {model.num_parameters / 1e6:.2f} million",
+            f"- frames: RGB {observation.height}x{observation.width} ({observation.resize}), "
+            f"{model.config.num_history} of history, window {model.config.num_frames}",
+            f"- actions: {bounds}, {spec.rate_hz:g} Hz",
+            f"- training data: {data['train']}: {len(train.starts) - 1} episodes, "
+            f"{len(train.frames)} frames",
+            f"- held-out data: {data.get('val') or 'split off'}: {len(val.starts) - 1} episodes, "
+            f"{len(val.frames)} frames",
+            f"- seed: {settings['seed']}",
+            f"- machine: {machine}",
+            f"- date: {datetime.date.today().isoformat()}",
+            f"- licence: {settings['licence']}",
+            "",
+            "Made by:",
+            "",
+            "```",
+            command,
+            "```",
+            "",
+            "Figures on held-out data (averaged weights; dB, steps, minutes of training):",
+            "",
+            "| stage | figure | value |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )

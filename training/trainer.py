@@ -1,0 +1,238 @@
+"""The training loop: schedule, EMA, progress, TensorBoard, validation, checkpoints, resume.
+
+Everything random in a step comes from a generator seeded with (seed, step), so a run that was
+stopped and resumed equals one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.ema import EMA
+from v2w_core.errors import CheckpointError, V2WError
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        num_steps: optimiser steps in all.
+        batch_size: clips (world model) or frames (autoencoder) a step.
+        learning_rate: after ``warmup_steps``; falls linearly to zero over the last
+            ``cooldown`` share of the steps.
+        ema_decay: of the average that is validated and saved.
+        precision: "float32", or "bfloat16" for mixed precision.
+        validate_every, checkpoint_every_s: steps between validations, seconds between
+            checkpoints.
+    """
+
+    num_steps: int
+    batch_size: int = 16
+    learning_rate: float = 5e-4
+    warmup_steps: int = 200
+    cooldown: float = 0.3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    precision: str = "float32"
+    compile: bool = False
+    validate_every: int = 1000
+    checkpoint_every_s: float = 180.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise V2WError(name, "at least 1", getattr(self, name))
+        if self.precision not in ("float32", "bfloat16"):
+            raise V2WError("precision", "float32 or bfloat16", self.precision)
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of optimiser step ``step`` (from 0)."""
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        tail = max(int(self.num_steps * self.cooldown), 1)
+        cool = min(1.0, (self.num_steps - step) / tail)
+        return self.learning_rate * warm * cool
+
+
+class Task(Protocol):
+    """What is trained: an autoencoder or a world model."""
+
+    name: str
+    module: nn.Module
+
+    def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one batch drawn from ``generator``, and figures to log."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures on held-out data, with the module's weights as they are."""
+
+
+class Trainer:
+    """Runs a task. State lives in ``folder``: state.pt, metrics.jsonl, TensorBoard files."""
+
+    def __init__(self, task: Task, config: LoopConfig, folder: pathlib.Path, seed: int) -> None:
+        self.task = task
+        self.config = config
+        self.folder = folder
+        self.seed = seed
+        self.step = 0
+        self.seconds = 0.0
+        self.ema = EMA(task.module, config.ema_decay)
+        self.optimizer = torch.optim.AdamW(
+            task.module.parameters(),
+            lr=config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> dict[str, float]:
+        """Train to the last step; leaves the averaged weights in the module.
+
+        Returns:
+            the last validation's figures, with "steps" and "minutes" (of training, all
+            resumed parts together).
+        """
+        self._resume()
+        writer = _summary_writer(self.folder)
+        figures: dict[str, float] = {}
+        last_saved = time.monotonic()
+        bar = tqdm(
+            total=self.config.num_steps,
+            initial=self.step,
+            desc=self.task.name,
+            unit="step",
+            smoothing=0.05,
+            mininterval=2.0 if sys.stderr.isatty() else 20.0,
+        )
+        self.task.module.train()
+        try:
+            while self.step < self.config.num_steps:
+                began = time.monotonic()
+                logged = self._one_step()
+                self.step += 1
+                self.seconds += time.monotonic() - began
+                bar.update()
+                if self.step % 20 == 0:
+                    bar.set_postfix({k: f"{v:.4f}" for k, v in logged.items()}, refresh=False)
+                    self._log(writer, "train", logged)
+                due = self.step % self.config.validate_every == 0
+                if due or self.step == self.config.num_steps:
+                    figures = self._validate()
+                    self._log(writer, "val", figures)
+                    tqdm.write(f"{self.task.name} step {self.step}: " + _text(figures))
+                if time.monotonic() - last_saved > self.config.checkpoint_every_s:
+                    self.save()
+                    last_saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            tqdm.write(f"stopped at step {self.step}; the same command resumes")
+            raise
+        finally:
+            bar.close()
+            if writer is not None:
+                writer.close()
+        self.save()
+        self.ema.swap(self.task.module)
+        self.task.module.eval()
+        if not figures:
+            figures = self.task.validate()
+        return {**figures, "steps": float(self.step), "minutes": self.seconds / 60}
+
+    def _one_step(self) -> dict[str, float]:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate_at(self.step)
+        torch.manual_seed(self.seed * 7_919 + self.step)  # dropout
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        device = next(self.task.module.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss, logged = self.task.loss(generator)
+        if not torch.isfinite(loss):
+            raise V2WError(
+                "loss",
+                "finite; lower the learning rate or look at the data (step by step with "
+                "precision=float32)",
+                f"{loss.item()} at step {self.step}",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.task.module.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.ema.update(self.task.module, self.step)
+        return {"loss": float(loss.detach()), **logged}
+
+    def _validate(self) -> dict[str, float]:
+        with self._averaged():
+            return self.task.validate()
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        self.ema.swap(self.task.module)
+        self.task.module.eval()
+        try:
+            yield
+        finally:
+            self.ema.swap(self.task.module)
+            self.task.module.train()
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "module": self.task.module.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = self.folder / ".state.pt.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "state.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self.task.module.load_state_dict(state["module"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except Exception as error:
+            rule = "a state of this run with the same sizes; delete the folder to start over"
+            raise CheckpointError(str(path), rule, str(error)) from error
+        self.step, self.seconds = state["step"], state["seconds"]
+        tqdm.write(f"{self.task.name}: resuming at step {self.step}")
+
+    def _log(self, writer: Any, group: str, figures: dict[str, float]) -> None:
+        line = {"step": self.step, "seconds": round(self.seconds, 1), "group": group, **figures}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if writer is not None:
+            for name, value in figures.items():
+                writer.add_scalar(f"{group}/{name}", value, self.step)
+
+
+def _summary_writer(folder: pathlib.Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+
+def _text(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -1,0 +1,123 @@
+"""``v2w replay``: imagination beside a real recording."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from v2w_core.commands.imagine import add_sampling_arguments, check_sampling_arguments
+from v2w_core.errors import V2WError
+
+HELP = "imagination beside a real recording (a ROS bag or an episode)"
+DESCRIPTION = """\
+At moments of a recording the model is given the frames so far and the actions that the odometry
+recorded next; the frames that it imagines are put beside those the camera took. Nothing is driven.
+Writes replay.mp4, report.html (one file with pictures and curves) and metrics.json.
+"""
+EPILOG = """\
+examples:
+  v2w replay drive_bag                              every second of a rosbag2 folder
+  v2w replay drive.mcap --image-topic /front/image_raw --times 12.5,40
+  v2w replay drive.bag --checkpoint runs/train/my_robot --start-s 30 --every 0.5
+  v2w replay runs/episodes/val/EPISODE.h5           an episode file
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of ``v2w replay``."""
+    add = parser.add_argument
+    add("source", type=Path, metavar="BAG",
+        help="rosbag2 folder, .mcap, .db3, ROS 1 .bag, or an episode .h5")  # fmt: skip
+    add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
+    add("--image-topic", help="camera topic; found by type when there is one")
+    add("--odom-topic", help="odometry topic; found by type when there is one")
+    add("--rate-hz", type=float, help="images a second (only the checkpoint's is possible)")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--times", metavar="S,S,..",
+                      help="imagine from these seconds after the first image")  # fmt: skip
+    when.add_argument("--every", type=float, default=1.0, metavar="S",
+                      help="imagine every S seconds (default: %(default)s)")  # fmt: skip
+    add("--start-s", type=float, default=0.0, help="leave out what comes before")
+    add("--end-s", type=float, help="leave out what comes from here on")
+    add("--horizon", type=int, metavar="N",
+        help="steps ahead (default: 8, or as many as the model can)")  # fmt: skip
+    add("--max-rollouts", type=int, default=32,
+        help="more moments are thinned evenly (default: %(default)s)")  # fmt: skip
+    add_sampling_arguments(parser)
+    add("--out", type=Path, default=Path("runs/replay"), help="folder (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="also write metrics.json there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replays, writes, prints. Raises V2WError for input that cannot be used."""
+    from tqdm import tqdm
+
+    from v2w_core.media import write_text, write_video
+    from v2w_core.replay import choose_moments, read_recording, replay
+    from v2w_core.replay_report import (
+        format_table,
+        summarise,
+        table,
+        video_frames,
+        write_replay_report,
+    )
+    from v2w_core.world_model import WorldModel, default_checkpoint
+
+    check_sampling_arguments(args)
+    times = parse_times(args.times)
+    checkpoint = args.checkpoint or default_checkpoint()
+    model = WorldModel.from_pretrained(checkpoint, device=args.device)
+    config = model.config
+    longest = config.num_frames - config.num_history
+    horizon = min(8, longest) if args.horizon is None else args.horizon
+    if not 1 <= horizon <= longest:
+        raise V2WError("--horizon", f"from 1 to {longest}, the model's trained window", horizon)
+    recording = read_recording(
+        args.source, config.action, config.observation,
+        image_topic=args.image_topic, odom_topic=args.odom_topic, rate_hz=args.rate_hz,
+        start_s=args.start_s, end_s=args.end_s,
+    )  # fmt: skip
+    moments = choose_moments(
+        recording, config.num_history, horizon,
+        times_s=times, every_s=args.every, max_rollouts=args.max_rollouts,
+    )  # fmt: skip
+    notes = []
+    if recording.share_outside:
+        notes.append(
+            f"{recording.share_outside:.0%} of the recorded actions are far outside the bounds "
+            "that this checkpoint was trained in: expect little of it here; fine-tune it on such "
+            "recordings (v2w train --help)."
+        )
+        print(f"warning: {notes[0]}", file=sys.stderr)
+    rollouts = replay(
+        model, recording, moments, horizon,
+        num_sampling_steps=args.num_sampling_steps, guidance_scale=args.guidance_scale,
+        seed=args.seed,
+    )  # fmt: skip
+    bar = tqdm(rollouts, total=len(moments), unit="rollout", desc="replay", file=sys.stderr)
+    replays = list(bar)
+    result = {"checkpoint": str(checkpoint), "horizon": horizon} | summarise(recording, replays)
+    print(f"{recording.source.name}: {len(replays)} rollouts, {horizon} steps ahead")
+    print(format_table(table(result)))
+    fps = config.action.rate_hz
+    video = write_video(args.out / "replay.mp4", video_frames(replays), fps)
+    report = write_replay_report(args.out / "report.html", result, recording, replays, video, notes)
+    text = json.dumps(result, indent=2) + "\n"
+    for path in (video, report, write_text(args.out / "metrics.json", text)):
+        print(f"wrote {path}", file=sys.stderr)
+    if args.json is not None:
+        write_text(args.json, text)
+    return 0
+
+
+def parse_times(text: str | None) -> list[float] | None:
+    """Seconds separated by commas. Raises V2WError for anything else."""
+    if text is None:
+        return None
+    try:
+        times = [float(item) for item in text.split(",")]
+    except ValueError as error:
+        raise V2WError("--times", "seconds separated by commas, such as 2,3.5", text) from error
+    return times
