@@ -72,9 +72,9 @@ class PlanResult:
     cancelled: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class Planner:
-    """Plans action sequences; holds settings and what it learnt about its own speed.
+    """Plans action sequences; holds settings only.
 
     Args:
         spec: the action space (of the checkpoint).
@@ -92,7 +92,6 @@ class Planner:
     max_change: Sequence[float] | None = None
     imagination: ImaginationSettings = field(default_factory=ImaginationSettings)
     chunk_size: int = 32
-    _candidate_s: float | None = field(default=None, repr=False)
 
     def plan(
         self,
@@ -128,7 +127,7 @@ class Planner:
             V2WError: a number out of range or an array of the wrong shape.
         """
         _check(num_iterations, num_candidates, deadline_s)
-        clock = Clock(deadline_s, self._candidate_s if deadline_s is not None else None)
+        clock = Clock(deadline_s)
         bounds = Bounds.from_spec(
             self.spec, max_change=self.max_change, previous_action=previous_action
         )
@@ -157,7 +156,6 @@ class Planner:
                 cancelled = on_iteration(report) is False
             if cancelled or scorer.timed_out:
                 break
-        self._candidate_s = clock.candidate_s
         best = state.best_sequence
         latents = scorer.best_latents
         if latents is None and session is not None and imagine_best and not scorer.timed_out:

@@ -14,6 +14,10 @@ from planners.protocols import FloatArray, Rollouts, Session
 from v2w_core.errors import V2WError
 from v2w_core.spec import ActionSpec
 
+#: Candidates of the first chunk under a deadline, and the margin on the time a chunk will take.
+FIRST_CHUNK = 4
+SAFETY = 1.1
+
 
 @dataclass(frozen=True)
 class ImaginationSettings:
@@ -44,11 +48,11 @@ class ImaginationSettings:
 
 @dataclass
 class Clock:
-    """A deadline and how long scoring takes.
+    """A deadline, and how long scoring takes in this plan.
 
     Attributes:
         deadline_s: seconds after the start at which scoring has to be over; None: no limit.
-        candidate_s: seconds a candidate took in the slowest chunk lately; None: not known yet.
+        candidate_s: seconds a candidate took in the latest chunk; None: nothing was scored yet.
     """
 
     deadline_s: float | None
@@ -60,18 +64,21 @@ class Clock:
         return time.perf_counter() - self.started
 
     def chunk(self, num_left: int, largest: int) -> int:
-        """How many candidates to score next; 0 when not one more can be expected to be ready."""
+        """How many candidates to score next; 0 when not one more can be expected to be ready.
+
+        The first chunk is small: it is what a plan with any deadline takes at least.
+        """
         if self.deadline_s is None:
             return num_left
         if self.candidate_s is None:
-            return min(num_left, largest, 4)
-        fits = (self.deadline_s - self.elapsed_s) / max(self.candidate_s, 1e-9)
-        return max(0, min(num_left, largest, math.floor(fits)))
+            return min(num_left, largest, FIRST_CHUNK)
+        left_s = self.deadline_s - self.elapsed_s
+        fits = math.floor(left_s / max(SAFETY * self.candidate_s, 1e-9))
+        return max(0, min(num_left, largest, fits))
 
     def note(self, num_candidates: int, seconds: float) -> None:
-        """Learns from a scored chunk; forgets a slow one by and by."""
-        each = seconds / max(num_candidates, 1)
-        self.candidate_s = each if self.candidate_s is None else max(each, 0.7 * self.candidate_s)
+        """Learns from a scored chunk."""
+        self.candidate_s = seconds / max(num_candidates, 1)
 
 
 @dataclass

@@ -69,6 +69,15 @@ def test_a_deadline_returns_the_best_so_far(deadline_s):
     assert scored == np.isfinite(result.costs).sum() or result.num_iterations > 1
 
 
+def test_a_deadline_lets_the_chunks_grow_to_what_fits():
+    session = ToySession(seconds_per_candidate=0.0005)
+    result = Planner(SPEC, chunk_size=16).plan(session, latent_cost(), deadline_s=30.0)
+    sizes = [call["num_candidates"] for call in session.calls]
+    assert sizes[:5] == [4, 16, 16, 16, 12]  # a first look at the clock, then full chunks
+    assert sum(sizes) == 3 * 64
+    assert not result.timed_out
+
+
 def test_a_generous_deadline_changes_nothing():
     free = Planner(SPEC).plan(ToySession(), latent_cost(), seed=4)
     bound = Planner(SPEC).plan(ToySession(), latent_cost(), seed=4, deadline_s=60.0)
