@@ -31,11 +31,13 @@ from v2w.health import LATCHED
 from v2w_core.world_model import PLANAR_4HZ
 
 NS = 1_000_000_000
+#: How long a busy machine may take to start a node, or to answer [s].
+PATIENCE_S = 100.0
 #: Own ids for processes of this run: two runs at a time on a machine rarely meet.
 DOMAINS = itertools.count(101 + os.getpid() % 60 * 2)
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = PATIENCE_S, what: str = "") -> Any:
     """The condition's first true value; fails after the timeout."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -71,7 +73,7 @@ class Nodes:
         codes = {}
         for name, process in self.processes.items():
             try:
-                codes[name] = process.wait(timeout=10)
+                codes[name] = process.wait(timeout=PATIENCE_S / 2)
             except subprocess.TimeoutExpired:
                 process.kill()
                 codes[name] = process.wait()
@@ -137,11 +139,11 @@ class Robot:
             make = images.compressed_message if self.compressed else images.image_message
             self._camera.publish(make(frame, header))
 
-    def ready(self, node: str, timeout_s: float = 30.0) -> None:
+    def ready(self, node: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the node reports READY."""
         self.reaches(node, ModelStatus.READY, timeout_s)
 
-    def reaches(self, node: str, state: int, timeout_s: float = 30.0) -> ModelStatus:
+    def reaches(self, node: str, state: int, timeout_s: float = PATIENCE_S) -> ModelStatus:
         wait_for(
             lambda: node in self.status and self.status[node].state == state,
             timeout_s,
@@ -149,7 +151,7 @@ class Robot:
         )
         return self.status[node]
 
-    def call(self, kind: Any, name: str, request: Any, timeout_s: float = 20.0) -> Any:
+    def call(self, kind: Any, name: str, request: Any, timeout_s: float = PATIENCE_S) -> Any:
         """The service's answer."""
         client = self.node.create_client(kind, name)
         assert client.wait_for_service(timeout_s), f"no service {name}"
@@ -167,9 +169,9 @@ class Robot:
     def send_goal(self, goal: Any, on_feedback: Callable[[Any], None] | None = None) -> Any:
         """The handle of an accepted goal of the plan action."""
         client = ActionClient(self.node, PlanAction, "planner_node/plan")
-        assert client.wait_for_server(20.0)
+        assert client.wait_for_server(PATIENCE_S)
         future = client.send_goal_async(goal, feedback_callback=on_feedback)
-        wait_for(future.done, 20.0, "the goal to be accepted")
+        wait_for(future.done, PATIENCE_S, "the goal to be accepted")
         assert future.result().accepted
         return future.result()
 

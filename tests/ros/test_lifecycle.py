@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros_harness import DOMAINS, Nodes, Robot, pose_goal, wait_for
+from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, pose_goal, wait_for
 from v2w_msgs.msg import ModelStatus
 
 
@@ -65,5 +65,5 @@ def test_a_node_that_starts_by_itself_ends_with_code_2(
     managed: Nodes, values: dict[str, str], named: str
 ) -> None:
     managed.start(["world_model_node"], {"world_model_node": values})
-    assert managed.processes["world_model_node"].wait(timeout=30) == 2
+    assert managed.processes["world_model_node"].wait(timeout=PATIENCE_S) == 2
     assert named in managed.log("world_model_node")

@@ -11,7 +11,7 @@ from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from ros_harness import Nodes, Robot, pose_goal, wait_for
+from ros_harness import PATIENCE_S, Nodes, Robot, pose_goal, wait_for
 from sensor_msgs.msg import CompressedImage
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
@@ -69,7 +69,7 @@ def test_a_pose_ahead_gives_a_path_that_leads_there(robot: Robot) -> None:
     assert np.isfinite(answer.best.cost)
     assert not answer.goal_reached
     assert answer.goal_distance == pytest.approx(1.0, abs=0.01)
-    wait_for(lambda: paths and markers, 5.0, "path and markers")
+    wait_for(lambda: paths and markers, PATIENCE_S, "path and markers")
     assert len(markers[-1].markers) > 1
 
 
@@ -111,7 +111,7 @@ def test_the_time_budget_is_kept(robot: Robot) -> None:
                         time_budget=duration_message(0.5))  # fmt: skip
     assert answer.error_code == 0
     assert answer.timed_out
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 15.0
 
 
 def image() -> CompressedImage:
@@ -123,10 +123,10 @@ def test_action_gives_feedback_and_a_result(robot: Robot) -> None:
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), num_iterations=3, num_candidates=8)
     handle = robot.send_goal(goal, seen.append)
     future = handle.get_result_async()
-    wait_for(future.done, 20.0, "the result")
+    wait_for(future.done, PATIENCE_S, "the result")
     assert future.result().status == GoalStatus.STATUS_SUCCEEDED
     assert future.result().result.error_code == 0
-    wait_for(lambda: len(seen) == 3, 5.0, "feedback")
+    wait_for(lambda: len(seen) == 3, PATIENCE_S, "feedback")
     assert [message.feedback.iteration for message in seen] == [1, 2, 3]
     costs = [message.feedback.best_cost for message in seen]
     assert costs == sorted(costs, reverse=True)
@@ -137,12 +137,12 @@ def test_a_running_action_makes_the_service_busy_and_can_be_cancelled(robot: Rob
     seen: list[Any] = []
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
     handle = robot.send_goal(goal, seen.append)
-    wait_for(lambda: seen, 20.0, "the first iteration")
+    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
     answer = robot.plan(goal_pose=AHEAD, **SMALL)
     assert answer.error_code == CODES["BUSY"], answer.error_msg
     cancel = handle.cancel_goal_async()
     future = handle.get_result_async()
-    wait_for(future.done, 20.0, "the cancelled result")
+    wait_for(future.done, PATIENCE_S, "the cancelled result")
     assert cancel.done()
     assert future.result().status == GoalStatus.STATUS_CANCELED
     assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
@@ -173,7 +173,9 @@ def driving(robot: Robot) -> Iterator[None]:
 @pytest.mark.usefixtures("driving")
 def test_a_plan_is_driven_and_ends_with_a_stop(robot: Robot) -> None:
     assert robot.plan(goal_pose=AHEAD, num_iterations=4, num_candidates=32).error_code == 0
-    wait_for(lambda: len(robot.commands) > 15 and stopped(robot), 10.0, "driving, then a stop")
+    wait_for(
+        lambda: len(robot.commands) > 15 and stopped(robot), PATIENCE_S, "driving, then a stop"
+    )
     assert max(command.linear.x for command in robot.commands) > 0.1
     time.sleep(0.3)
     count = len(robot.commands)
@@ -185,8 +187,8 @@ def test_a_plan_is_driven_and_ends_with_a_stop(robot: Robot) -> None:
 def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> None:
     assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
     robot.odometry_on = False
-    wait_for(lambda: "no odometry for" in nodes.log("planner_node"), 5.0, "the watchdog")
-    wait_for(lambda: stopped(robot), 5.0, "a stop")
+    wait_for(lambda: "no odometry for" in nodes.log("planner_node"), PATIENCE_S, "the watchdog")
+    wait_for(lambda: stopped(robot), PATIENCE_S, "a stop")
     robot.odometry_on = True
 
 
@@ -199,5 +201,5 @@ def test_an_interrupt_ends_a_plan_that_is_running(robot: Robot, nodes: Nodes) ->
     robot.ready("planner_node")
     seen: list[Any] = []
     robot.send_goal(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen.append)
-    wait_for(lambda: seen, 20.0, "the first iteration")
+    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
     assert nodes.stop() == {"planner_node": 0}

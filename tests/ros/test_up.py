@@ -15,7 +15,7 @@ import pytest
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
 from rclpy.qos import qos_profile_sensor_data
-from ros_harness import DOMAINS, Robot, wait_for
+from ros_harness import DOMAINS, PATIENCE_S, Robot, wait_for
 from sensor_msgs.msg import Image
 from v2w_msgs.srv import Teleport
 
@@ -59,22 +59,24 @@ class Up:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=PATIENCE_S)
 
 
 @pytest.fixture
 def up(tmp_path: Path, checkpoint: Path) -> Iterator[Up]:
     running = Up(tmp_path / "up.log", next(DOMAINS), "--checkpoint", str(checkpoint))
-    wait_for(lambda: running.log.count("loaded in") == 2, 40.0, "both nodes")
-    yield running
-    running.close()
+    try:
+        wait_for(lambda: running.log.count("loaded in") == 2, PATIENCE_S, "both nodes")
+        yield running
+    finally:
+        running.close()
 
 
 def test_ctrl_c_stops_every_node(up: Up) -> None:
     children = up.children()
     assert set(children) == {"world_model_node", "planner_node"}
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(timeout=20) == 0
+    assert up.process.wait(timeout=PATIENCE_S) == 0
     assert not any(child.is_running() for child in children.values())
     assert "Traceback" not in up.log
 
@@ -82,7 +84,7 @@ def test_ctrl_c_stops_every_node(up: Up) -> None:
 def test_a_node_that_dies_ends_the_others_and_is_named(up: Up) -> None:
     children = up.children()
     children["planner_node"].kill()
-    assert up.process.wait(timeout=20) == 1
+    assert up.process.wait(timeout=PATIENCE_S) == 1
     assert "planner_node died (signal SIGKILL)" in up.log
     assert not children["world_model_node"].is_running()
 
@@ -90,7 +92,7 @@ def test_a_node_that_dies_ends_the_others_and_is_named(up: Up) -> None:
 def test_a_node_that_cannot_start_is_reported(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     running = Up(tmp_path / "log", next(DOMAINS), "--checkpoint", str(tmp_path / "empty"))
-    assert running.process.wait(timeout=40) == 2
+    assert running.process.wait(timeout=PATIENCE_S) == 2
     assert "cannot start: checkpoint" in running.log
 
 
@@ -138,7 +140,7 @@ def test_the_simulated_robot(tmp_path: Path) -> None:
     robot = Robot(domain)
     try:
         watcher = Watcher(robot)
-        wait_for(lambda: len(watcher.images) > 3, 40.0, "images")
+        wait_for(lambda: len(watcher.images) > 3, PATIENCE_S, "images")
         assert rgb_from_image(watcher.images[-1]).shape == (120, 160, 3)
         stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in watcher.images]
         assert np.diff(stamps[-3:]) == pytest.approx([1 / 12] * 2, abs=1e-3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from ros_harness import Nodes, Robot, sequence, wait_for
+from ros_harness import PATIENCE_S, Nodes, Robot, sequence, wait_for
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Imagine
 
@@ -109,7 +109,7 @@ def test_a_moment_that_is_not_in_the_buffer(robot: Robot) -> None:
 def test_diagnostics(robot: Robot) -> None:
     seen: list[DiagnosticArray] = []
     robot.node.create_subscription(DiagnosticArray, "/diagnostics", seen.append, 10)
-    wait_for(lambda: seen, 5.0, "diagnostics")
+    wait_for(lambda: seen, PATIENCE_S, "diagnostics")
     values = {entry.key: entry.value for entry in seen[-1].status[0].values}
     assert values["state"] == "READY"
     assert int(values["camera frames"]) > 5
@@ -117,7 +117,9 @@ def test_diagnostics(robot: Robot) -> None:
 
 def test_a_stale_history_is_refused_and_recovers(robot: Robot) -> None:
     robot.camera_on = False
-    wait_for(lambda: " old" in robot.status["world_model_node"].message, 10.0, "a stale history")
+    wait_for(
+        lambda: " old" in robot.status["world_model_node"].message, PATIENCE_S, "a stale history"
+    )
     assert robot.status["world_model_node"].state == ModelStatus.WAITING_FOR_HISTORY
     answer = robot.imagine(candidates=[sequence(FORWARD)])
     assert answer.error_code == CODES["HISTORY_STALE"]
@@ -131,7 +133,7 @@ def test_time_jumping_backwards_clears_the_history(robot: Robot, nodes: Nodes) -
     time.sleep(0.1)
     robot.offset_s = -100.0
     robot.camera_on = robot.odometry_on = True
-    wait_for(lambda: "jumped backwards" in nodes.log("world_model_node"), 5.0, "a warning")
+    wait_for(lambda: "jumped backwards" in nodes.log("world_model_node"), PATIENCE_S, "a warning")
     answer = robot.imagine(candidates=[sequence(FORWARD)])
     assert answer.error_code in (CODES["HISTORY_UNAVAILABLE"], CODES["HISTORY_STALE"])
     robot.offset_s = 0.0

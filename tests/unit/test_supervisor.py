@@ -3,9 +3,12 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+
+import psutil
 
 from v2w.supervisor import Supervisor
 
@@ -51,3 +54,22 @@ def test_an_interrupt_stops_everything_with_code_0() -> None:
     assert group.run() == 0
     assert group.children[0].process.poll() is not None
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_children_do_not_outlive_a_supervisor_that_is_killed() -> None:
+    code = (
+        "import sys; from v2w.supervisor import Supervisor\n"
+        f"s = Supervisor({{}}); s.start('x', [sys.executable, '-S', '-c', {SLEEPER!r}])\n"
+        "print(s.children[0].process.pid, flush=True); s.run()"
+    )
+    environment = dict(os.environ)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the child outlived its supervisor"
+        time.sleep(0.05)

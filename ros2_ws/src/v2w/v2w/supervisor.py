@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 #: From SIGINT to SIGTERM, and from SIGTERM to SIGKILL [s].
 PATIENCE_S = (6.0, 3.0)
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Supervisor:
             text=True,
             errors="replace",
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         reader = threading.Thread(target=self._forward, args=(name, process), daemon=True)
         self.children.append(Child(name, process, reader))
@@ -119,6 +122,12 @@ class Supervisor:
         assert process.stdout is not None
         for line in process.stdout:
             self.say(line.rstrip("\n"), name)
+
+
+def _end_with_parent() -> None:
+    """In the child: be interrupted when the parent dies, however it dies (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
