@@ -1,0 +1,119 @@
+"""One goal: plan, drive the first steps, look again, until the robot has arrived or may not go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from training.evaluation.goals import is_reached
+from v2w.demo.goals import DemoGoal, Pose
+from v2w.demo.records import GoalRecord, PlanRecord, Recorder
+from v2w.demo.settings import DemoSettings
+
+if TYPE_CHECKING:
+    from v2w.demo.client import RobotClient
+
+
+def drive_to(
+    client: RobotClient,
+    recorder: Recorder,
+    goal: DemoGoal,
+    number: int,
+    settings: DemoSettings,
+    limit_s: float,
+    say: Callable[[str], None],
+) -> GoalRecord:
+    """Drive to one goal through the graph.
+
+    The planner knows the goal and nothing of the maze. Whether the goal is reached is judged here,
+    from the odometry, whenever the robot stands; the drive ends then, or when the planner itself
+    believes to have arrived.
+
+    Args:
+        limit_s: of wall time for this goal.
+        say: prints one line.
+
+    Raises:
+        GraphError: a node died or did not answer.
+    """
+    record = GoalRecord(number, goal)
+    image, pose = client.look()
+    if not (goal.continues and is_reached(pose, goal.start)):
+        client.teleport(goal.start)
+        image, pose = client.look()
+    record.start_image, record.start_pose = image, pose
+    record.final_image, record.final_pose = image, pose
+    say(
+        f"goal {number} is {'an image' if goal.kind == 'image' else 'a pose'}, "
+        f"{goal.steps} steps away ({describe(pose, goal.pose)})"
+    )
+    began = time.monotonic()
+    recorder.begin(record)
+    try:
+        while not record.ended_because:
+            left_s = limit_s - (time.monotonic() - began)
+            record.ended_because = _go_on(client, recorder, record, settings, left_s, say)
+    finally:
+        recorder.end()
+    record.duration_s = time.monotonic() - began
+    record.reached = is_reached(record.final_pose, goal.pose)
+    verdict = "reached" if record.reached else "MISSED"
+    say(
+        f"goal {number} {verdict}: {describe(record.final_pose, goal.pose)} away after "
+        f"{record.steps_driven} steps and {record.duration_s:.0f} s ({record.ended_because})"
+    )
+    return record
+
+
+def describe(pose: Pose, goal: Pose) -> str:
+    """How far a goal is, for people."""
+    from training.evaluation.goals import errors
+
+    metres, radians = errors(pose, goal)
+    return f"{metres:.2f} m, {math.degrees(radians):.0f} degrees"
+
+
+def _go_on(
+    client: RobotClient,
+    recorder: Recorder,
+    record: GoalRecord,
+    settings: DemoSettings,
+    left_s: float,
+    say: Callable[[str], None],
+) -> str:
+    """One plan and its drive. Returns why the goal is over, or nothing."""
+    goal = record.goal
+    if record.steps_driven + settings.execute_steps > settings.max_steps:
+        return f"{settings.max_steps} steps are all it may drive"
+    if left_s <= 0.0:
+        return "no time left"
+    recorder.planning()
+    number = len(record.plans) + 1
+    plan = client.plan(goal, number, settings.num_candidates, settings.num_iterations, left_s)
+    if plan is None:
+        return "no time left"
+    record.plans.append(plan)
+    recorder.driving(plan)
+    say(_line(plan, goal.kind))
+    if not plan.believes_arrived:
+        client.wait_until_driven(timeout_s=settings.execute_steps * 0.25 + 10.0)
+        record.steps_driven += settings.execute_steps
+    record.final_image, record.final_pose = client.look()
+    if is_reached(record.final_pose, goal.pose):
+        return "within 0.4 m and 20 degrees"
+    if plan.believes_arrived:
+        return "the planner believes to be there"
+    return ""
+
+
+def _line(plan: PlanRecord, kind: str) -> str:
+    unit = "m" if kind == "pose" else "(latent distance)"
+    away = f"goal {plan.distance:.2f} {unit} away"
+    what = "arrived, it believes" if plan.believes_arrived else "drives"
+    late = ", cut off" if plan.timed_out else ""
+    return (
+        f"  plan {plan.index}: {plan.frames_imagined} frames imagined in "
+        f"{plan.planning_s:.2f} s{late}; {away}; {what}"
+    )

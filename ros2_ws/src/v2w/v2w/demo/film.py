@@ -1,0 +1,207 @@
+"""drive.mp4: the camera, what the model imagined for the same moment, and the maze from above."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.evaluation.goals import errors
+from v2w.demo.draw import (
+    BACKGROUND,
+    BAD,
+    DRIVEN,
+    FAINT,
+    GOAL,
+    GOOD,
+    INK,
+    PANEL,
+    PLANNED,
+    MapMaker,
+    MazeMap,
+    frame_box,
+    paste,
+    put_text,
+)
+from v2w.demo.records import GoalRecord, Moment, PlanRecord
+
+UInt8Array = NDArray[np.uint8]
+
+FPS = 12
+WIDTH, HEIGHT = 1280, 560
+GAP, TOP, VIEW_W, VIEW_H = 16, 84, 384, 288
+THUMB_W, THUMB_H = 93, 70
+MAP_X, MAP_W = 3 * GAP + 2 * VIEW_W, WIDTH - 4 * GAP - 2 * VIEW_W
+LOW = TOP + VIEW_H + 32
+#: A new plan's frames are played through, each this long; a title and an ending stand [pictures].
+PLAY, TITLE, ENDING = 2, 20, 30
+STEP_S = 0.25
+
+
+def film(records: list[GoalRecord], make_map: MapMaker) -> Iterator[UInt8Array]:
+    """The pictures of drive.mp4, RGB uint8 [560, 1280, 3], FPS a second."""
+    painter = _Painter(MazeMap(make_map, MAP_W), len(records))
+    for record in records:
+        yield from painter.goal(record)
+
+
+class _Painter:
+    def __init__(self, maze: MazeMap, num_goals: int) -> None:
+        self._maze = maze
+        self._num_goals = num_goals
+
+    def goal(self, record: GoalRecord) -> Iterator[UInt8Array]:
+        """Title, drive and ending of one goal."""
+        assert record.start_image is not None and record.final_image is not None
+        first = Moment(record.start_image, record.start_pose, "waiting", None, 0.0, "")
+        title = self._picture(record, first, [record.start_pose], None, "the goal is given")
+        yield from [title] * TITLE
+        driven = [record.start_pose]
+        shown: PlanRecord | None = None
+        for moment in record.moments:
+            driven.append(moment.pose)
+            if moment.phase == "driving" and moment.plan is not shown:
+                shown = moment.plan
+                yield from self._play(record, moment, driven)
+            step = None
+            if moment.phase == "driving" and moment.plan is not None:
+                step = _step(moment)
+            yield self._picture(record, moment, driven, step, moment.note)
+        plan = record.plans[-1] if record.plans else None
+        last = Moment(record.final_image, record.final_pose, "waiting", plan, 0.0, "")
+        note = f"{'REACHED' if record.reached else 'MISSED'}: {record.ended_because}"
+        ending = self._picture(record, last, driven, None, note, ended=True)
+        yield from [ending] * ENDING
+
+    def _play(
+        self, record: GoalRecord, moment: Moment, driven: list[tuple[float, float, float]]
+    ) -> Iterator[UInt8Array]:
+        """The robot stands still while the film shows what the new plan leads to."""
+        assert moment.plan is not None
+        note = f"plan {moment.plan.index}: what it expects to see"
+        for index in range(len(moment.plan.frames)):
+            picture = self._picture(record, moment, driven, index, note)
+            yield from [picture] * PLAY
+
+    def _picture(
+        self,
+        record: GoalRecord,
+        moment: Moment,
+        driven: list[tuple[float, float, float]],
+        step: int | None,
+        note: str,
+        ended: bool = False,
+    ) -> UInt8Array:
+        canvas = np.full((HEIGHT, WIDTH, 3), BACKGROUND, dtype=np.uint8)
+        self._header(canvas, record, moment, note, ended)
+        self._left(canvas, record, moment)
+        self._middle(canvas, moment.plan, step)
+        self._right(canvas, record, moment, driven)
+        return canvas
+
+    def _header(
+        self, canvas: UInt8Array, record: GoalRecord, moment: Moment, note: str, ended: bool
+    ) -> None:
+        canvas[:46] = PANEL
+        kind = "an image" if record.goal.kind == "image" else "a pose"
+        title = f"Goal {record.number} of {self._num_goals}: {kind}"
+        width = put_text(canvas, GAP, 11, title, size=19, bold=True)
+        colour = FAINT if not ended else GOOD if record.reached else BAD
+        put_text(canvas, GAP + width + 24, 14, note or _phase(moment), size=16, colour=colour,
+                 bold=ended)  # fmt: skip
+        metres, radians = errors(moment.pose, record.goal.pose)
+        away = f"{metres:.2f} m, {math.degrees(radians):.0f}° from the goal"
+        put_text(canvas, WIDTH - GAP, 14, away, size=16, right=True)
+
+    def _left(self, canvas: UInt8Array, record: GoalRecord, moment: Moment) -> None:
+        put_text(canvas, GAP, TOP - 24, "Camera", bold=True)
+        paste(canvas, GAP, TOP, VIEW_W, VIEW_H, moment.image)
+        told = record.goal.kind == "image"
+        label = "Goal image" if told else "View at the goal (not shown to the robot)"
+        put_text(canvas, GAP, LOW - 24, label, bold=told, colour=INK if told else FAINT)
+        height = HEIGHT - LOW - GAP
+        width = round(height * 4 / 3)
+        paste(canvas, GAP, LOW, width, height, record.goal.image)
+        if told:
+            frame_box(canvas, GAP, LOW, width, height, GOAL)
+        left = GAP + width + GAP
+        lines = [
+            ("plans", str(moment.plan.index if moment.plan else 0)),
+            ("plan time", f"{moment.plan.planning_s:.2f} s" if moment.plan else "–"),
+            ("imagined", f"{moment.plan.frames_imagined} frames" if moment.plan else "–"),
+        ]
+        if not told:
+            x, y, yaw = record.goal.pose
+            lines.append(("goal pose", f"{x:.1f}, {y:.1f} m"))
+            lines.append(("", f"{math.degrees(yaw):.0f}°"))
+        for row, (name, value) in enumerate(lines):
+            put_text(canvas, left, LOW + 24 * row, name, size=13, colour=FAINT)
+            put_text(canvas, GAP + VIEW_W, LOW + 24 * row, value, size=14, right=True)
+
+    def _middle(self, canvas: UInt8Array, plan: PlanRecord | None, step: int | None) -> None:
+        left = 2 * GAP + VIEW_W
+        frames = plan.frames if plan is not None else np.zeros((0, 1, 1, 3), np.uint8)
+        label = "Imagined"
+        width = put_text(canvas, left, TOP - 24, label, bold=True, colour=PLANNED)
+        canvas[TOP : TOP + VIEW_H, left : left + VIEW_W] = PANEL
+        if not len(frames):
+            put_text(canvas, left + 118, TOP + 134, "no plan yet", size=17, colour=FAINT)
+            return
+        shown = len(frames) - 1 if step is None else min(step, len(frames) - 1)
+        when = f"{(shown + 1) * STEP_S:.2f} s into the plan"
+        put_text(canvas, left + width + 10, TOP - 23, when, size=14, colour=FAINT)
+        paste(canvas, left, TOP, VIEW_W, VIEW_H, frames[shown])
+        put_text(canvas, left, LOW - 24, "Best rollout, every step", colour=FAINT)
+        for index, frame in enumerate(frames[:8]):
+            x = left + (index % 4) * (THUMB_W + 4)
+            y = LOW + (index // 4) * (THUMB_H + 4)
+            paste(canvas, x, y, THUMB_W, THUMB_H, frame)
+            if index == shown:
+                frame_box(canvas, x, y, THUMB_W, THUMB_H, PLANNED)
+
+    def _right(
+        self,
+        canvas: UInt8Array,
+        record: GoalRecord,
+        moment: Moment,
+        driven: list[tuple[float, float, float]],
+    ) -> None:
+        put_text(canvas, MAP_X, TOP - 24, "From above", bold=True)
+        put_text(canvas, MAP_X + 100, TOP - 23, "(the robot does not know the map)", size=14,
+                 colour=FAINT)  # fmt: skip
+        image = self._maze.blank()
+        self._maze.goal(image, record.goal.pose)
+        self._maze.path(image, driven, DRIVEN, 4)
+        if moment.plan is not None and moment.phase == "driving":
+            self._maze.candidates(image, moment.plan.candidates)
+            self._maze.path(image, moment.plan.path, PLANNED, 3)
+        self._maze.robot(image, moment.pose)
+        canvas[TOP : TOP + self._maze.height, MAP_X : MAP_X + self._maze.width] = image
+        legend(canvas, MAP_X, TOP + self._maze.height + 12)
+
+
+def legend(canvas: UInt8Array, x: int, y: int) -> None:
+    """What the colours on the map mean, in two columns."""
+    entries = (
+        (GOAL, "goal, 0.4 m around"),
+        (DRIVEN, "driven"),
+        (PLANNED, "plan"),
+        ((120, 190, 60), "candidates: green is best"),
+    )
+    for index, (colour, text) in enumerate(entries):
+        left, top = x + (index % 2) * 190, y + (index // 2) * 24
+        canvas[top + 7 : top + 11, left : left + 22] = colour
+        put_text(canvas, left + 30, top, text, size=14, colour=FAINT)
+
+
+def _step(moment: Moment) -> int:
+    """The imagined frame nearest to now; frame k shows (k + 1) steps after the plan's start."""
+    return max(0, round(moment.elapsed_s / STEP_S) - 1)
+
+
+def _phase(moment: Moment) -> str:
+    if moment.phase == "driving" and moment.plan is not None:
+        return f"plan {moment.plan.index}: driving its first steps"
+    return "planning"

@@ -1,0 +1,231 @@
+"""What the demo writes: result.json, drive.mp4 and report.html."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w.demo.draw import (
+    BACKGROUND,
+    DRIVEN,
+    FAINT,
+    GOAL,
+    PLANNED,
+    MapMaker,
+    MazeMap,
+    paste,
+    put_text,
+)
+from v2w.demo.film import FPS, film
+from v2w.demo.records import GoalRecord, percentile
+from v2w.demo.settings import DemoSettings
+from v2w_core.media import Section, contact_sheet, line_plot, write_report, write_text, write_video
+
+UInt8Array = NDArray[np.uint8]
+#: A longer film stays beside the report instead of inside it [bytes].
+LARGEST_VIDEO = 25_000_000
+
+
+@dataclass(frozen=True)
+class Futures:
+    """What world_model_node imagined at the first start: name -> uint8 [horizon, h, w, 3]."""
+
+    now: UInt8Array
+    frames: dict[str, UInt8Array]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The whole demo; ``elapsed_s`` from the first line to the last goal."""
+
+    settings: DemoSettings
+    records: list[GoalRecord]
+    futures: Futures
+    elapsed_s: float
+
+    @property
+    def num_reached(self) -> int:
+        """How many goals were reached."""
+        return sum(record.reached for record in self.records)
+
+    def to_json(self) -> dict[str, Any]:
+        """What result.json holds. Lengths in metres, angles in radians, times in seconds."""
+        settings = self.settings
+        times = [plan.planning_s for record in self.records for plan in record.plans]
+        return {
+            "num_goals": len(self.records),
+            "num_reached": self.num_reached,
+            "goals": [record.to_json() for record in self.records],
+            "plan_s_p50": percentile(times, 50),
+            "plan_s_p95": percentile(times, 95),
+            "frames_imagined": sum(p.frames_imagined for r in self.records for p in r.plans),
+            "elapsed_s": self.elapsed_s,
+            "checkpoint": settings.checkpoint.name,
+            "seed": settings.seed,
+            "maze_seed": settings.maze_seed,
+            "candidates": settings.num_candidates,
+            "iterations": settings.num_iterations,
+            "horizon": settings.horizon,
+            "execute_steps": settings.execute_steps,
+            "max_steps": settings.max_steps,
+        }
+
+    def rows(self) -> list[list[str]]:
+        """The table of the goals, its head first."""
+        head = ["goal", "kind", "reached", "final distance", "yaw error", "steps", "plans",
+                "plan p50", "plan p95", "frames imagined"]  # fmt: skip
+        rows = [head]
+        for record in self.records:
+            data = record.to_json()
+            rows.append(
+                [
+                    str(record.number),
+                    record.goal.kind,
+                    "yes" if record.reached else "no",
+                    f"{record.final_distance_m:.2f} m",
+                    f"{math.degrees(record.final_yaw_error_rad):.0f}°",
+                    str(record.steps_driven),
+                    str(len(record.plans)),
+                    _seconds(data["plan_s_p50"]),
+                    _seconds(data["plan_s_p95"]),
+                    str(data["frames_imagined"]),
+                ]
+            )
+        return rows
+
+    def table(self) -> str:
+        """The table for a terminal."""
+        rows = self.rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        )
+
+
+def write_results(outcome: Outcome, make_map: MapMaker) -> None:
+    """Write the three files; each appears complete or not at all."""
+    out = outcome.settings.out
+    out.mkdir(parents=True, exist_ok=True)
+    video = write_video(out / "drive.mp4", film(outcome.records, make_map), FPS)
+    sections = [_summary(outcome)]
+    if video.stat().st_size <= LARGEST_VIDEO:
+        sections.append(Section("The drive", videos=[("drive.mp4", video)]))
+    maze = MazeMap(make_map, 640)
+    sections += [_goal_section(record, maze) for record in outcome.records]
+    sections += [_times(outcome), _futures(outcome.futures)]
+    write_report(out / "report.html", "v2w demo: a robot drives by its imagination", sections)
+    write_text(out / "result.json", json.dumps(outcome.to_json(), indent=2) + "\n")
+
+
+def _summary(outcome: Outcome) -> Section:
+    settings = outcome.settings
+    text = (
+        f"{outcome.num_reached} of {len(outcome.records)} goals reached in "
+        f"{outcome.elapsed_s:.0f} s, start-up included (model {settings.checkpoint.name}, maze "
+        f"{settings.maze_seed}, seed {settings.seed}).\n\n"
+        "The robot knows what its camera sees and how it has moved; it has no map. For every plan "
+        f"the world model imagines {settings.num_candidates} action sequences of "
+        f"{settings.horizon} steps (0.25 s each), {settings.num_iterations} times over; the robot "
+        f"drives the first {settings.execute_steps} steps of the best one and looks again. For a "
+        "pose the planner scores the path that the actions lead along, and imagines only the best."
+        "\n\nA goal is reached when the robot stands within 0.4 m and 20° of it. That is judged by "
+        "the demo, from the simulator's odometry, and ends the drive."
+    )
+    return Section("What happened", text, table=outcome.rows())
+
+
+def _goal_section(record: GoalRecord, maze: MazeMap) -> Section:
+    goal = record.goal
+    kind = "an image" if goal.kind == "image" else "a pose"
+    verdict = "reached" if record.reached else "missed"
+    x, y, yaw = goal.pose
+    text = (
+        f"{goal.steps} steps away: {goal.distance_m:.2f} m as the crow flies, a turn of "
+        f"{abs(math.degrees(goal.turn_rad)):.0f}°, at x {x:.2f} m, y {y:.2f} m, yaw "
+        f"{math.degrees(yaw):.0f}°. It ended {record.final_distance_m:.2f} m and "
+        f"{math.degrees(record.final_yaw_error_rad):.0f}° from there: {record.ended_because}."
+    )
+    pictures = [
+        ("Where it started, where it should go, where it stopped.", _views(record)),
+        ("From above: every plan, and the way that was driven.", _map(record, maze)),
+    ]
+    plan = next((plan for plan in record.plans if len(plan.frames)), None)
+    if plan is not None:
+        sheet = contact_sheet([plan.frames], min_height=100)
+        pictures.append(("What the first plan expects to see, step by step.", sheet))
+    return Section(f"Goal {record.number}: {kind}, {verdict}", text, pictures=pictures)
+
+
+def _views(record: GoalRecord) -> UInt8Array:
+    width, height, gap, top = 340, 255, 10, 28
+    assert record.start_image is not None and record.final_image is not None
+    sheet = np.full((top + height, 3 * width + 2 * gap, 3), 255, dtype=np.uint8)
+    arrival = "arrival" if record.reached else "where it stopped"
+    goal = "goal image" if record.goal.kind == "image" else "view at the goal (it got the pose)"
+    views = (("start", record.start_image), (goal, record.goal.image),
+             (arrival, record.final_image))  # fmt: skip
+    for index, (label, image) in enumerate(views):
+        left = index * (width + gap)
+        put_text(sheet, left, 2, label, size=16, colour=(30, 30, 30), bold=True)
+        paste(sheet, left, top, width, height, image)
+    return sheet
+
+
+def _map(record: GoalRecord, maze: MazeMap) -> UInt8Array:
+    image = maze.blank()
+    maze.goal(image, record.goal.pose)
+    for plan in record.plans:
+        maze.path(image, plan.path, PLANNED, 1)
+    maze.path(image, record.driven, DRIVEN, 4)
+    maze.dot(image, record.start_pose, DRIVEN, 7)
+    maze.robot(image, record.final_pose)
+    canvas = np.full((maze.height + 60, maze.width, 3), BACKGROUND, dtype=np.uint8)
+    canvas[: maze.height] = image
+    for index, (colour, text) in enumerate(
+        ((GOAL, "goal, 0.4 m around"), (DRIVEN, "driven"), (PLANNED, "plans"))
+    ):
+        left, top = 12 + index * 200, maze.height + 20
+        canvas[top + 7 : top + 11, left : left + 22] = colour
+        put_text(canvas, left + 30, top, text, size=14, colour=FAINT)
+    return canvas
+
+
+def _times(outcome: Outcome) -> Section:
+    series = {
+        f"goal {record.number} ({record.goal.kind})": [plan.planning_s for plan in record.plans]
+        for record in outcome.records
+        if record.plans
+    }
+    if not series:
+        return Section("Plan time", "No plan was made.")
+    plot = line_plot(series, title="Time of every plan", x_label="plan", y_label="seconds")
+    return Section("Plan time", pictures=[("As planner_node measured it.", plot)])
+
+
+def _futures(futures: Futures) -> Section:
+    horizon = max(len(frames) for frames in futures.frames.values())
+    rows = [np.concatenate([_like(futures.now, frames), frames]) for frames in
+            futures.frames.values()]  # fmt: skip
+    sheet = contact_sheet(rows, list(futures.frames), min_height=100)
+    text = (
+        "Asked of world_model_node at the start of the first goal: the camera's view (left), and "
+        f"the next {horizon} steps under three action sequences."
+    )
+    return Section("Three futures of one moment", text, pictures=[("", sheet)])
+
+
+def _like(image: UInt8Array, frames: UInt8Array) -> UInt8Array:
+    """The image [1, h, w, 3] at the size of the frames."""
+    resized = np.zeros((1, *frames.shape[1:]), np.uint8)
+    paste(resized[0], 0, 0, frames.shape[2], frames.shape[1], image)
+    return resized
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
