@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from training.dataset import Clips, draw_windows, to_images
 from v2w_core.diffusion.objective import ObjectiveConfig, diffusion_forcing_loss
@@ -80,7 +82,7 @@ class WorldModelTask:
         self.window = model.config.num_frames
         self.train_starts = train.window_starts(self.window)
         self.train_actions = torch.from_numpy(model.config.action.normalise(train.actions))
-        self.train_latents = model.encode(train.frames).cpu()
+        self.train_latents = encode_all(model, train.frames)
         self.val = val
         self.val_starts = val.window_starts(self.window)
 
@@ -121,3 +123,11 @@ class WorldModelTask:
             "psnr_other_actions": float(np.mean(other)),
             "psnr_copy": float(np.mean(copy)),
         }
+
+
+def encode_all(model: WorldModel, frames: NDArray[np.uint8], chunk: int = 512) -> Tensor:
+    """Latents [N, C, h, w] of all frames, on the CPU, with progress."""
+    starts = tqdm(
+        range(0, len(frames), chunk), desc="encoding frames", unit=f" x{chunk}", leave=False
+    )
+    return torch.cat([model.encode(frames[i : i + chunk]).cpu() for i in starts])

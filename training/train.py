@@ -120,7 +120,7 @@ def load_data(data: Mapping[str, Any], observation: ObservationSpec) -> tuple[Cl
 def model_config(
     settings: Mapping[str, Any], observation: ObservationSpec, action: ActionSpec
 ) -> WorldModelConfig:
-    """The model's configuration from the settings, or from ``init_from`` with the data's actions."""
+    """The model's configuration from the settings, or ``init_from``'s with the data's actions."""
     if settings["init_from"]:
         base = load_config(settings["init_from"])
         if base.action.names != action.names or base.action.units != action.units:

@@ -7,6 +7,7 @@ stopped and resumed equals one that was not.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -106,6 +107,10 @@ class Trainer:
             the last validation's figures, with "steps" and "minutes" (of training, all
             resumed parts together).
         """
+        with _only_one(self.folder):
+            return self._run()
+
+    def _run(self) -> dict[str, float]:
         self._resume()
         writer = _summary_writer(self.folder)
         figures: dict[str, float] = {}
@@ -224,6 +229,18 @@ class Trainer:
         if writer is not None:
             for name, value in figures.items():
                 writer.add_scalar(f"{group}/{name}", value, self.step)
+
+
+@contextlib.contextmanager
+def _only_one(folder: pathlib.Path) -> Iterator[None]:
+    """Two runs in one folder would overwrite each other's state."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            rule = "a folder that no other run is using; wait for it, or choose another out="
+            raise V2WError("out", rule, str(folder)) from error
+        yield
 
 
 def _summary_writer(folder: pathlib.Path) -> Any:

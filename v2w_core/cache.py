@@ -78,7 +78,7 @@ class CacheWalk:
     _own: list[KeyValue | None] = field(default_factory=list)
 
     def conv(self, x: Tensor, num_past: int) -> list[Tensor]:
-        """[B, T, H, W, C] -> the num_past + 1 tensors [B, T, H, W, C] that the taps of a kernel see.
+        """x [B, T, H, W, C] as each of the num_past + 1 taps of a kernel sees it, same shape.
 
         The first is x delayed by ``num_past`` frames, the last is x itself.
         """

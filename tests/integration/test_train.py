@@ -1,0 +1,83 @@
+"""v2w train from episodes to a checkpoint, in small."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from v2w_core.cli import main
+from v2w_core.data.episode import write_episode
+from v2w_core.world_model import PLANAR_4HZ, WorldModel
+
+QUICK = [
+    "model=tiny",
+    "observation.height=16",
+    "observation.width=16",
+    "autoencoder_loop.num_steps=3",
+    "autoencoder_loop.batch_size=4",
+    "world_model_loop.num_steps=3",
+    "world_model_loop.batch_size=2",
+    "threads=1",
+]
+
+
+@pytest.fixture
+def episodes(tmp_path: pathlib.Path) -> pathlib.Path:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        frames = rng.integers(0, 255, (20, 24, 32, 3), dtype=np.uint8)
+        actions = rng.uniform(-0.2, 0.2, (19, 3)).astype(np.float32)
+        write_episode(
+            tmp_path / "episodes" / f"{number}.h5",
+            frames=frames,
+            actions=actions,
+            poses=np.zeros((20, 4)),
+            stamps_ns=np.arange(20) * 250_000_000,
+            action_spec=PLANAR_4HZ,
+            source="test",
+        )
+    return tmp_path / "episodes"
+
+
+def test_train_writes_a_checkpoint_that_loads_and_fine_tunes(
+    tmp_path: pathlib.Path, episodes: pathlib.Path
+) -> None:
+    out = tmp_path / "run"
+    data = [f"data.train={episodes}", "data.val=null"]
+    assert main(["train", *QUICK, *data, f"out={out}"]) == 0
+    model = WorldModel.from_pretrained(out / "checkpoint")
+    assert model.config.action == PLANAR_4HZ
+    assert float(model.autoencoder.latent_std.min()) > 0
+    card = (out / "checkpoint" / "README.md").read_text()
+    for words in ("v2w train model=tiny", "seed", "psnr", "minutes"):
+        assert words in card
+
+    tuned = tmp_path / "tuned"
+    extra = [f"init_from={out / 'checkpoint'}", f"out={tuned}"]
+    assert main(["train", *QUICK, *data, *extra]) == 0
+    assert WorldModel.from_pretrained(tuned / "checkpoint").config.unet == model.config.unet
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("no_such_key=1", "no_such_key"),
+        ("world_model_loop.precision=float8", "precision"),
+        ("stages=[dance]", "stages"),
+        ("data.train=/nowhere", "/nowhere"),
+        ("world_model_loop.nonsense=1", "nonsense"),
+    ],
+)
+def test_bad_settings_exit_with_2_and_name_the_key(
+    tmp_path: pathlib.Path,
+    episodes: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    named: str,
+) -> None:
+    base = [*QUICK, f"data.train={episodes}", "data.val=null", f"out={tmp_path / 'run'}"]
+    assert main(["train", *base, override]) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint").exists()

@@ -1,0 +1,108 @@
+"""Training on a toy task: resume equals an uninterrupted run; only one run in a folder."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.trainer import LoopConfig, Trainer
+from v2w_core.errors import CheckpointError, V2WError
+
+
+class Line:
+    """Fit y = 3x with a little network; everything random comes from the generator."""
+
+    name = "line"
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.1), nn.Linear(8, 1))
+
+    def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        x = torch.rand(16, 1, generator=generator)
+        return (self.module(x) - 3 * x).square().mean(), {}
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            x = torch.linspace(0, 1, 11)[:, None]
+            return {"error": float((self.module(x) - 3 * x).abs().mean())}
+
+
+def config(num_steps: int, **changes: float) -> LoopConfig:
+    return LoopConfig(
+        num_steps=num_steps, learning_rate=0.02, warmup_steps=5, validate_every=10_000, **changes
+    )
+
+
+def weights(task: Line) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in task.module.parameters()])
+
+
+def test_training_learns_and_resume_equals_an_uninterrupted_run(tmp_path: pathlib.Path) -> None:
+    whole = Line()
+    before = whole.validate()["error"]
+    figures = Trainer(whole, config(60), tmp_path / "whole", seed=3).run()
+    assert figures["error"] < before / 2
+
+    class Stop(Exception):
+        pass
+
+    halves = Line()
+    trainer = Trainer(halves, config(60), tmp_path / "halves", seed=3)
+    original = trainer._one_step
+
+    def stop_at_25() -> dict[str, float]:
+        if trainer.step == 25:
+            trainer.save()
+            raise Stop
+        return original()
+
+    trainer._one_step = stop_at_25  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        trainer.run()
+    again = Line()
+    Trainer(again, config(60), tmp_path / "halves", seed=3).run()
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_a_damaged_state_is_named_and_not_executed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(CheckpointError, match="state"):
+        Trainer(Line(), config(2), tmp_path, seed=0).run()
+    assert not pathlib.Path("owned").exists()
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: pathlib.Path) -> None:
+    from training.trainer import _only_one
+
+    with _only_one(tmp_path), pytest.raises(V2WError, match="no other run"):
+        Trainer(Line(), config(2), tmp_path, seed=0).run()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: pathlib.Path) -> None:
+    class Bad(Line):
+        def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+            loss, logged = super().loss(generator)
+            return loss * float("nan"), logged
+
+    with pytest.raises(V2WError, match="finite"):
+        Trainer(Bad(), config(3), tmp_path, seed=0).run()
+
+
+def test_rate_warms_up_and_cools_down() -> None:
+    loop = LoopConfig(num_steps=100, learning_rate=1.0, warmup_steps=10, cooldown=0.2)
+    rates = [loop.rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == 1.0
+    assert rates[50] == 1.0
+    assert rates[99] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_steps", 0), ("precision", "float8")])
+def test_bad_settings_are_named(name: str, value: object) -> None:
+    values: dict[str, object] = {"num_steps": 10, name: value}
+    with pytest.raises(V2WError, match=name):
+        LoopConfig(**values)  # type: ignore[arg-type]
