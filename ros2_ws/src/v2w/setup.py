@@ -13,7 +13,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/v2w"]),
         ("share/v2w", ["package.xml"]),
-        ("share/v2w/config", sorted(glob("config/*.yaml") + glob("config/*.rviz"))),
+        ("share/v2w/config", sorted(glob("config/*"))),
         ("share/v2w/launch", sorted(glob("launch/*.launch.py"))),
     ],
     zip_safe=True,

@@ -90,11 +90,24 @@ def _sourced(script: Path) -> dict[str, str]:
     return result
 
 
+def config_folder() -> Path:
+    """Where the YAML files of the nodes are: in the sources, or in the installed package."""
+    sources = Path(__file__).resolve().parent.parent / "config"
+    if sources.is_dir():
+        return sources
+    from ament_index_python.packages import get_package_share_directory
+
+    return Path(get_package_share_directory("v2w")) / "config"
+
+
 def isolated(environment: dict[str, str], domain_id: int) -> dict[str, str]:
-    """The same with DDS kept on this machine, in a domain of its own."""
+    """The same with DDS kept on this machine, in a domain of its own, fit for large images."""
     local = {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if environment.get("ROS_DISTRO") == "humble":  # knows only the older variable
         local["ROS_LOCALHOST_ONLY"] = "1"
+    # The second name is the one of newer Fast DDS versions; other middlewares read neither.
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        local[name] = environment.get(name) or str(config_folder() / "fastdds_large_frames.xml")
     return environment | local
 
 

@@ -10,20 +10,11 @@ from typing import Any
 
 import yaml
 
+from v2w.environment import config_folder
 from v2w.parameters import TABLES, Parameter, check_all
 from v2w_core.errors import V2WError
 
 Overrides = Mapping[str, Mapping[str, Any]]
-
-
-def config_folder() -> Path:
-    """Where the YAML files of the nodes are: in the sources, or in the installed package."""
-    sources = Path(__file__).resolve().parent.parent / "config"
-    if sources.is_dir():
-        return sources
-    from ament_index_python.packages import get_package_share_directory
-
-    return Path(get_package_share_directory("v2w")) / "config"
 
 
 def overrides_from(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

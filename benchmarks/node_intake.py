@@ -1,0 +1,181 @@
+"""A 30 Hz camera of 640x480 into planner_node: lost frames and CPU, idle and while it plans.
+
+Camera, odometry and node run in processes of their own; frames cross DDS on this machine. The
+node's own counter (/diagnostics) is compared with what was published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NS = 1_000_000_000
+
+
+def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bool) -> None:
+    """The camera process: publish regularly, print how many frames went out."""
+    import rclpy
+    from nav_msgs.msg import Odometry
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CompressedImage, Image
+
+    from v2w import conversions, images
+
+    rclpy.init()
+    node = rclpy.create_node("bench_camera")
+    kind, topic = (CompressedImage, "image_raw/compressed") if compressed else (Image, "image_raw")
+    frames = node.create_publisher(kind, topic, qos_profile_sensor_data)
+    odometry = node.create_publisher(Odometry, "odom", qos_profile_sensor_data)
+    picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    make = images.compressed_message if compressed else images.image_message
+    message = make(picture, conversions.header_message(0, "camera"))
+    while not frames.get_subscription_count() or not odometry.get_subscription_count():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    print("go", flush=True)
+    start, worst = time.monotonic(), 0.0
+    for index in range(round(seconds * rate_hz)):
+        late = time.monotonic() - start - index / rate_hz
+        if late < 0:
+            time.sleep(-late)
+        worst = max(worst, late)
+        header = conversions.header_message(time.time_ns(), "odom")
+        pose = Odometry(header=header, child_frame_id="base_link")
+        pose.pose.pose = conversions.pose_message(0.1 * index / rate_hz, 0.0, 0.0)
+        odometry.publish(pose)
+        message.header = header
+        frames.publish(message)
+    print(f"{round(seconds * rate_hz)} {worst:.3f}", flush=True)
+    time.sleep(1.0)
+    rclpy.shutdown()
+
+
+class Probe:
+    """Listens to the node's diagnostics and asks it for plans."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from v2w_msgs.srv import Plan
+
+        rclpy.init()
+        self.node = rclpy.create_node("bench_probe")
+        self.values: dict[str, str] = {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on, 10)
+        self._kind = Plan
+        self._client = self.node.create_client(Plan, "planner_node/plan")
+        threading.Thread(target=rclpy.spin, args=(self.node,), daemon=True).start()
+
+    def _on(self, message: Any) -> None:
+        self.values = {entry.key: entry.value for entry in message.status[0].values}
+
+    def plan(self) -> tuple[int, float]:
+        """(error_code, planning time in seconds) of one plan with an image goal."""
+        from v2w import conversions, images
+
+        goal = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        request = self._kind.Request(goal_type=1)
+        request.goal_image = images.compressed_message(goal, conversions.header_message(0, ""))
+        future = self._client.call_async(request)
+        while not future.done():
+            time.sleep(0.02)
+        answer = future.result()
+        return answer.error_code, conversions.stamp_ns(answer.planning_time) / NS
+
+
+def run(args: argparse.Namespace, probe: Probe, checkpoint: Path, plans: bool) -> dict[str, Any]:
+    """One measurement: ``args.seconds`` of camera, with or without plans one after the other."""
+    import psutil
+
+    from v2w import graph
+
+    overrides = {"planner_node": {"checkpoint": str(checkpoint), "status_period": 0.25}}
+    command = graph.commands(["planner_node"], overrides=overrides)["planner_node"]
+    process = subprocess.Popen(command)
+    probe.values = {}
+    try:
+        while probe.values.get("camera frames") != "0":
+            assert process.poll() is None, "planner_node ended"
+            time.sleep(0.1)
+        own = [sys.executable, __file__, "--camera", "--seconds", str(args.seconds)]
+        own += ["--rate", str(args.rate), "--width", str(args.width), "--height", str(args.height)]
+        source = subprocess.Popen(
+            own + ["--compressed"] * args.compressed, stdout=subprocess.PIPE, text=True
+        )
+        assert source.stdout is not None
+        source.stdout.readline()
+        node = psutil.Process(process.pid)
+        before, began = sum(node.cpu_times()[:2]), time.monotonic()
+        times: list[float] = []
+        while plans and time.monotonic() - began < args.seconds - 1.0:
+            code, planning_s = probe.plan()
+            if code == 0:
+                times.append(planning_s)
+            else:
+                time.sleep(0.2)
+        sent, worst = source.stdout.readline().split()
+        cores = (sum(node.cpu_times()[:2]) - before) / (time.monotonic() - began)
+        source.wait()
+        time.sleep(1.0)
+        received = int(probe.values["camera frames"])
+        return {
+            "published": int(sent),
+            "taken_in": received,
+            "lost": int(sent) - received,
+            "node_cores": round(cores, 3),
+            "num_plans": len(times),
+            "plan_s_p50": round(float(np.median(times)), 3) if times else None,
+            "camera_latest_s": float(worst),
+        }
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    """Run both measurements and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rate", type=float, default=30.0, help="camera, Hz")
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--compressed", action="store_true", help="JPEG instead of raw images")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--camera", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.camera:
+        camera(args.seconds, args.rate, (args.height, args.width), args.compressed)
+        return
+    from v2w import environment
+    from v2w_core.world_model import default_checkpoint
+
+    environment.reexecute_with_ros()
+    os.environ.update(environment.isolated(dict(os.environ), environment.pick_domain_id()))
+    checkpoint = args.checkpoint or default_checkpoint()
+    probe = Probe()
+    results = {
+        name: run(args, probe, checkpoint, name == "planning") for name in ("idle", "planning")
+    }
+    print(f"{args.rate:g} Hz, {args.width}x{args.height}, {args.seconds:g} s, {checkpoint.name}")
+    print(f"{'':18} {'idle':>10} {'planning':>10}")
+    for key in results["idle"]:
+        print(f"{key:18} {results['idle'][key]!s:>10} {results['planning'][key]!s:>10}")
+    if args.json:
+        with tempfile.NamedTemporaryFile("w", dir=args.json.parent, delete=False) as file:
+            json.dump(results, file, indent=2)
+        os.replace(file.name, args.json)
+
+
+if __name__ == "__main__":
+    main()
