@@ -1,0 +1,152 @@
+"""Noise schedule, sampling levels, guidance and the training objective."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from core_toys import small_unet
+
+from v2w_core.diffusion.guidance import guide
+from v2w_core.diffusion.objective import (
+    ObjectiveConfig,
+    diffusion_forcing_loss,
+    draw_noise_levels,
+)
+from v2w_core.diffusion.sampler import ddim_sample
+from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule, trailing_levels
+from v2w_core.errors import V2WError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def schedule():
+    return NoiseSchedule(DiffusionConfig())
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_schedule_ends_in_pure_noise_and_falls_all_the_way(schedule):
+    alphas = schedule.alphas_cumprod
+    assert alphas.shape == (1000,)
+    assert alphas[-1] == 0
+    assert (alphas.diff() < 0).all()
+    plain = NoiseSchedule(DiffusionConfig(zero_terminal_snr=False)).alphas_cumprod
+    assert plain[-1] > 0
+    torch.testing.assert_close(alphas[0], plain[0])
+    noise = random(2, 3)
+    level = torch.full((2,), 999)
+    assert torch.equal(schedule.add_noise(random(2, 3, seed=1), noise, level), noise)
+
+
+def test_velocity_is_undone_at_every_level(schedule):
+    levels = torch.tensor([[0, 1, 250, 500, 998, 999]])
+    x0, noise = random(1, 6, 4, 2, 2), random(1, 6, 4, 2, 2, seed=1)
+    noisy = schedule.add_noise(x0, noise, levels)
+    velocity = schedule.velocity(x0, noise, levels)
+    found_x0, found_noise = schedule.from_velocity(noisy, velocity, levels)
+    torch.testing.assert_close(found_x0, x0, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found_noise, noise, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(velocity[:, -1], -x0[:, -1])  # of pure noise: the frame itself
+
+
+def test_trailing_levels():
+    assert trailing_levels(1) == [999]
+    assert trailing_levels(2) == [999, 499]
+    assert trailing_levels(4) == [999, 749, 499, 249]
+    assert trailing_levels(1000) == list(range(999, -1, -1))
+    assert trailing_levels(3) == [999, 666, 332]
+    for bad in (0, -1, 1001):
+        with pytest.raises(V2WError, match="num_sampling_steps"):
+            trailing_levels(bad)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_a_perfect_denoiser_gives_the_clean_frame(schedule, num_steps):
+    x0 = random(2, 1, 4, 2, 2, seed=4)
+    seen = []
+
+    def denoise(x, level):
+        seen.append(int(level[0, 0]))
+        signal, sigma = schedule.signal_and_noise(level, x.ndim)
+        return (signal * x - x0) / sigma
+
+    found = ddim_sample(denoise, schedule, random(2, 1, 4, 2, 2), num_steps)
+    torch.testing.assert_close(found, x0, atol=1e-4, rtol=1e-4)
+    assert seen == trailing_levels(num_steps)
+
+
+def test_guidance_algebra():
+    with_action, without = random(2, 3, 4), random(2, 3, 4, seed=1)
+    torch.testing.assert_close(guide(with_action, without, 1.0), with_action)
+    torch.testing.assert_close(guide(with_action, without, 0.0), without)
+    full = guide(with_action, without, 3.0, rescale=1.0)
+    torch.testing.assert_close(full.std(dim=(1, 2)), with_action.std(dim=(1, 2)))
+
+
+def test_noise_levels_differ_between_frames_and_some_pasts_are_nearly_clean():
+    config = ObjectiveConfig()
+    levels = draw_noise_levels(4000, 12, 1000, config, torch.Generator().manual_seed(0))
+    assert levels.shape == (4000, 12)
+    assert levels.dtype == torch.int64
+    assert levels.min() >= 0
+    assert levels.max() == 999
+    past = (levels[:, : config.min_past] <= config.past_max_level).all(dim=1)
+    assert abs(past.float().mean() - config.past_probability) < 0.05
+    blind = (levels[:, -1] == 999).float().mean()
+    assert abs(blind - config.blind_probability) < 0.05
+    independent = ObjectiveConfig(past_probability=0.0, blind_probability=0.0)
+    levels = draw_noise_levels(4000, 3, 1000, independent, torch.Generator().manual_seed(0))
+    assert abs(torch.corrcoef(levels.T.float())[0, 1]) < 0.05
+    assert abs(levels.float().mean() - 499.5) < 10
+
+
+@pytest.mark.parametrize("weighting", ["velocity", "x0"])
+def test_the_loss_repeats_and_reaches_every_weight(weighting, schedule):
+    unet = small_unet()
+    latents, actions = random(2, 6, 4, 4, 4), random(2, 6, 3, seed=1)
+    config = ObjectiveConfig(weighting=weighting)
+
+    def loss(last=0.0):
+        given = actions.clone()
+        given[:, -1] += last
+        generator = torch.Generator().manual_seed(7)
+        return diffusion_forcing_loss(unet, schedule, latents, given, config, generator)
+
+    first = loss()
+    first.backward()
+    assert torch.equal(first, loss())
+    assert torch.equal(first, loss(last=5.0))  # no frame follows the last action
+    missing = [n for n, p in unet.named_parameters() if p.grad is None or not p.grad.any()]
+    assert missing == []
+    assert torch.isfinite(first)
+
+
+def test_dropping_all_actions_makes_them_irrelevant(schedule):
+    unet = small_unet()
+    latents = random(1, 4, 4, 4, 4)
+    config = ObjectiveConfig(action_dropout=1.0)
+    losses = [
+        diffusion_forcing_loss(unet, schedule, latents, random(1, 4, 3, seed=seed), config,
+                               torch.Generator().manual_seed(0))
+        for seed in (1, 2)
+    ]  # fmt: skip
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"action_dropout": 1.5}, {"past_probability": -0.1}, {"weighting": "best"},
+     {"past_probability": 0.1, "blind_probability": 0.2}],
+)  # fmt: skip
+def test_bad_settings_are_refused(changes):
+    with pytest.raises(V2WError, match="ObjectiveConfig"):
+        ObjectiveConfig(**changes)

@@ -1,0 +1,176 @@
+"""Sessions: rollouts that do not depend on how they are computed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from core_toys import candidates, history, small_model
+
+from v2w_core.diffusion.sampler import ddim_sample
+from v2w_core.errors import V2WError
+
+HORIZON = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@torch.inference_mode()
+def recomputed(model, frames, past, actions, seed):
+    """The rollout of one candidate without any cache: the whole window at every network pass."""
+    spec, sampling, schedule = model.config.action, model.config.sampling, model.schedule
+    clean = list(model.encode(frames))
+    known = model.tensor(spec.normalise(np.concatenate([np.zeros((1, spec.dim)), past])))
+    shape = model.config.latent_shape
+
+    def noise(count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return [torch.randn(shape, generator=generator) for _ in range(count)]
+
+    held = noise(len(clean), seed)
+    drawn = noise(2 * len(actions), seed + 1_000_003)
+    small = torch.tensor(sampling.history_level)
+    for step, action in enumerate(model.tensor(spec.normalise(actions))):
+        known = torch.cat([known, action[None]])
+        mask = torch.ones(1, len(known), dtype=torch.bool)
+        mask[0, 0] = False
+        past_frames = [schedule.add_noise(c, n, small) for c, n in zip(clean, held, strict=True)]
+
+        def denoise(x, level, past_frames=past_frames, known=known, mask=mask):
+            window = torch.cat([torch.stack(past_frames)[None], x], dim=1)
+            levels = torch.full(window.shape[:2], sampling.history_level)
+            levels[:, -1:] = level
+            v, _ = model.unet(window, levels, known[None], mask)
+            return v[:, -1:]
+
+        x = ddim_sample(denoise, schedule, drawn[step][None, None], sampling.num_steps)
+        clean.append(x[0, 0])
+        held.append(drawn[len(actions) + step])
+    return torch.stack(clean[len(frames) :])
+
+
+def test_cached_rollout_is_the_recomputed_whole_window(model):
+    frames, past = history()
+    actions = candidates(1, HORIZON)
+    cached = model.start(frames, past, seed=5).imagine(actions).latents[0]
+    expected = recomputed(model, frames, past, actions[0], seed=5)
+    torch.testing.assert_close(cached, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_many_candidates_are_one_by_one_and_batches_change_nothing(model):
+    session = model.start(*history())
+    actions = candidates(5, HORIZON)
+    together = session.imagine(actions)
+    assert together.latents.shape == (5, HORIZON, *model.config.latent_shape)
+    assert together.frames_imagined == 15
+    one_by_one = torch.cat([session.imagine(row[None]).latents for row in actions])
+    torch.testing.assert_close(together.latents, one_by_one, atol=1e-5, rtol=1e-5)
+    for batch_size in (1, 2, 64):
+        batched = session.imagine(actions, batch_size=batch_size).latents
+        torch.testing.assert_close(batched, together.latents, atol=1e-5, rtol=1e-5)
+
+
+def test_an_action_changes_its_own_frame_and_later_ones_only(model):
+    session = model.start(*history())
+    actions = candidates(1, HORIZON)
+    changed = actions.copy()
+    changed[0, 1] = -changed[0, 1] * 0.5
+    before, after = session.imagine(actions).latents, session.imagine(changed).latents
+    assert torch.equal(before[:, 0], after[:, 0])
+    assert not torch.equal(before[:, 1], after[:, 1])
+    assert not torch.equal(before[:, 2], after[:, 2])
+
+
+def test_a_shorter_horizon_gives_the_beginning(model):
+    session = model.start(*history())
+    actions = candidates(2, HORIZON)
+    long = session.imagine(actions[:, :1]).latents
+    again = session.imagine(actions[:, :1]).latents
+    assert torch.equal(long, again)
+    other = session.imagine(actions[:, :1], seed=9).latents
+    assert not torch.equal(long, other)
+
+
+def test_streaming_is_starting_from_the_longer_history(model):
+    frames, past = history(length=6)
+    streamed = model.start(frames[:4], past[:3], seed=2)
+    for frame, action in zip(frames[4:], past[3:], strict=True):
+        streamed.append(frame, action)
+    assert streamed.num_history == 6
+    longer = dataclasses.replace(model.config, num_history=6)
+    scratch = type(model)(longer).eval()
+    scratch.load_state_dict(model.state_dict())
+    fresh = scratch.start(frames, past, seed=2)
+    assert fresh.num_history == 6
+    actions = candidates(2, HORIZON)
+    torch.testing.assert_close(
+        streamed.imagine(actions).latents, fresh.imagine(actions).latents, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_streaming_past_the_window_starts_from_the_newest_frames(model):
+    length = model.config.num_frames
+    frames, past = history(length=length)
+    streamed = model.start(frames[:4], past[:3], seed=2)
+    for frame, action in zip(frames[4:], past[3:], strict=True):
+        streamed.append(frame, action)
+        assert streamed.max_horizon >= 1
+    assert streamed.num_history == 4
+    fresh = model.start(frames, past, seed=2)
+    actions = candidates(2, HORIZON)
+    torch.testing.assert_close(
+        streamed.imagine(actions).latents, fresh.imagine(actions).latents, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_guidance_of_scale_1_is_none_and_of_2_is_some(model):
+    session = model.start(*history())
+    actions = candidates(2, HORIZON)
+    plain = session.imagine(actions).latents
+    assert torch.equal(session.imagine(actions, guidance_scale=1.0).latents, plain)
+    near = session.imagine(actions, guidance_scale=1.0 + 1e-6).latents
+    torch.testing.assert_close(near, plain, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(session.imagine(actions, guidance_scale=2.0).latents, plain)
+
+
+def test_frames_are_images_of_the_models_size(model):
+    rollouts = model.start(*history(size=48)).imagine(candidates(3, 2))
+    assert rollouts.frames().shape == (3, 2, 16, 16, 3)
+    assert rollouts.frames([1]).shape == (1, 2, 16, 16, 3)
+    assert rollouts.frames().dtype == np.uint8
+
+
+def test_unusable_input_is_named(model):
+    frames, past = history()
+    with pytest.raises(V2WError) as error:
+        model.start(frames[:3], past[:2])
+    assert error.value.code == "HISTORY_UNAVAILABLE"
+    session = model.start(frames, past)
+    good = candidates(2, 2)
+    nan, wide, out = good.copy(), np.zeros((2, 2, 4)), good.copy()
+    nan[1, 0, 2] = np.nan
+    out[0, 1, 0] = 99.0
+    for bad in (nan, wide, out, good[0], good[:0], candidates(1, 9)):
+        with pytest.raises(V2WError, match="candidates"):
+            session.imagine(bad)
+    session.imagine(out, bounds=False)
+    with pytest.raises(V2WError, match="num_sampling_steps"):
+        session.imagine(good, num_sampling_steps=0)
+    for change in ((past[:, :2]), past[:2], np.full_like(past, np.inf)):
+        with pytest.raises(V2WError, match="history actions"):
+            model.start(frames, change)
+    with pytest.raises(V2WError, match="frames"):
+        model.start(frames.astype(np.float32), past)
