@@ -73,7 +73,6 @@ $(BIN)/python:
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	@if [ "$(ROS)" = none ]; then echo "make setup: no ROS 2 wheels for $$(uname -m) and no ROS \
 	installation sourced: the nodes and their tests are left out" >&2; fi
-	$(PIP) install --upgrade pip
 	$(PIP) install $(TORCH_ARGS) "$(TORCH)"
 	$(PIP) install -e ".[$(EXTRAS)]"
 	$(BIN)/python -c "import torch, v2w_core; print('torch', torch.__version__)"
