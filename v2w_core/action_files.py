@@ -51,7 +51,7 @@ def parse_actions(
     if len(row) != spec.dim:
         rule = f"{spec.dim} numbers, one for each of {', '.join(spec.names)}"
         raise V2WError(FIELD, rule, text)
-    return spec.validate(np.tile(np.float32(row), (steps, 1)), field=FIELD)
+    return spec.validate(np.tile(np.asarray(row, dtype=np.float32), (steps, 1)), field=FIELD)
 
 
 def _read(path: Path) -> Any:

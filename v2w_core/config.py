@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from v2w_core.autoencoder import AutoencoderConfig
 from v2w_core.diffusion.schedule import DiffusionConfig
@@ -14,6 +14,7 @@ from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 FORMAT_VERSION = 1
+ImaginedHistory = Literal["held", "denoised"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class SamplingConfig:
         guidance_rescale: pulls the guided prediction back to the plain one's spread.
         history_level: the one small noise level at which history is held.
         eta: noise added while sampling.
+        imagined_history: how an imagined frame becomes history. "held": once more through the
+            network at the history noise level, like a camera frame. "denoised": with what its
+            last denoising pass left in the cache, which costs nothing (with one step, the
+            frames after it see its action, not its pixels).
     """
 
     num_steps: int = 1
@@ -33,6 +38,12 @@ class SamplingConfig:
     guidance_rescale: float = 0.0
     history_level: int = 5
     eta: float = 0.0
+    imagined_history: ImaginedHistory = "held"
+
+    def __post_init__(self) -> None:
+        if self.imagined_history not in ("held", "denoised"):
+            rule = "held or denoised"
+            raise V2WError("sampling.imagined_history", rule, self.imagined_history)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class Recording:
     def share_outside(self) -> float:
         """Share of the steps with an action far outside the bounds the model was trained in."""
         actions = np.concatenate([track.actions for track in self.tracks])
-        low, high = np.float32(self.action_spec.low), np.float32(self.action_spec.high)
+        low = np.asarray(self.action_spec.low, dtype=np.float32)
+        high = np.asarray(self.action_spec.high, dtype=np.float32)
         slack = FAR_OUTSIDE * (high - low)
         outside = (actions < low - slack) | (actions > high + slack)
         return float(outside.any(axis=1).mean()) if len(actions) else 0.0
@@ -147,7 +148,7 @@ def read_recording(
         Track(
             stack_frames(images, scan.image_topic),
             part.actions,
-            (part.stamps_ns - scan.first_stamp_ns) * 1e-9,
+            (part.stamps_ns - scan.first_stamp_ns).astype(np.float64) * 1e-9,
         )
         for images, part in zip(frames, scan.segments, strict=True)
     )

@@ -2,8 +2,9 @@
 
 A :class:`Session` holds the encoded history of one moment. ``imagine`` rolls out K candidate
 action sequences from it; the history's cache is stored once and shared by all of them. One frame
-is denoised at a time; each finished frame is held at the small history noise level and joins the
-candidates' own part of the cache (Vid2World section 4.3, Algorithm 2).
+is denoised at a time; a finished frame joins the candidates' own part of the cache, held at the
+small history noise level (Vid2World section 4.3, Algorithm 2) or as its last denoising pass left
+it (``SamplingConfig.imagined_history``).
 """
 
 from __future__ import annotations
@@ -166,31 +167,25 @@ class Session:
         """[K, horizon, A] normalised -> latents [K, horizon, C, h, w]."""
         num_candidates, horizon = actions.shape[:2]
         noise = self._noise(2 * horizon, seed + 1_000_003)
-        initial, held = noise[:horizon], noise[horizon:]
+        initial, held = noise[0::2], noise[1::2]  # so that a longer horizon begins the same
         generator = torch.Generator().manual_seed(seed)
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
+        sampling = self.model.config.sampling
         cache, frames = self._cache, []
         for step in range(horizon):
-            action = actions[:, step : step + 1]
-
-            def denoise(
-                x: Tensor, level: Tensor, action: Tensor = action, cache: Cache = cache
-            ) -> Tensor:
-                v, _ = self.model.unet(x, level, action, mask, cache=cache)
-                if scale == 1.0:
-                    return v
-                plain, _ = self.model.unet(x, level, action, ~mask, cache=cache)
-                return guide(v, plain, scale, self.model.config.sampling.guidance_rescale)
-
+            denoiser = _Denoiser(self.model, cache, actions[:, step : step + 1], mask, scale)
             x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
-            sampling = self.model.config.sampling
             x = ddim_sample(
-                denoise, self.model.schedule, x, num_steps, eta=sampling.eta, generator=generator
+                denoiser, self.model.schedule, x, num_steps, eta=sampling.eta, generator=generator
             )
             frames.append(x)
-            if step + 1 < horizon:
+            if step + 1 == horizon:
+                break
+            if sampling.imagined_history == "denoised":
+                cache = denoiser.cache_after
+            else:
                 noise_held = held[step].expand_as(x)
-                _, cache = self._hold(x, noise_held, action, mask, cache)
+                _, cache = self._hold(x, noise_held, denoiser.action, mask, cache)
         return torch.cat(frames, dim=1)
 
     def _hold(
@@ -213,6 +208,26 @@ class Session:
         shape = self.model.config.latent_shape
         frames = [torch.randn(shape, generator=generator) for _ in range(num_frames)]
         return torch.stack(frames).to(self._latents.device, self._latents.dtype)
+
+
+class _Denoiser:
+    """Velocity of the newest frame, guided by its action; keeps the cache of its last pass."""
+
+    def __init__(
+        self, model: WorldModel, cache: Cache, action: Tensor, mask: Tensor, scale: float
+    ) -> None:
+        self.model = model
+        self.cache = self.cache_after = cache
+        self.action = action
+        self.mask = mask
+        self.scale = scale
+
+    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+        v, self.cache_after = self.model.unet(x, level, self.action, self.mask, cache=self.cache)
+        if self.scale == 1.0:
+            return v
+        plain, _ = self.model.unet(x, level, self.action, ~self.mask, cache=self.cache)
+        return guide(v, plain, self.scale, self.model.config.sampling.guidance_rescale)
 
 
 def _no_action(model: WorldModel, num_frames: int) -> Tensor:

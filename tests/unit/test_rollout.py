@@ -56,9 +56,9 @@ def recomputed(model, frames, past, actions, seed):
             v, _ = model.unet(window, levels, known[None], mask)
             return v[:, -1:]
 
-        x = ddim_sample(denoise, schedule, drawn[step][None, None], sampling.num_steps)
+        x = ddim_sample(denoise, schedule, drawn[2 * step][None, None], sampling.num_steps)
         clean.append(x[0, 0])
-        held.append(drawn[len(actions) + step])
+        held.append(drawn[2 * step + 1])
     return torch.stack(clean[len(frames) :])
 
 
@@ -97,11 +97,48 @@ def test_an_action_changes_its_own_frame_and_later_ones_only(model):
 def test_a_shorter_horizon_gives_the_beginning(model):
     session = model.start(*history())
     actions = candidates(2, HORIZON)
-    long = session.imagine(actions[:, :1]).latents
-    again = session.imagine(actions[:, :1]).latents
-    assert torch.equal(long, again)
-    other = session.imagine(actions[:, :1], seed=9).latents
-    assert not torch.equal(long, other)
+    long = session.imagine(actions).latents
+    short = session.imagine(actions[:, :2]).latents
+    torch.testing.assert_close(short, long[:, :2], atol=1e-5, rtol=1e-5)
+    other = session.imagine(actions[:, :2], seed=9).latents
+    assert not torch.equal(short, other)
+
+
+def test_sampling_noise_is_shared_so_batches_still_change_nothing():
+    session = small_model(eta=1.0).start(*history())
+    actions = candidates(3, HORIZON)
+    together = session.imagine(actions).latents
+    batched = session.imagine(actions, batch_size=1).latents
+    torch.testing.assert_close(batched, together, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise():
+    model = small_model(imagined_history="denoised")
+    frames, past = history()
+    actions = candidates(2, HORIZON)
+    session = model.start(frames, past, seed=5)
+    cached = session.imagine(actions, num_sampling_steps=1).latents
+    spec, length = model.config.action, len(frames) + HORIZON
+    first = np.zeros((2, 1, spec.dim))
+    known = np.concatenate([first, np.broadcast_to(past, (2, *past.shape)), actions], axis=1)
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[:, 0] = False
+
+    def noise(count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        shape = model.config.latent_shape
+        return torch.stack([torch.randn(shape, generator=generator) for _ in range(count)])
+
+    levels = torch.full((2, length), 999)
+    levels[:, : len(frames)] = model.config.sampling.history_level
+    small = levels[0, : len(frames)]
+    past_latents = model.schedule.add_noise(model.encode(frames), noise(len(frames), 5), small)
+    future = noise(2 * HORIZON, 5 + 1_000_003)[0::2]
+    window = torch.cat([past_latents, future]).expand(2, -1, -1, -1, -1)
+    v, _ = model.unet(window, levels, model.tensor(spec.normalise(known)), mask)
+    expected, _ = model.schedule.from_velocity(window, v, levels)
+    torch.testing.assert_close(cached, expected[:, len(frames) :], atol=1e-4, rtol=1e-4)
 
 
 def test_streaming_is_starting_from_the_longer_history(model):

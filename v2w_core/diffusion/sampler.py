@@ -27,7 +27,8 @@ def ddim_sample(
     Args:
         denoise: predicts the velocity; it carries history, actions and guidance.
         num_steps: sampling steps; 1 gives the model's mean prediction.
-        eta: 0 is deterministic, 1 adds as much noise as ancestral sampling.
+        eta: 0 is deterministic, 1 adds as much noise as ancestral sampling (the same noise to
+            every sample of the batch), drawn from ``generator`` on the CPU.
     """
     levels = trailing_levels(num_steps, schedule.num_levels)
     for index, level in enumerate(levels):
@@ -41,6 +42,7 @@ def ddim_sample(
         sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).clamp(min=0).sqrt()
         x = then.sqrt() * x0 + (1 - then - sigma**2).clamp(min=0).sqrt() * noise
         if eta > 0:
-            fresh = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-            x = x + sigma * fresh
+            # one draw for the whole batch: candidates differ by their actions only
+            fresh = torch.randn(x.shape[1:], generator=generator)
+            x = x + sigma * fresh.to(x.device, x.dtype)
     return x
