@@ -97,7 +97,7 @@ class ActionSpec:
     def normalise(self, actions: ArrayLike) -> FloatArray:
         """Physical [..., dim] -> what the model sees, float32 [..., dim]."""
         array = np.asarray(actions, dtype=np.float32)
-        return (array - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)
+        return (array - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)  # type: ignore[return-value]
 
     def denormalise(self, actions: ArrayLike) -> FloatArray:
         """The inverse of :meth:`normalise`."""

@@ -24,7 +24,7 @@ from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import CheckpointError, V2WError
 from v2w_core.models.unet import UNet, UNetConfig
 from v2w_core.rollout import Session
-from v2w_core.spec import ActionSpec, ObservationSpec
+from v2w_core.spec import ActionSpec, FloatArray, ObservationSpec
 
 UInt8Array = NDArray[np.uint8]
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
@@ -190,7 +190,7 @@ class WorldModel(nn.Module):
             rule = f"at least {needed} frames [T, H, W, 3]"
             raise V2WError("history", rule, list(array.shape), code="HISTORY_UNAVAILABLE")
         spec = self.config.action
-        checked = np.zeros((0, spec.dim), np.float32)
+        checked: FloatArray = np.zeros((0, spec.dim), np.float32)
         if len(array) > 1:
             checked = spec.validate(
                 actions, horizon=len(array) - 1, field="history actions", bounds=False

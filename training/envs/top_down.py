@@ -35,8 +35,8 @@ class TopDownMap:
 def draw_top_down(maze: Maze, pixels_per_m: float = 48.0) -> TopDownMap:
     """Draws the maze; walls are a band along each face in that face's colour."""
     scale = pixels_per_m / UNITS_PER_M
-    columns = int(round(float(maze.xs[-1]) * scale))
-    rows = int(round(float(maze.ys[-1]) * scale))
+    columns = round(float(maze.xs[-1]) * scale)
+    rows = round(float(maze.ys[-1]) * scale)
     image = np.full((rows, columns, 3), 40, dtype=np.uint8)
 
     def box(x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice]:

@@ -106,7 +106,7 @@ class SpatialBlock(nn.Module):
         x = x + self.attn1(self.norm1(x))
         if self.attn2 is not None and self.norm2 is not None and context is not None:
             x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
+        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
 
 
 class SpatialTransformer(nn.Module):
@@ -143,4 +143,4 @@ class SpatialTransformer(nn.Module):
         h = self.proj_in(self.norm(x)).reshape(b * t, height * width, -1)
         for block in self.transformer_blocks:
             h = block(h, context)
-        return x + self.proj_out(h).reshape(b, t, height, width, -1)
+        return x + self.proj_out(h).reshape(b, t, height, width, -1)  # type: ignore[no-any-return]

@@ -41,7 +41,7 @@ class Norm(nn.GroupNorm):
         if self.scope == "frame":
             batch = x.shape[0]
             image = x.flatten(0, 1).permute(0, 3, 1, 2)
-            return super().forward(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+            return super().forward(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))  # type: ignore[no-any-return]
         return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 
@@ -75,7 +75,7 @@ class Conv(nn.Conv2d):
             out = F.conv2d(image, self.weight, self.bias)
         else:
             out = super().forward(image)
-        return out.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        return out.permute(0, 2, 3, 1).unflatten(0, (batch, -1))  # type: ignore[no-any-return]
 
 
 class Downsample(nn.Module):
