@@ -225,7 +225,7 @@ class _Denoiser:
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         v, self.cache_after = self.model.unet(x, level, self.action, self.mask, cache=self.cache)
         if self.scale == 1.0:
-            return v  # type: ignore[no-any-return]
+            return v
         plain, _ = self.model.unet(x, level, self.action, ~self.mask, cache=self.cache)
         return guide(v, plain, self.scale, self.model.config.sampling.guidance_rescale)
 

@@ -100,4 +100,4 @@ def diffusion_forcing_loss(
     error = (predicted.float() - target).square().mean(dim=(2, 3, 4))
     if config.weighting == "x0":
         error = error * (1 - schedule.alphas_cumprod[levels])
-    return error.mean()  # type: ignore[no-any-return]
+    return error.mean()

@@ -37,7 +37,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = _attention(self.to_q(x), self.to_k(x), self.to_v(x), self.num_heads)
-        return self.to_out(out)  # type: ignore[no-any-return]
+        return self.to_out(out)
 
 
 class CrossAttention(nn.Module):
@@ -69,7 +69,7 @@ class CrossAttention(nn.Module):
             image = context.image.flatten(0, 1)
             key, value = self.to_k_ip(image), self.to_v_ip(image)
             out = out + _attention(query, key, value, self.num_heads)
-        return self.to_out(out)  # type: ignore[no-any-return]
+        return self.to_out(out)
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
@@ -106,7 +106,7 @@ class SpatialBlock(nn.Module):
         x = x + self.attn1(self.norm1(x))
         if self.attn2 is not None and self.norm2 is not None and context is not None:
             x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+        return x + self.ff(self.norm3(x))
 
 
 class SpatialTransformer(nn.Module):
@@ -143,4 +143,4 @@ class SpatialTransformer(nn.Module):
         h = self.proj_in(self.norm(x)).reshape(b * t, height * width, -1)
         for block in self.transformer_blocks:
             h = block(h, context)
-        return x + self.proj_out(h).reshape(b, t, height, width, -1)  # type: ignore[no-any-return]
+        return x + self.proj_out(h).reshape(b, t, height, width, -1)

@@ -56,4 +56,4 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor, walk: CacheWalk | None = None) -> Tensor:
         h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None, :]
         h = self.skip_connection(x) + self.out_layers(h)
-        return self.temporal_conv(h, walk)  # type: ignore[no-any-return]
+        return self.temporal_conv(h, walk)

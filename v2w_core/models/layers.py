@@ -41,7 +41,7 @@ class Norm(nn.GroupNorm):
         if self.scope == "frame":
             batch = x.shape[0]
             image = x.flatten(0, 1).permute(0, 3, 1, 2)
-            return super().forward(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))  # type: ignore[no-any-return]
+            return super().forward(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
         return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 
@@ -75,7 +75,7 @@ class Conv(nn.Conv2d):
             out = F.conv2d(image, self.weight, self.bias)
         else:
             out = super().forward(image)
-        return out.permute(0, 2, 3, 1).unflatten(0, (batch, -1))  # type: ignore[no-any-return]
+        return out.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
 
 
 class Downsample(nn.Module):
@@ -86,7 +86,7 @@ class Downsample(nn.Module):
         self.op = Conv(channels, channels, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)  # type: ignore[no-any-return]
+        return self.op(x)
 
 
 class Upsample(nn.Module):
@@ -99,7 +99,7 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, t, h, w, c = x.shape
         doubled = x[:, :, :, None, :, None].expand(b, t, h, 2, w, 2, c)
-        return self.conv(doubled.reshape(b, t, 2 * h, 2 * w, c))  # type: ignore[no-any-return]
+        return self.conv(doubled.reshape(b, t, 2 * h, 2 * w, c))
 
 
 class GEGLU(nn.Module):
@@ -111,7 +111,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)  # type: ignore[no-any-return]
+        return value * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
@@ -123,7 +123,7 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(GEGLU(channels, inner), nn.Identity(), nn.Linear(inner, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x)
 
 
 def sinusoidal_embedding(position: Tensor, dim: int) -> Tensor:

@@ -98,12 +98,12 @@ class TemporalAttention(nn.Module):
         out = attend(query, shared, own, causal=self.causal)
         batch, num_frames, num_pixels = x.shape[:3]
         out = out.reshape(batch, num_pixels, self.num_heads, num_frames, -1)
-        return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(3))  # type: ignore[no-any-return]
+        return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(3))
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, T, P, heads * d] -> [B, P * heads, T, d]"""
         split = x.unflatten(-1, (self.num_heads, -1))
-        return split.permute(0, 2, 3, 1, 4).flatten(1, 2)  # type: ignore[no-any-return]
+        return split.permute(0, 2, 3, 1, 4).flatten(1, 2)
 
 
 def attend(query: Tensor, shared: KeyValue | None, own: KeyValue, *, causal: bool) -> Tensor:
@@ -140,7 +140,7 @@ def attend(query: Tensor, shared: KeyValue | None, own: KeyValue, *, causal: boo
     num_shared = shared_key.shape[1]
     flat = weights[..., :num_shared].transpose(0, 1).reshape(num_heads, -1, num_shared)
     from_shared = (flat @ shared_value).unflatten(1, (batch, num_queries)).transpose(0, 1)
-    return from_shared + weights[..., num_shared:] @ value  # type: ignore[no-any-return]
+    return from_shared + weights[..., num_shared:] @ value
 
 
 class TemporalBlock(nn.Module):
@@ -172,7 +172,7 @@ class TemporalBlock(nn.Module):
         x = x + self.attn1(self.norm1(x), walk)
         if self.attn2 is not None and self.norm2 is not None:
             x = x + self.attn2(self.norm2(x), walk)
-        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+        return x + self.ff(self.norm3(x))
 
 
 class TemporalTransformer(nn.Module):
@@ -215,7 +215,7 @@ class TemporalTransformer(nn.Module):
         h = _project(self.proj_in, self.norm(x).flatten(2, 3))
         for block in self.transformer_blocks:
             h = block(h, walk)
-        return x + _project(self.proj_out, h).unflatten(2, (height, -1))  # type: ignore[no-any-return]
+        return x + _project(self.proj_out, h).unflatten(2, (height, -1))
 
 
 def _project(layer: nn.Module, x: Tensor) -> Tensor:

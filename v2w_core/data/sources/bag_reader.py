@@ -109,7 +109,7 @@ def find_topic(
     if len(found) > 1:
         rule = f"one {what} topic: choose one with --{option}: {', '.join(found)}"
         raise DataError(f"several {what} topics", rule, f"{len(found)} topics")
-    return found[0]  # type: ignore[no-any-return]
+    return found[0]
 
 
 def read_odometry(reader: Any, topic: str, path: Path) -> tuple[Int64Array, NDArray[np.float64]]:

@@ -173,11 +173,11 @@ def _mirrored(pose: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray
 def _with_odometry(stamps: Int64Array, odom: Int64Array) -> NDArray[np.bool_]:
     inside = (stamps >= odom[0]) & (stamps <= odom[-1])
     if odom.size < 2:
-        return inside  # type: ignore[no-any-return]
+        return inside
     right = np.clip(np.searchsorted(odom, stamps, side="left"), 1, odom.size - 1)
     silence_ns = odom[right] - odom[right - 1]
     exact = (stamps == odom[right]) | (stamps == odom[right - 1])
-    return inside & (exact | (silence_ns <= MAX_ODOMETRY_GAP_S * 1e9))  # type: ignore[no-any-return]
+    return inside & (exact | (silence_ns <= MAX_ODOMETRY_GAP_S * 1e9))
 
 
 def _choose(
