@@ -112,14 +112,12 @@ class WorldModel(nn.Module):
             (temporary / CONFIG).write_text(text, encoding="utf-8")
             (temporary / CARD).write_text(card or "# v2w world model\n", encoding="utf-8")
             temporary.chmod(0o755)
+            old = _set_aside(folder)
             if folder.exists():
-                old = folder.with_name(f".{folder.name}.old")
                 shutil.rmtree(old, ignore_errors=True)
                 folder.rename(old)
-                temporary.rename(folder)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                temporary.rename(folder)
+            temporary.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return folder
@@ -200,9 +198,17 @@ class WorldModel(nn.Module):
         return Session(self, latents, self.tensor(spec.normalise(kept)), seed)
 
 
+def _set_aside(folder: pathlib.Path) -> pathlib.Path:
+    """Where a checkpoint waits while its successor takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
 def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
     """The configuration of a checkpoint folder, without its weights."""
     folder = pathlib.Path(path)
+    old = _set_aside(folder)
+    if not folder.exists() and old.is_dir():
+        old.rename(folder)  # a save was killed between its two renames
     file = folder / CONFIG
     if not file.is_file():
         rule = f"a checkpoint folder with {CONFIG} and {WEIGHTS}"

@@ -173,3 +173,11 @@ def test_a_device_that_is_not_there_is_named(folder):
         WorldModel.from_pretrained(folder, device="cuda:77")
     with pytest.raises(V2WError, match="device"):
         WorldModel.from_pretrained(folder, device="abacus")
+
+
+def test_a_save_killed_between_its_renames_loses_nothing(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "model")
+    folder.rename(tmp_path / ".model.old")  # what a kill right before the second rename leaves
+    assert WorldModel.from_pretrained(folder).config == model.config
+    model.save_pretrained(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
