@@ -40,11 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--execute-steps", type=int, default=2, metavar="N",
         help="steps of 0.25 s that are driven of each plan (default: %(default)s)")  # fmt: skip
     add("--max-steps", type=int, default=24, metavar="N",
-        help="steps driven towards a goal before it counts as missed (default: %(default)s)")  # fmt: skip
+        help="steps driven towards a goal before it counts as missed (default: %(default)s)",
+        )  # fmt: skip
     add("--time-limit-s", type=float, default=420.0, metavar="S",
         help="for all goals together, start-up and video apart (default: %(default)g)")  # fmt: skip
     add("--maze-seed", type=int, default=0, metavar="N",
-        help="which maze; the model must have been trained in it (default: %(default)s)")  # fmt: skip
+        help="which maze; the model must know it (default: %(default)s)")  # fmt: skip
     add("--device", default="auto", help="torch device (default: %(default)s)")
     add("--domain-id", type=int, metavar="N", help="ROS_DOMAIN_ID (default: a free one)")
     add("--verbose", action="store_true", help="also show what the nodes print")
@@ -57,10 +58,11 @@ def run(args: argparse.Namespace) -> int:
         V2WError: unusable arguments or checkpoint, or no ROS.
     """
     from v2w import environment
-    from v2w.demo.settings import DemoSettings
+    from v2w.demo.settings import DemoSettings, check_numbers
 
-    settings = DemoSettings.from_arguments(args)
+    check_numbers(args)
     environment.reexecute_with_ros()
+    settings = DemoSettings.from_arguments(args)
     from v2w.demo.session import run_demo
 
     return run_demo(settings)

@@ -64,7 +64,7 @@ class RobotClient:
         self._odometry: dict[int, Pose] = {}
         self._camera: tuple[int, NDArray[np.uint8], Pose] | None = None
         self._markers: MarkerArray | None = None
-        self._started = self._stopped = 0
+        self._stopped = True
         subscribe = self._node.create_subscription
         for name in MODEL_NODES:
             subscribe(ModelStatus, f"{name}/status", self._on_status(name), LATCHED)
@@ -80,12 +80,10 @@ class RobotClient:
 
     def close(self) -> None:
         """Leave the graph. May be called twice."""
-        if self._context.ok():
+        self._context.try_shutdown()  # ends the spinning before what it spins is taken away
+        self._thread.join(timeout=10.0)
+        if not self._thread.is_alive():
             self._executor.shutdown(timeout_sec=2.0)
-            self._thread.join(timeout=2.0)
-            with contextlib.suppress(Exception):
-                self._node.destroy_node()
-            rclpy.try_shutdown(context=self._context)
 
     # -- waiting --------------------------------------------------------------------------------
 
@@ -176,7 +174,7 @@ class RobotClient:
         request.time_budget = conversions.duration_message(min(limit_s, 60.0))
         request.return_frames = True
         deadline = time.monotonic() + limit_s
-        self._started = self._stopped = 0
+        self._stopped = False
         self._markers = None
         while True:
             result = self._ask(request, deadline)
@@ -256,10 +254,8 @@ class RobotClient:
         self._markers = message
 
     def _on_executing(self, message: Bool) -> None:
-        if message.data:
-            self._started += 1
-        elif self._started:
-            self._stopped += 1
+        # Only the newest message counts: on a busy machine the one before it may get lost.
+        self._stopped = not message.data
 
     def _on_feedback(self, message: Any) -> None:
         feedback = message.feedback

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from training.envs.maze import UNITS_PER_M, Maze
+from training.envs.top_down import draw_top_down
 from training.evaluation.goals import REACHED_M
 from v2w.demo.goals import Pose
 from v2w.demo.records import Trajectory
@@ -21,9 +22,6 @@ Colour = tuple[int, int, int]
 BACKGROUND, PANEL, INK, FAINT = (24, 26, 31), (38, 41, 48), (236, 238, 242), (150, 156, 168)
 GOAL, DRIVEN, PLANNED, ROBOT = (255, 92, 168), (255, 176, 32), (80, 200, 255), (255, 255, 255)
 GOOD, BAD = (90, 210, 120), (240, 90, 80)
-
-#: A function that draws the maze at some scale (pixels per metre).
-MapMaker = Callable[[float], Any]
 
 
 @lru_cache(maxsize=8)
@@ -88,17 +86,24 @@ class MazeMap:
     """The maze from above, with methods that draw onto a copy of it.
 
     Args:
-        make: draws the maze at a scale.
+        maze: what is drawn; floors darkened, walls bright, so that paths stand out.
         width: of the picture in pixels.
     """
 
-    def __init__(self, make: MapMaker, width: int) -> None:
-        scale = width / (make(10.0).image.shape[1] / 10.0)
-        self._base = make(scale)
-        grey = self._base.image.mean(axis=2, keepdims=True)
-        muted = 0.45 * self._base.image + 0.55 * grey  # paths stand out
-        self._picture = np.clip(muted * 0.62, 0, 255).astype(np.uint8)
-        self._scale = scale
+    def __init__(self, maze: Maze, width: int) -> None:
+        self._scale = width / maze.size_m[0]
+        self._base = draw_top_down(maze, self._scale)
+        picture = self._base.image.astype(np.float64)
+        floor = np.zeros(picture.shape[:2], dtype=bool)
+        per_unit = self._scale / UNITS_PER_M
+        columns = np.round(maze.xs * per_unit).astype(int)
+        rows = len(floor) - np.round(maze.ys * per_unit).astype(int)
+        for row, column in np.argwhere(maze.sector >= 0):
+            where = slice(max(rows[row + 1], 0), rows[row])
+            floor[where, columns[column] : columns[column + 1]] = True
+        picture[floor] *= 0.36
+        picture[~floor] = 0.55 * picture[~floor] + 95.0
+        self._picture = np.clip(picture, 0, 255).astype(np.uint8)
         self.height, self.width = self._picture.shape[:2]
 
     def blank(self) -> UInt8Array:

@@ -1,4 +1,4 @@
-"""One goal: plan, drive the first steps, look again, until the robot has arrived or may not go on."""
+"""One goal: plan, drive the first steps, look again, until the robot is there or may not go on."""
 
 from __future__ import annotations
 
@@ -94,12 +94,13 @@ def _go_on(
     plan = client.plan(goal, number, settings.num_candidates, settings.num_iterations, left_s)
     if plan is None:
         return "no time left"
+    plan.num_driven = 0 if plan.believes_arrived else settings.execute_steps
     record.plans.append(plan)
     recorder.driving(plan)
     say(_line(plan, goal.kind))
     if not plan.believes_arrived:
-        client.wait_until_driven(timeout_s=settings.execute_steps * 0.25 + 10.0)
-        record.steps_driven += settings.execute_steps
+        client.wait_until_driven(timeout_s=30.0)
+        record.steps_driven += plan.num_driven
     record.final_image, record.final_pose = client.look()
     if is_reached(record.final_pose, goal.pose):
         return "within 0.4 m and 20 degrees"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from training.envs.maze import Maze
 from training.evaluation.goals import errors
 from v2w.demo.draw import (
     BACKGROUND,
@@ -19,7 +20,6 @@ from v2w.demo.draw import (
     INK,
     PANEL,
     PLANNED,
-    MapMaker,
     MazeMap,
     frame_box,
     paste,
@@ -30,9 +30,9 @@ from v2w.demo.records import GoalRecord, Moment, PlanRecord
 UInt8Array = NDArray[np.uint8]
 
 FPS = 12
-WIDTH, HEIGHT = 1280, 560
-GAP, TOP, VIEW_W, VIEW_H = 16, 84, 384, 288
-THUMB_W, THUMB_H = 93, 70
+WIDTH, HEIGHT = 1280, 548
+GAP, TOP, VIEW_W, VIEW_H = 16, 84, 352, 264
+THUMB_W, THUMB_H = 85, 64
 MAP_X, MAP_W = 3 * GAP + 2 * VIEW_W, WIDTH - 4 * GAP - 2 * VIEW_W
 LOW = TOP + VIEW_H + 32
 #: A new plan's frames are played through, each this long; a title and an ending stand [pictures].
@@ -40,9 +40,9 @@ PLAY, TITLE, ENDING = 2, 20, 30
 STEP_S = 0.25
 
 
-def film(records: list[GoalRecord], make_map: MapMaker) -> Iterator[UInt8Array]:
-    """The pictures of drive.mp4, RGB uint8 [560, 1280, 3], FPS a second."""
-    painter = _Painter(MazeMap(make_map, MAP_W), len(records))
+def film(records: list[GoalRecord], maze: Maze) -> Iterator[UInt8Array]:
+    """The pictures of drive.mp4, RGB uint8 [548, 1280, 3], FPS a second."""
+    painter = _Painter(MazeMap(maze, MAP_W), len(records))
     for record in records:
         yield from painter.goal(record)
 
@@ -54,25 +54,28 @@ class _Painter:
 
     def goal(self, record: GoalRecord) -> Iterator[UInt8Array]:
         """Title, drive and ending of one goal."""
-        assert record.start_image is not None and record.final_image is not None
+        assert record.start_image is not None
+        assert record.final_image is not None
         first = Moment(record.start_image, record.start_pose, "waiting", None, 0.0, "")
-        title = self._picture(record, first, [record.start_pose], None, "the goal is given")
+        title = self._picture(
+            record, first, [record.start_pose], None, "this is what the robot is told"
+        )
         yield from [title] * TITLE
         driven = [record.start_pose]
         shown: PlanRecord | None = None
+        step: int | None = None
         for moment in record.moments:
             driven.append(moment.pose)
             if moment.phase == "driving" and moment.plan is not shown:
                 shown = moment.plan
                 yield from self._play(record, moment, driven)
-            step = None
             if moment.phase == "driving" and moment.plan is not None:
-                step = _step(moment)
+                step = _step(moment.elapsed_s, moment.plan)
             yield self._picture(record, moment, driven, step, moment.note)
         plan = record.plans[-1] if record.plans else None
         last = Moment(record.final_image, record.final_pose, "waiting", plan, 0.0, "")
         note = f"{'REACHED' if record.reached else 'MISSED'}: {record.ended_because}"
-        ending = self._picture(record, last, driven, None, note, ended=True)
+        ending = self._picture(record, last, driven, step, note, ended=True)
         yield from [ending] * ENDING
 
     def _play(
@@ -127,18 +130,16 @@ class _Painter:
         if told:
             frame_box(canvas, GAP, LOW, width, height, GOAL)
         left = GAP + width + GAP
-        lines = [
-            ("plans", str(moment.plan.index if moment.plan else 0)),
-            ("plan time", f"{moment.plan.planning_s:.2f} s" if moment.plan else "–"),
-            ("imagined", f"{moment.plan.frames_imagined} frames" if moment.plan else "–"),
-        ]
+        plan, lines = moment.plan, []
+        if plan is not None:
+            lines = [f"plan {plan.index}", f"took {plan.planning_s:.2f} s",
+                     f"{plan.frames_imagined} frames"]  # fmt: skip
         if not told:
             x, y, yaw = record.goal.pose
-            lines.append(("goal pose", f"{x:.1f}, {y:.1f} m"))
-            lines.append(("", f"{math.degrees(yaw):.0f}°"))
-        for row, (name, value) in enumerate(lines):
-            put_text(canvas, left, LOW + 24 * row, name, size=13, colour=FAINT)
-            put_text(canvas, GAP + VIEW_W, LOW + 24 * row, value, size=14, right=True)
+            lines += [f"x {x:.2f} m", f"y {y:.2f} m", f"yaw {math.degrees(yaw):.0f}°"]
+        for row, line in enumerate(lines):
+            colour = FAINT if plan is not None and row < 3 else GOAL
+            put_text(canvas, left, LOW + 24 * row, line, size=14, colour=colour)
 
     def _middle(self, canvas: UInt8Array, plan: PlanRecord | None, step: int | None) -> None:
         left = 2 * GAP + VIEW_W
@@ -147,7 +148,7 @@ class _Painter:
         width = put_text(canvas, left, TOP - 24, label, bold=True, colour=PLANNED)
         canvas[TOP : TOP + VIEW_H, left : left + VIEW_W] = PANEL
         if not len(frames):
-            put_text(canvas, left + 118, TOP + 134, "no plan yet", size=17, colour=FAINT)
+            put_text(canvas, left + 128, TOP + 120, "no plan yet", size=17, colour=FAINT)
             return
         shown = len(frames) - 1 if step is None else min(step, len(frames) - 1)
         when = f"{(shown + 1) * STEP_S:.2f} s into the plan"
@@ -168,8 +169,8 @@ class _Painter:
         moment: Moment,
         driven: list[tuple[float, float, float]],
     ) -> None:
-        put_text(canvas, MAP_X, TOP - 24, "From above", bold=True)
-        put_text(canvas, MAP_X + 100, TOP - 23, "(the robot does not know the map)", size=14,
+        width = put_text(canvas, MAP_X, TOP - 24, "From above", bold=True)
+        put_text(canvas, MAP_X + width + 10, TOP - 23, "(the robot does not know the map)", size=14,
                  colour=FAINT)  # fmt: skip
         image = self._maze.blank()
         self._maze.goal(image, record.goal.pose)
@@ -196,9 +197,10 @@ def legend(canvas: UInt8Array, x: int, y: int) -> None:
         put_text(canvas, left + 30, top, text, size=14, colour=FAINT)
 
 
-def _step(moment: Moment) -> int:
-    """The imagined frame nearest to now; frame k shows (k + 1) steps after the plan's start."""
-    return max(0, round(moment.elapsed_s / STEP_S) - 1)
+def _step(elapsed_s: float, plan: PlanRecord) -> int:
+    """The imagined frame nearest to now: frame k shows the end of step k. Then the robot stands."""
+    nearest = round(elapsed_s / STEP_S) - 1
+    return max(0, min(nearest, plan.num_driven - 1))
 
 
 def _phase(moment: Moment) -> str:

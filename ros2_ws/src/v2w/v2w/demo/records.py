@@ -37,6 +37,7 @@ class PlanRecord:
         candidates: the best of the last iteration.
         distance: to the goal as the planner sees it (metres, or a latent distance).
         believes_arrived: the planner saw no need to drive.
+        num_driven: steps of it that are driven before the next plan.
     """
 
     index: int
@@ -49,6 +50,7 @@ class PlanRecord:
     believes_arrived: bool
     frames_imagined: int
     timed_out: bool
+    num_driven: int = 0
 
 
 @dataclass(frozen=True)

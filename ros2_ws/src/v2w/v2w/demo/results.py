@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.envs.maze import Maze
 from v2w.demo.draw import (
     BACKGROUND,
     DRIVEN,
     FAINT,
     GOAL,
     PLANNED,
-    MapMaker,
     MazeMap,
     paste,
     put_text,
@@ -108,16 +108,16 @@ class Outcome:
         )
 
 
-def write_results(outcome: Outcome, make_map: MapMaker) -> None:
+def write_results(outcome: Outcome, maze: Maze) -> None:
     """Write the three files; each appears complete or not at all."""
     out = outcome.settings.out
     out.mkdir(parents=True, exist_ok=True)
-    video = write_video(out / "drive.mp4", film(outcome.records, make_map), FPS)
+    video = write_video(out / "drive.mp4", film(outcome.records, maze), FPS)
     sections = [_summary(outcome)]
     if video.stat().st_size <= LARGEST_VIDEO:
         sections.append(Section("The drive", videos=[("drive.mp4", video)]))
-    maze = MazeMap(make_map, 640)
-    sections += [_goal_section(record, maze) for record in outcome.records]
+    above = MazeMap(maze, 640)
+    sections += [_goal_section(record, above) for record in outcome.records]
     sections += [_times(outcome), _futures(outcome.futures)]
     write_report(out / "report.html", "v2w demo: a robot drives by its imagination", sections)
     write_text(out / "result.json", json.dumps(outcome.to_json(), indent=2) + "\n")
@@ -164,7 +164,8 @@ def _goal_section(record: GoalRecord, maze: MazeMap) -> Section:
 
 def _views(record: GoalRecord) -> UInt8Array:
     width, height, gap, top = 340, 255, 10, 28
-    assert record.start_image is not None and record.final_image is not None
+    assert record.start_image is not None
+    assert record.final_image is not None
     sheet = np.full((top + height, 3 * width + 2 * gap, 3), 255, dtype=np.uint8)
     arrival = "arrival" if record.reached else "where it stopped"
     goal = "goal image" if record.goal.kind == "image" else "view at the goal (it got the pose)"

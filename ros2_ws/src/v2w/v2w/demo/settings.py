@@ -40,7 +40,7 @@ class DemoSettings:
         Raises:
             V2WError: a number out of range, a checkpoint that cannot be used, a missing package.
         """
-        _check_numbers(args)
+        check_numbers(args)
         if args.out.exists() and not args.out.is_dir():
             raise V2WError("--out", "a folder", str(args.out))
         for module, extra in (("vizdoom", "sim"), ("av", "viz"), ("matplotlib", "viz")):
@@ -72,7 +72,8 @@ class DemoSettings:
         )
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raises V2WError for a number out of range."""
     for name, low, high in (
         ("seed", 0, 2**31 - 1),
         ("goals", 1, 100),
