@@ -29,6 +29,7 @@ class IterationReport:
         cost: of the best sequence so far.
         action_sequence: that sequence [horizon, A].
         frames_imagined, elapsed_s: since the plan began.
+        mean_cost: of this iteration's candidates that were scored.
     """
 
     iteration: int
@@ -37,6 +38,7 @@ class IterationReport:
     action_sequence: FloatArray
     frames_imagined: int
     elapsed_s: float
+    mean_cost: float
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,11 @@ class Planner:
             state = self.optimizer.tell(state, candidates, costs)
             curve.append(state.best_cost)
             if on_iteration is not None:
+                scored = costs[np.isfinite(costs)]
                 report = IterationReport(
                     iteration, num_iterations, state.best_cost, state.best_sequence,
                     scorer.frames_imagined, clock.elapsed_s,
+                    float(scored.mean()) if scored.size else np.inf,
                 )  # fmt: skip
                 cancelled = on_iteration(report) is False
             if cancelled or scorer.timed_out:

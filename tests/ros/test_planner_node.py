@@ -130,6 +130,7 @@ def test_action_gives_feedback_and_a_result(robot: Robot) -> None:
     assert [message.feedback.iteration for message in seen] == [1, 2, 3]
     costs = [message.feedback.best_cost for message in seen]
     assert costs == sorted(costs, reverse=True)
+    assert all(m.feedback.mean_cost >= m.feedback.best_cost for m in seen)
     assert len(seen[-1].feedback.best_path.poses) == 7
 
 

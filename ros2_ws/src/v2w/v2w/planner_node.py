@@ -213,7 +213,7 @@ class PlannerNode(ModelNode):
             num_iterations=report.num_iterations,
             candidates_evaluated=evaluated,
             best_cost=float(report.cost),
-            mean_cost=float(getattr(report, "mean_cost", float("nan"))),
+            mean_cost=float(report.mean_cost),
             best_path=self._path_of(report.action_sequence, snapshot),
             elapsed=conversions.duration_message(time.perf_counter() - began),
         )
