@@ -49,21 +49,21 @@ def run_demo(settings: DemoSettings) -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    env = DoomMazeEnv(settings.maze_seed)
+    env = DoomMazeEnv(settings.maze_seed)  # of our own: it only chooses goals and is closed then
     try:
         goals = choose_goals(env, settings.num_goals, settings.seed)
-        with _terminated_like_interrupted():
-            try:
-                records, futures = _drive_all(settings, goals, say)
-            except GraphError as error:
-                print(f"v2w demo: {error}", file=sys.stderr)
-                return 1
-            outcome = Outcome(settings, records, futures, time.monotonic() - began)
-            say(f"writing {settings.out}/result.json, drive.mp4 and report.html")
-            write_results(outcome, env.maze)
     finally:
         env.close()
-    say(f"all nodes are stopped, {outcome.num_reached} of {len(records)} goals reached")
+    with _terminated_like_interrupted():
+        try:
+            records, futures = _drive_all(settings, goals, say)
+        except GraphError as error:
+            print(f"v2w demo: error: {error}", file=sys.stderr)
+            return 1
+        outcome = Outcome(settings, records, futures, time.monotonic() - began)
+        say(f"the nodes are stopped; writing {settings.out}: drive.mp4, report.html, result.json")
+        write_results(outcome, env.maze)
+    say(f"done: {outcome.num_reached} of {len(records)} goals reached")
     print(outcome.table())
     print(f"look at {settings.out}/drive.mp4 and {settings.out}/report.html")
     return 0 if outcome.num_reached == len(records) else 1
