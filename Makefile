@@ -28,7 +28,7 @@ else ifeq ($(shell uname -m),x86_64)
   VENV_FLAGS :=
   EXTRAS := ros,all
   COLCON := PATH="$(abspath $(BIN)):$$PATH" AMENT_PREFIX_PATH="$(abspath $(VENV))" PYTHONPATH= \
-    CMAKE_PREFIX_PATH= colcon build --symlink-install --event-handlers console_cohesion+ \
+    CMAKE_PREFIX_PATH= colcon build --symlink-install \
     --cmake-args -DCMAKE_PROJECT_INCLUDE=$(WHEEL_FIX) -DBUILD_TESTING=OFF
 else
   ROS := none
