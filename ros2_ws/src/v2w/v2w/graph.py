@@ -23,13 +23,15 @@ def overrides_from(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     Raises:
         CheckpointError: no checkpoint was named and none ships.
     """
-    from v2w_core.world_model import default_checkpoint
-
     shared = {"image_topic": args.image_topic, "odom_topic": args.odom_topic}
     model = shared | {"device": args.device, "backend": args.backend}
     named = _names_checkpoint(args)
     if args.checkpoint is not None or not named:
-        path = args.checkpoint if args.checkpoint is not None else default_checkpoint()
+        path = args.checkpoint
+        if path is None:
+            from v2w_core.world_model import default_checkpoint
+
+            path = default_checkpoint()
         model["checkpoint"] = str(path.expanduser().resolve())
     tables = {"simulator_node": shared, "world_model_node": model, "planner_node": model}
     common = {"use_sim_time": True} if args.use_sim_time else {}

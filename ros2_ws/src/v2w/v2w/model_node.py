@@ -111,12 +111,12 @@ class ModelNode(AutostartNode):
         raise NotImplementedError
 
     def _load(self, values: dict[str, Any]) -> None:
+        if not values["checkpoint"]:
+            raise V2WError("parameter checkpoint", "the folder of a checkpoint", "")
         import torch
 
         from v2w_core.world_model import WorldModel
 
-        if not values["checkpoint"]:
-            raise V2WError("parameter checkpoint", "the folder of a checkpoint", "")
         if values["num_threads"]:
             torch.set_num_threads(values["num_threads"])
         device = values["device"]
