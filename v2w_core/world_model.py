@@ -112,6 +112,7 @@ class WorldModel(nn.Module):
             (temporary / CONFIG).write_text(text, encoding="utf-8")
             (temporary / CARD).write_text(card or "# v2w world model\n", encoding="utf-8")
             temporary.chmod(0o755)
+            (temporary / WEIGHTS).chmod(0o644)
             old = _set_aside(folder)
             if folder.exists():
                 shutil.rmtree(old, ignore_errors=True)
