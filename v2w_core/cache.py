@@ -12,6 +12,7 @@ A cache is immutable: a forward pass reads one and returns another (:class:`Cach
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +67,20 @@ def _join(a: KeyValue | None, b: KeyValue | None) -> KeyValue | None:
     return torch.cat([a[0], b[0]], dim=2), torch.cat([a[1], b[1]], dim=2)
 
 
+class Attended(NamedTuple):
+    """Keys and values that queries of the newest frames see.
+
+    Attributes:
+        shared: of the history common to the batch (batch 1), all of it visible; or None.
+        own: [B, N, To, d].
+        mask: [Tq, To], True where query q sees own frame o; None: all.
+    """
+
+    shared: KeyValue | None
+    own: KeyValue
+    mask: Tensor | None
+
+
 @dataclass
 class CacheWalk:
     """One forward pass over a cache: layers read their past and leave their present.
@@ -99,19 +114,23 @@ class CacheWalk:
         self._conv.append(tuple(extended[:, i : i + 1] for i in range(total - num_past, total)))
         return [extended[:, i : i + x.shape[1]] for i in range(num_past + 1)]
 
-    def attention(self, key: Tensor, value: Tensor) -> tuple[KeyValue | None, KeyValue]:
-        """(shared history or None, own frames with the new ones at the end)."""
+    def attention(self, key: Tensor, value: Tensor) -> Attended:
+        """What the newest frames, whose keys and values these are, attend to."""
         index = len(self._own)
         own: KeyValue = (key, value)
         shared = None
         if self.cache is not None:
             shared = self.cache.shared[index]
-            before = self.cache.own[index]
-            joined = _join(before, own)
+            joined = _join(self.cache.own[index], own)
             assert joined is not None
             own = joined
         self._own.append(own)
-        return shared, own
+        num_new, num_own = key.shape[2], own[0].shape[2]
+        mask = None
+        if num_new > 1:
+            ones = torch.ones(num_new, num_own, dtype=torch.bool, device=key.device)
+            mask = ones.tril(num_own - num_new)
+        return Attended(shared, own, mask)
 
     def finish(self, num_new_frames: int) -> Cache:
         """The cache after this pass."""

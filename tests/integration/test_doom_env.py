@@ -15,11 +15,11 @@ from v2w_core.errors import DataError, V2WError
 
 pytest.importorskip("vizdoom")
 
-from training.commands import collect  # noqa: E402
-from training.envs.doom import ACTION_SPEC, DoomMazeEnv  # noqa: E402
-from training.envs.explore import Explorer  # noqa: E402
-from training.envs.maze import build_maze  # noqa: E402
-from v2w_core.data.episode import list_episodes, read_episode  # noqa: E402
+from training.commands import collect
+from training.envs.doom import ACTION_SPEC, DoomMazeEnv
+from training.envs.explore import Explorer
+from training.envs.maze import build_maze
+from v2w_core.data.episode import list_episodes, read_episode
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ slides or stops. x is east, y north, yaw counter-clockwise from east (REP 103).
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -59,7 +59,7 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         rows, columns: cells of 2.5 m.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.cache import CacheWalk, KeyValue
+from v2w_core.cache import Attended, CacheWalk
 from v2w_core.models.layers import FeedForward, Norm, zero_init
 
 NormScope = Literal["frame", "clip"]
@@ -91,11 +91,11 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
         query, key, value = (self._split(layer(x)) for layer in (self.to_q, self.to_k, self.to_v))
-        shared = None
-        own: KeyValue = (key, value)
-        if walk is not None and self.causal:
-            shared, own = walk.attention(key, value)
-        out = attend(query, shared, own, causal=self.causal)
+        if self.causal:
+            attended = (walk or CacheWalk()).attention(key, value)
+        else:
+            attended = Attended(None, (key, value), None)
+        out = attend(query, attended)
         batch, num_frames, num_pixels = x.shape[:3]
         out = out.reshape(batch, num_pixels, self.num_heads, num_frames, -1)
         return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(3))
@@ -106,28 +106,23 @@ class TemporalAttention(nn.Module):
         return split.permute(0, 2, 3, 1, 4).flatten(1, 2)
 
 
-def attend(query: Tensor, shared: KeyValue | None, own: KeyValue, *, causal: bool) -> Tensor:
+def attend(query: Tensor, attended: Attended) -> Tensor:
     """Attention of the newest frames to a shared history and to their own past.
+
+    The shared keys and values are used where they lie, never copied for each of the batch: the
+    scores of the two parts are joined before the softmax.
 
     Args:
         query: [B, N, Tq, d], the newest Tq frames.
-        shared: keys and values [1, N, Ts, d] of the history common to the batch, or None. They
-            are used where they lie: scores of the two parts are joined before the softmax.
-        own: keys and values [B, N, To, d], the last Tq of them the newest frames'.
-        causal: a newest frame sees the own frames up to itself.
+        attended: what they see.
 
     Returns:
         [B, N, Tq, d].
     """
-    key, value = own
-    num_queries, num_own = query.shape[2], key.shape[2]
-    mask = None
-    if causal and num_queries > 1:
-        ones = torch.ones(num_queries, num_own, dtype=torch.bool, device=query.device)
-        mask = ones.tril(num_own - num_queries)
+    shared, (key, value), mask = attended
     if shared is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    batch, num_heads, _, dim = query.shape
+    batch, num_heads, num_queries, dim = query.shape
     scaled = query * dim**-0.5
     flat = scaled.transpose(0, 1).reshape(num_heads, batch * num_queries, dim)
     shared_key, shared_value = shared[0][0], shared[1][0]

@@ -21,6 +21,7 @@ from v2w_core.models.conditioning import (
     MultiHotActionEmbedding,
     NoiseLevelEmbedding,
 )
+from v2w_core.models.forcing import ForcedWalk
 from v2w_core.models.layers import Conv, Downsample, Norm, Upsample, zero_init
 from v2w_core.models.temporal import NormScope, TemporalTransformer
 
@@ -169,6 +170,45 @@ class UNet(nn.Module):
         Returns:
             v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
         """
+        walk = CacheWalk(cache)
+        v = self._run(x, noise_level, actions, action_mask, walk, context, frame_stride)
+        return v, walk.finish(x.shape[1])
+
+    def forward_forced(
+        self,
+        past: Tensor,
+        past_level: Tensor,
+        targets: Tensor,
+        target_level: Tensor,
+        actions: Tensor,
+        action_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities of (past, targets): each target sees the past before it and itself.
+
+        Args:
+            past, targets: [B, T, C, H, W], the same frames nearly clean and noisy.
+            past_level, target_level: [B, T].
+            actions, action_mask: as in :meth:`forward`, the same for both.
+        """
+        if not self.config.causal:
+            raise V2WError("UNetConfig.causal", "True; a non-causal model has no past", False)
+        x = torch.cat([past, targets])
+        level = torch.cat([past_level, target_level])
+        mask = None if action_mask is None else torch.cat([action_mask, action_mask])
+        both = torch.cat([actions, actions])
+        v_past, v_targets = self._run(x, level, both, mask, ForcedWalk(), None, None).chunk(2)
+        return v_past, v_targets
+
+    def _run(
+        self,
+        x: Tensor,
+        noise_level: Tensor,
+        actions: Tensor | None,
+        action_mask: Tensor | None,
+        walk: CacheWalk,
+        context: Context | None,
+        frame_stride: Tensor | None,
+    ) -> Tensor:
         self._check(x, actions, context)
         embedding = self.time_embed(noise_level)
         if self.config.frame_stride is not None:
@@ -177,7 +217,6 @@ class UNet(nn.Module):
             embedding = embedding + self.fps_embedding(frame_stride)[:, None]
         if actions is not None:
             embedding = embedding + self.action_embed(actions, action_mask)
-        walk = CacheWalk(cache)
         h = x.permute(0, 1, 3, 4, 2)
         skips: list[Tensor] = []
         for index, stage in enumerate(self.input_blocks):
@@ -188,7 +227,8 @@ class UNet(nn.Module):
         h = self.middle_block(h, embedding, context, walk)
         for stage in self.output_blocks:
             h = stage(torch.cat([h, skips.pop()], dim=-1), embedding, context, walk)
-        return self.out(h).permute(0, 1, 4, 2, 3), walk.finish(x.shape[1])
+        v: Tensor = self.out(h).permute(0, 1, 4, 2, 3)
+        return v
 
     def _check(self, x: Tensor, actions: Tensor | None, context: Context | None) -> None:
         c = self.config

@@ -125,7 +125,11 @@ class Supervisor:
 
 
 def _end_with_parent() -> None:
-    """In the child: be interrupted when the parent dies, however it dies (Linux)."""
+    """In the child: be interrupted when the parent dies, however it dies (Linux).
+
+    A parent that a shell started in the background ignores interrupts; its child must not.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
