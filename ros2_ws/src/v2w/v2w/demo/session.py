@@ -90,7 +90,7 @@ def _drive_all(
             dead.reader.join(timeout=2.0)
             lines = log.last() if isinstance(log, _Tail) else ""
             if code == 2:  # it could not start: bad input
-                raise V2WError(dead.name, "could start", lines or code)
+                raise V2WError(dead.name, f"a node that can start; it said:\n{lines}", code)
             raise GraphError(f"{dead.name} died (exit code {code})\n{lines}")
 
     try:
