@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.dataset import Clips, draw_windows, to_images
-from v2w_core.diffusion.objective import ObjectiveConfig, diffusion_forcing_loss
+from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
 from v2w_core.metrics.image import psnr
 from v2w_core.world_model import WorldModel
 
@@ -88,7 +88,7 @@ class WorldModelTask:
 
     def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         index = draw_windows(self.train_starts, self.batch_size, self.window, generator)
-        loss = diffusion_forcing_loss(
+        loss = training_loss(
             self.module,
             self.model.schedule,
             self.train_latents[index].to(self.model.device),

@@ -9,8 +9,8 @@ from core_toys import small_unet
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.objective import (
     ObjectiveConfig,
-    diffusion_forcing_loss,
     draw_noise_levels,
+    training_loss,
 )
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule, trailing_levels
@@ -110,16 +110,17 @@ def test_noise_levels_differ_between_frames_and_some_pasts_are_nearly_clean():
 
 
 @pytest.mark.parametrize("weighting", ["velocity", "x0"])
-def test_the_loss_repeats_and_reaches_every_weight(weighting, schedule):
+@pytest.mark.parametrize("forced", [0.0, 1.0])
+def test_the_loss_repeats_and_reaches_every_weight(weighting, forced, schedule):
     unet = small_unet()
     latents, actions = random(2, 6, 4, 4, 4), random(2, 6, 3, seed=1)
-    config = ObjectiveConfig(weighting=weighting)
+    config = ObjectiveConfig(weighting=weighting, forced_probability=forced)
 
     def loss(last=0.0):
         given = actions.clone()
         given[:, -1] += last
         generator = torch.Generator().manual_seed(7)
-        return diffusion_forcing_loss(unet, schedule, latents, given, config, generator)
+        return training_loss(unet, schedule, latents, given, config, generator)
 
     first = loss()
     first.backward()
@@ -135,7 +136,7 @@ def test_dropping_all_actions_makes_them_irrelevant(schedule):
     latents = random(1, 4, 4, 4, 4)
     config = ObjectiveConfig(action_dropout=1.0)
     losses = [
-        diffusion_forcing_loss(unet, schedule, latents, random(1, 4, 3, seed=seed), config,
+        training_loss(unet, schedule, latents, random(1, 4, 3, seed=seed), config,
                                torch.Generator().manual_seed(0))
         for seed in (1, 2)
     ]  # fmt: skip
@@ -144,7 +145,7 @@ def test_dropping_all_actions_makes_them_irrelevant(schedule):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"action_dropout": 1.5}, {"past_probability": -0.1}, {"weighting": "best"},
+    [{"action_dropout": 1.5}, {"past_probability": -0.1}, {"forced_probability": 2}, {"weighting": "best"},
      {"past_probability": 0.1, "blind_probability": 0.2}],
 )  # fmt: skip
 def test_bad_settings_are_refused(changes):

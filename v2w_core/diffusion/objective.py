@@ -28,6 +28,11 @@ class ObjectiveConfig:
         blind_probability: share of clips (of all) whose frames after the cut are pure noise.
         past_max_level: the nearly clean frames' levels are uniform in 0..past_max_level.
         min_past: the cut leaves at least so many clean frames.
+        forced_probability: share of steps that are teacher-forced: every frame of half as many
+            clips is denoised with a clean past of its own (``UNet.forward_forced``), which a
+            rollout's next frame is. Needs a causal model.
+        forced_past_max_level: the past's levels there, more often low than high, so that a
+            rollout survives its own small mistakes.
         action_dropout: probability that a frame's action is the null action (0.2 in the paper).
         weighting: "velocity" weighs all levels alike, "x0" by 1 - alpha-bar, which makes the
             loss the error of the predicted clean frame.
@@ -37,11 +42,14 @@ class ObjectiveConfig:
     blind_probability: float = 0.3
     past_max_level: int = 60
     min_past: int = 2
+    forced_probability: float = 0.0
+    forced_past_max_level: int = 200
     action_dropout: float = 0.2
     weighting: Literal["velocity", "x0"] = "x0"
 
     def __post_init__(self) -> None:
-        for name in ("past_probability", "blind_probability", "action_dropout"):
+        shares = ("past_probability", "blind_probability", "forced_probability", "action_dropout")
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise V2WError(f"ObjectiveConfig.{name}", "between 0 and 1", getattr(self, name))
         if self.blind_probability > self.past_probability:
@@ -72,7 +80,7 @@ def draw_noise_levels(
     return torch.where(mode < config.past_probability, with_past, levels)
 
 
-def diffusion_forcing_loss(
+def training_loss(
     unet: UNet,
     schedule: NoiseSchedule,
     latents: Tensor,
@@ -80,24 +88,64 @@ def diffusion_forcing_loss(
     config: ObjectiveConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """Scalar loss of a batch of clips.
+    """Scalar loss of one step: diffusion forcing or, for a share of the steps, teacher forcing.
 
     Args:
         latents: [B, T, C, H, W], clean and normalised.
         actions: [B, T, A] normalised, actions[:, t] leads from frame t to t+1 (last unused).
         generator: on the CPU; draws levels, noise and dropout, so that a step can be repeated.
     """
+    forced = bool(torch.rand((), generator=generator) < config.forced_probability)
+    if forced:
+        half = max(len(latents) // 2, 1)
+        latents, actions = latents[:half], actions[:half]
     batch, num_frames = latents.shape[:2]
-    device = latents.device
-    levels = draw_noise_levels(batch, num_frames, schedule.num_levels, config, generator)
-    noise = torch.randn(latents.shape, generator=generator).to(device)
     keep = torch.rand(batch, num_frames, generator=generator) >= config.action_dropout
     keep[:, 0] = False  # no action leads to the first frame
-    levels, keep = levels.to(device), keep.to(device)
-    noisy = schedule.add_noise(latents, noise, levels)
-    target = schedule.velocity(latents, noise, levels)
-    predicted, _ = unet(noisy, levels, shift_actions(actions), keep)
-    error = (predicted.float() - target).square().mean(dim=(2, 3, 4))
-    if config.weighting == "x0":
-        error = error * (1 - schedule.alphas_cumprod[levels])
-    return error.mean()
+    told = shift_actions(actions), keep.to(latents.device)
+    if forced:
+        return _teacher_forcing(unet, schedule, latents, told, config, generator)
+    levels = draw_noise_levels(batch, num_frames, schedule.num_levels, config, generator)
+    noisy = _Noisy(schedule, latents, levels, generator)
+    predicted, _ = unet(noisy.latents, noisy.level, *told)
+    return noisy.error(predicted, config).mean()
+
+
+def _teacher_forcing(
+    unet: UNet,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    told: tuple[Tensor, Tensor],
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    shape = latents.shape[:2]
+    low = torch.rand(shape, generator=generator).square() * (config.forced_past_max_level + 1)
+    high = 1 - torch.rand(shape, generator=generator).square()
+    last = schedule.num_levels - 1
+    high = (high * schedule.num_levels).long().clamp(max=last)
+    blind = torch.rand(shape, generator=generator) < config.blind_probability
+    past = _Noisy(schedule, latents, low.long().clamp(max=last), generator)
+    targets = _Noisy(schedule, latents, torch.where(blind, last, high), generator)
+    _, predicted = unet.forward_forced(
+        past.latents, past.level, targets.latents, targets.level, *told
+    )
+    return targets.error(predicted, config)[:, 1:].mean()  # the first frame has no past
+
+
+class _Noisy:
+    """Frames at drawn noise levels, and how far a predicted velocity is from theirs."""
+
+    def __init__(
+        self, schedule: NoiseSchedule, clean: Tensor, level: Tensor, generator: torch.Generator
+    ) -> None:
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        self.level = level.to(clean.device)
+        self.latents = schedule.add_noise(clean, noise, self.level)
+        self.target = schedule.velocity(clean, noise, self.level)
+        self.noise_share = 1 - schedule.alphas_cumprod[self.level]
+
+    def error(self, predicted: Tensor, config: ObjectiveConfig) -> Tensor:
+        """[B, T]"""
+        error = (predicted.float() - self.target).square().mean(dim=(2, 3, 4))
+        return error * self.noise_share if config.weighting == "x0" else error
