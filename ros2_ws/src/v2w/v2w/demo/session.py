@@ -123,6 +123,8 @@ def _parameters(settings: DemoSettings) -> dict[str, dict[str, Any]]:
         "num_iterations": settings.num_iterations,
         "execute_steps": settings.execute_steps,
         "publish_velocity": True,
+        # Ask for the next plan soon: a history that stands still says little about how to go on.
+        "settle_time": 0.25,
     }
     return {
         "simulator_node": {"maze_seed": settings.maze_seed},
