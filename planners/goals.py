@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from planners.costs.base import Cost, WeightedSum
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_pose import GoalPose
+from planners.costs.seen_places import SeenPlaces, history_poses
 from planners.costs.smoothness import Smoothness
 from planners.planner import PlanResult
 from planners.protocols import FloatArray, ImaginationModel, UInt8Array
 from v2w_core.errors import V2WError
 from v2w_core.geometry import relative_motion, wrap_angle
+
+#: (x m, y m, yaw rad) in a fixed frame.
+Pose = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Observation:
 
     frames: UInt8Array
     actions: FloatArray
-    pose: tuple[float, float, float] | None = None
+    pose: Pose | None = None
 
 
 @dataclass(frozen=True)
@@ -65,30 +68,33 @@ class Goal(Protocol):
 class ImageGoal:
     """Go to where the camera sees ``frame``.
 
+    Where the robot has been, its camera knows better than the model: the frames of the history,
+    and all that were seen on the way here (``memory``, for observations with a pose), correct
+    the imagined distances near them (see ``SeenPlaces``; planar action spaces only).
+
     The robot believes to have arrived when the camera's latents are within ``arrival_distance``
     of the goal's. A plan is a second opinion: when the view is within ``near_distance`` and the
     step of the best plan that looks most like the goal is less than ``near_m`` and ``near_rad``
-    away from where the robot stands, it need not move either. (Action spaces without a path go by
-    ``improvement``: no step of the plan is nearer than that share of the present distance.)
+    away from where the robot stands, or no better than the present view, it need not move either.
 
     Args:
         model: encodes the goal and what the camera sees.
         frame: uint8 [H, W, 3] RGB.
         arrival_distance, near_distance: latent distances (see ``latent_distance``).
         near_m, near_rad: metres and radians along the plan.
-        improvement: ratio of latent distances.
         smoothness: weight of the smoothness term.
+        memory: (pose, distance) of what was seen on this drive; grows with every cost.
     """
 
     model: ImaginationModel
     frame: UInt8Array
-    arrival_distance: float = 0.05
-    near_distance: float = 0.5
+    arrival_distance: float = 0.1
+    near_distance: float = 0.3
     near_m: float = 0.2
     near_rad: float = 0.17
-    improvement: float = 0.95
     smoothness: float = 0.002
-    term: GoalImageLatent = field(init=False)
+    memory: list[tuple[Pose, float]] = field(default_factory=list, repr=False)
+    term: GoalImageLatent = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.frame.ndim != 3 or self.frame.shape[-1] != 3 or self.frame.dtype != np.uint8:
@@ -97,28 +103,45 @@ class ImageGoal:
         object.__setattr__(self, "term", GoalImageLatent(self.model.encode(self.frame[None])[0]))
 
     def cost(self, observation: Observation) -> Cost:
+        places = self._look(observation, len(observation.frames))
+        if places is not None and observation.pose is not None:
+            self.memory.append((observation.pose, float(places.distances[-1])))
         terms: dict[str, tuple[float, Cost]] = {
-            "goal_image_latent": (1.0, self.term),
+            "goal_image_latent": (1.0, replace(self.term, seen=places)),
             "smoothness": (self.smoothness, Smoothness()),
         }
         return WeightedSum(terms)
 
     def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
-        latents: Tensor = self.model.encode(observation.frames[-1:])
-        now = float(self.term.distances(latents)[0])
+        now = float(self.term.distances(self.model.encode(observation.frames[-1:]))[0])
         if now <= self.arrival_distance:
             return Arrival(True, now, "the camera sees the goal image")
         if now <= self.near_distance and plan is not None and plan.latents is not None:
             distances = self.term.distances(plan.latents)
-            nearest = int(distances.argmin())
-            if plan.poses is None:
-                stays = distances[nearest] >= self.improvement * now
-            else:
-                x, y, yaw = plan.poses[nearest + 1]
-                stays = np.hypot(x, y) <= self.near_m and abs(wrap_angle(yaw)) <= self.near_rad
-            if stays:
-                return Arrival(True, now, "the plan leads no further")
+            near = False
+            if plan.poses is not None:
+                places = self._look(observation, 1)
+                if places is not None:
+                    distances = places.correct(distances, plan.poses[1:])
+                x, y, yaw = plan.poses[int(distances.argmin()) + 1]
+                near = bool(np.hypot(x, y) <= self.near_m and abs(wrap_angle(yaw)) <= self.near_rad)
+            if near or distances.min() >= now:
+                return Arrival(True, now, "the plan leads no nearer")
         return Arrival(False, now)
+
+    def _look(self, observation: Observation, num_frames: int) -> SeenPlaces | None:
+        """The newest frames and the memory, in the current body frame."""
+        spec = self.model.config.action
+        if not spec.is_planar:
+            return None
+        actions = np.asarray(observation.actions)[:, list(spec.planar_indices())]
+        poses = history_poses(actions)[-num_frames:]
+        distances = self.term.distances(self.model.encode(observation.frames[-num_frames:]))
+        if self.memory and observation.pose is not None:
+            past, known = zip(*self.memory, strict=True)
+            poses = np.concatenate([relative_motion(observation.pose, np.asarray(past)), poses])
+            distances = np.concatenate([np.asarray(known), distances])
+        return SeenPlaces(poses, distances)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from v2w_core.spec import ActionSpec
+
 FloatArray = NDArray[np.float32]
 UInt8Array = NDArray[np.uint8]
 
@@ -45,8 +47,18 @@ class Session(Protocol):
         ...
 
 
+class ModelConfig(Protocol):
+    """What a planner reads of a model's configuration."""
+
+    @property
+    def action(self) -> ActionSpec: ...
+
+
 class ImaginationModel(Protocol):
     """A world model as the receding-horizon loop uses it."""
+
+    @property
+    def config(self) -> ModelConfig: ...
 
     def start(self, frames: UInt8Array, actions: FloatArray, *, seed: int = 0) -> Session:
         """Frames uint8 [T, H, W, 3], newest last; actions [T-1, A] lead from each to the next."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from planners.costs.base import CostContext, Costs
+from planners.costs.seen_places import SeenPlaces
 from planners.costs.steps import OverSteps
 from v2w_core.errors import V2WError
 
@@ -42,11 +43,13 @@ class GoalImageLatent:
         goal: latents [C, h, w] of the goal image (``world_model.encode(image[None])[0]``).
         scales: average-pooling sizes in latent cells that are compared.
         over_steps: how the distances of the steps become one cost.
+        seen: what is known of the places around; needs a planar action space.
     """
 
     goal: Tensor
     scales: tuple[int, ...] = (1, 2)
-    over_steps: OverSteps = field(default_factory=lambda: OverSteps(temperature=0.05))
+    over_steps: OverSteps = field(default_factory=lambda: OverSteps(0.1, final_weight=0.0))
+    seen: SeenPlaces | None = None
 
     def __post_init__(self) -> None:
         if self.goal.ndim != 3:
@@ -61,4 +64,7 @@ class GoalImageLatent:
         return values.double().cpu().numpy()
 
     def __call__(self, context: CostContext) -> Costs:
-        return self.over_steps(self.distances(context.latents))
+        distances = self.distances(context.latents)
+        if self.seen is not None:
+            distances = self.seen.correct(distances, context.poses[:, 1:])
+        return self.over_steps(distances)

@@ -154,6 +154,7 @@ def test_mpc_on_the_real_model_decides_within_a_deadline(model):
     assert decision.actions.shape == (2, 3)
     assert decision.plan is not None
     assert decision.plan.timed_out
-    assert time.perf_counter() - began < 3.0
+    assert decision.plan.num_iterations < 100
+    assert time.perf_counter() - began < 60.0  # a busy machine may be slow, but not endless
     seeing_goal = Observation(np.repeat(observation(1).frames[:1], 4, axis=0), seen.actions)
     assert mpc.decide(seeing_goal).arrival.arrived

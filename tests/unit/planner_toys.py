@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class ToyModel:
     """Frames carry the pose in their first pixels' place: ``frame_of`` and ``pose_of`` invert."""
 
     def __init__(self) -> None:
+        self.config = SimpleNamespace(action=SPEC)
         self.sessions: list[ToySession] = []
 
     @staticmethod

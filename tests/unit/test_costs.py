@@ -11,6 +11,7 @@ from planners.costs.base import CostContext, WeightedSum
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_pixel import GoalImagePixel
 from planners.costs.goal_pose import GoalPose
+from planners.costs.seen_places import SeenPlaces, history_poses
 from planners.costs.smoothness import Smoothness
 from planners.costs.steps import OverSteps
 from v2w_core.errors import V2WError
@@ -84,6 +85,25 @@ def test_over_steps_lies_between_the_minimum_and_the_mean():
     assert values[0] < values[1] < values[2]
 
 
+def test_what_was_seen_corrects_what_is_imagined_near_it():
+    places = SeenPlaces(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.pi - 0.01]]), np.array([2.0, 0.1]))
+    poses = np.array([[0.0, 0, 0], [0, 0, -np.pi + 0.01], [3.0, 0, 0], [0.3, 0, 0]])
+    corrected = places.correct(np.full(4, 1.0), poses)
+    np.testing.assert_allclose(corrected[:3], [2.0, 0.1, 1.0], atol=0.02)
+    assert 1.0 < corrected[3] < 2.0
+    goal = GoalImageLatent(picture(np.array([1.6, 0.0, 0.0])))
+    stay = context(ToySession())
+    disliked = GoalImageLatent(goal.goal, seen=SeenPlaces(np.zeros((1, 3)), np.array([9.0])))
+    assert disliked(stay)[2] > 8.0 > goal(stay)[2]
+
+
+def test_history_poses_end_where_the_robot_is():
+    actions = np.array([[1.0, 0.0, np.pi / 2], [1.0, 0.0, 0.0]])
+    expected = [[-1.0, 1.0, -np.pi / 2], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(history_poses(actions), expected, atol=1e-12)
+    assert history_poses(np.zeros((0, 3))).shape == (1, 3)
+
+
 def test_nothing_is_imagined_unless_a_term_asks():
     session = ToySession()
     shared = context(session)
@@ -108,6 +128,8 @@ def test_bad_options_name_the_field():
         OverSteps(0.0)
     with pytest.raises(V2WError, match=r"GoalImagePixel\.goal"):
         GoalImagePixel(np.zeros((4, 4), dtype=np.uint8))
+    with pytest.raises(V2WError, match="SeenPlaces"):
+        SeenPlaces(np.zeros((2, 3)), np.zeros(1))
     with pytest.raises(V2WError, match="session"):
         GoalImageLatent(torch.zeros(2, 8, 8))(context())
     arm = ActionSpec(("a", "b"), ("rad", "rad"), (-1, -1), (1, 1), 4)

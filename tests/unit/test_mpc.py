@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from planner_toys import SPEC, ToyModel, ToySession, picture
 
 from planners.bounds import Bounds
@@ -58,13 +58,11 @@ def test_the_same_seed_gives_the_same_plan():
 def test_a_deadline_returns_the_best_so_far(deadline_s):
     planner = Planner(SPEC)
     slow = ToySession(seconds_per_candidate=0.004)  # 64 * 3 candidates would take 0.77 s
-    began = time.perf_counter()
     result = planner.plan(slow, latent_cost(), deadline_s=deadline_s)
-    elapsed = time.perf_counter() - began
     assert result.timed_out
     assert np.isfinite(result.cost)
-    assert elapsed < deadline_s + 0.25  # the first chunk is always scored
     scored = sum(call["num_candidates"] for call in slow.calls)
+    assert 4 <= scored <= max(4, deadline_s / 0.004)  # the first chunk is always scored
     assert result.frames_imagined == 8 * scored
     assert scored == np.isfinite(result.costs).sum() or result.num_iterations > 1
 
@@ -200,6 +198,32 @@ def test_an_image_goal_asks_the_plan_whether_to_go_further():
     assert believed(close) == (False, True)
     assert believed(far) == (False, False)
     assert believed(far, {"poses": None}) == (False, False)  # a plan that leads nearer
+
+
+class VagueModel(ToyModel):
+    """Sure of what it sees when it moves on, but standing still always looks like the goal."""
+
+    def start(self, frames, actions, *, seed=0):
+        session = super().start(frames, actions, seed=seed)
+        exact = session.imagine
+
+        def imagine(candidates, **settings):
+            rollouts = exact(candidates, **settings)
+            moved = np.abs(integrate_actions(candidates)[:, 1:]).max(axis=-1)
+            vague = torch.from_numpy(np.exp(-np.square(moved / 0.1)))[..., None, None, None]
+            rollouts.latents = ((1 - vague) * rollouts.latents + vague * picture(GOAL)).float()
+            return rollouts
+
+        session.imagine = imagine
+        return session
+
+
+def test_a_robot_does_not_trust_a_view_that_it_can_check():
+    model = VagueModel()
+    goal = ImageGoal(model, model.frame_of(GOAL), arrival_distance=1e-3, near_distance=1e-3)
+    path, _ = drive(MPC(Planner(SPEC), goal, model), (0.0, 0.0, 0.0))
+    assert np.hypot(*(path[-1, :2] - GOAL[:2])) < 0.4
+    assert len(goal.memory) >= len(path) - 1
 
 
 def test_goals_refuse_what_they_cannot_use():

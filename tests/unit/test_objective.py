@@ -145,8 +145,8 @@ def test_dropping_all_actions_makes_them_irrelevant(schedule):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"action_dropout": 1.5}, {"past_probability": -0.1}, {"forced_probability": 2}, {"weighting": "best"},
-     {"past_probability": 0.1, "blind_probability": 0.2}],
+    [{"action_dropout": 1.5}, {"past_probability": -0.1}, {"forced_probability": 2},
+     {"weighting": "best"}, {"past_probability": 0.1, "blind_probability": 0.2}],
 )  # fmt: skip
 def test_bad_settings_are_refused(changes):
     with pytest.raises(V2WError, match="ObjectiveConfig"):
