@@ -74,8 +74,13 @@ class Task(Protocol):
     name: str
     module: nn.Module
 
-    def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one batch drawn from ``generator``, and figures to log."""
+    def loss(
+        self, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one batch drawn from ``generator``, and figures to log.
+
+        ``progress``: the share of the run's steps that is done.
+        """
 
     def validate(self) -> dict[str, float]:
         """Figures on held-out data, with the module's weights as they are."""
@@ -165,7 +170,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         device = next(self.task.module.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            loss, logged = self.task.loss(generator)
+            loss, logged = self.task.loss(generator, self.step / config.num_steps)
         if not torch.isfinite(loss):
             raise V2WError(
                 "loss",

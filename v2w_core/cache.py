@@ -85,10 +85,12 @@ class Attended(NamedTuple):
 class CacheWalk:
     """One forward pass over a cache: layers read their past and leave their present.
 
-    ``cache=None`` starts from nothing (zeros before the first frame, no earlier keys).
+    ``cache=None`` starts from nothing (zeros before the first frame, no earlier keys). The newest
+    ``leave_out`` frames see the others but leave nothing behind.
     """
 
     cache: Cache | None = None
+    leave_out: int = 0
     _conv: list[Tail] = field(default_factory=list)
     _own: list[KeyValue | None] = field(default_factory=list)
 
@@ -105,12 +107,12 @@ class CacheWalk:
                 frame.to(x.dtype).expand(x.shape[0], *frame.shape[1:])
                 for frame in self.cache.conv[len(self._conv)]
             )
-        if x.shape[1] == 1:
+        if x.shape[1] == 1 and not self.leave_out:
             taps = [*past, x]
             self._conv.append(tuple(taps[1:]))
             return taps
         extended = torch.cat([*past, x], dim=1)
-        total = extended.shape[1]
+        total = extended.shape[1] - self.leave_out
         self._conv.append(tuple(extended[:, i : i + 1] for i in range(total - num_past, total)))
         return [extended[:, i : i + x.shape[1]] for i in range(num_past + 1)]
 
@@ -124,7 +126,8 @@ class CacheWalk:
             joined = _join(self.cache.own[index], own)
             assert joined is not None
             own = joined
-        self._own.append(own)
+        kept = own[0].shape[2] - self.leave_out
+        self._own.append((own[0][:, :, :kept], own[1][:, :, :kept]) if self.leave_out else own)
         num_new, num_own = key.shape[2], own[0].shape[2]
         mask = None
         if num_new > 1:
@@ -133,7 +136,8 @@ class CacheWalk:
         return Attended(shared, own, mask)
 
     def finish(self, num_new_frames: int) -> Cache:
-        """The cache after this pass."""
+        """The cache after this pass over ``num_new_frames``."""
+        num_new_frames -= self.leave_out
         before = self.cache.num_frames if self.cache else 0
         shared = self.cache.shared if self.cache else tuple(None for _ in self._own)
         return Cache(tuple(self._conv), tuple(self._own), shared, before + num_new_frames)

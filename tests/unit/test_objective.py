@@ -151,3 +151,38 @@ def test_dropping_all_actions_makes_them_irrelevant(schedule):
 def test_bad_settings_are_refused(changes):
     with pytest.raises(V2WError, match="ObjectiveConfig"):
         ObjectiveConfig(**changes)
+
+
+def test_the_imagined_past_is_the_models_own_and_the_loss_is_of_the_recorded_frames(schedule):
+    unet = small_unet()
+    seen = []
+    forward = unet.forward_forced
+
+    def spy(past, past_level, targets, target_level, *told):
+        seen.append((past, targets, target_level, torch.is_grad_enabled()))
+        return forward(past, past_level, targets, target_level, *told)
+
+    unet.forward_forced = spy
+    latents, actions = random(4, 6, unet.config.in_channels, 8, 8), random(4, 6, 3)
+    config = ObjectiveConfig(
+        forced_probability=1, imagined_past_probability=1, forced_past_max_level=0
+    )
+    loss = training_loss(
+        unet, schedule, latents, actions, config, torch.Generator().manual_seed(1)
+    )
+    (recorded, noise, level, with_gradients), (past, *_) = seen
+    assert len(seen) == 2 and not with_gradients
+    assert torch.equal(recorded, latents[:2]) and (level == 999).all()
+    kept = torch.isclose(past, latents[:2], atol=0.2).flatten(2).all(2)  # level 0 has a little noise
+    assert kept[:, : config.min_past].all() and not kept.all()
+    assert (kept[:, :-1] >= kept[:, 1:]).all()  # from one frame on
+    known = torch.ones(2, 6, dtype=torch.bool)
+    known[:, 0] = False
+    with torch.no_grad():
+        told = torch.cat([torch.zeros(2, 1, 3), actions[:2, :-1]], dim=1), known
+        _, velocity = forward(recorded, torch.zeros_like(level), noise, level, *told)
+    imagined = -velocity  # of pure noise
+    gap = (past - imagined)[~kept].abs().max()
+    assert gap < 0.2
+    loss.backward()
+    assert all(p.grad is not None for p in unet.parameters())

@@ -21,7 +21,7 @@ class Line:
         torch.manual_seed(0)
         self.module = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.1), nn.Linear(8, 1))
 
-    def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         x = torch.rand(16, 1, generator=generator)
         return (self.module(x) - 3 * x).square().mean(), {}
 
@@ -84,8 +84,8 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: pathlib.Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: pathlib.Path) -> None:
     class Bad(Line):
-        def loss(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-            loss, logged = super().loss(generator)
+        def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+            loss, logged = super().loss(generator, progress)
             return loss * float("nan"), logged
 
     with pytest.raises(V2WError, match="finite"):

@@ -18,6 +18,15 @@ from v2w_core.errors import V2WError
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.models.unet import UNet
 
+SHARES = (
+    "past_probability",
+    "blind_probability",
+    "forced_probability",
+    "imagined_past_probability",
+    "imagined_past_after",
+    "action_dropout",
+)
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -33,6 +42,11 @@ class ObjectiveConfig:
             rollout's next frame is. Needs a causal model.
         forced_past_max_level: the past's levels there, more often low than high, so that a
             rollout survives its own small mistakes.
+        imagined_past_probability: share of the teacher-forced steps whose past is, from a random
+            frame on, what the model itself imagines there (one more pass, without gradients): a
+            rollout's history is imagined, and the model learns to go on from its own mistakes.
+        imagined_past_after: from this share of the training on; before, what the model imagines
+            teaches nothing.
         action_dropout: probability that a frame's action is the null action (0.2 in the paper).
         weighting: "velocity" weighs all levels alike, "x0" by 1 - alpha-bar, which makes the
             loss the error of the predicted clean frame.
@@ -44,12 +58,13 @@ class ObjectiveConfig:
     min_past: int = 2
     forced_probability: float = 0.0
     forced_past_max_level: int = 200
+    imagined_past_probability: float = 0.0
+    imagined_past_after: float = 0.5
     action_dropout: float = 0.2
     weighting: Literal["velocity", "x0"] = "x0"
 
     def __post_init__(self) -> None:
-        shares = ("past_probability", "blind_probability", "forced_probability", "action_dropout")
-        for name in shares:
+        for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise V2WError(f"ObjectiveConfig.{name}", "between 0 and 1", getattr(self, name))
         if self.blind_probability > self.past_probability:
@@ -87,6 +102,7 @@ def training_loss(
     actions: Tensor,
     config: ObjectiveConfig,
     generator: torch.Generator,
+    progress: float = 1.0,
 ) -> Tensor:
     """Scalar loss of one step: diffusion forcing or, for a share of the steps, teacher forcing.
 
@@ -94,6 +110,7 @@ def training_loss(
         latents: [B, T, C, H, W], clean and normalised.
         actions: [B, T, A] normalised, actions[:, t] leads from frame t to t+1 (last unused).
         generator: on the CPU; draws levels, noise and dropout, so that a step can be repeated.
+        progress: share of the training that is done, 0..1.
     """
     forced = bool(torch.rand((), generator=generator) < config.forced_probability)
     if forced:
@@ -104,7 +121,8 @@ def training_loss(
     keep[:, 0] = False  # no action leads to the first frame
     told = shift_actions(actions), keep.to(latents.device)
     if forced:
-        return _teacher_forcing(unet, schedule, latents, told, config, generator)
+        imagine = config.imagined_past_probability if progress >= config.imagined_past_after else 0
+        return _teacher_forcing(unet, schedule, latents, told, config, generator, imagine)
     levels = draw_noise_levels(batch, num_frames, schedule.num_levels, config, generator)
     noisy = _Noisy(schedule, latents, levels, generator)
     predicted, _ = unet(noisy.latents, noisy.level, *told)
@@ -118,6 +136,7 @@ def _teacher_forcing(
     told: tuple[Tensor, Tensor],
     config: ObjectiveConfig,
     generator: torch.Generator,
+    imagined_past_probability: float,
 ) -> Tensor:
     shape = latents.shape[:2]
     low = torch.rand(shape, generator=generator).square() * (config.forced_past_max_level + 1)
@@ -125,12 +144,41 @@ def _teacher_forcing(
     last = schedule.num_levels - 1
     high = (high * schedule.num_levels).long().clamp(max=last)
     blind = torch.rand(shape, generator=generator) < config.blind_probability
-    past = _Noisy(schedule, latents, low.long().clamp(max=last), generator)
+    before = latents
+    if bool(torch.rand((), generator=generator) < imagined_past_probability):
+        before = _imagined_past(unet, schedule, latents, told[0], config.min_past, generator)
+    past = _Noisy(schedule, before, low.long().clamp(max=last), generator)
     targets = _Noisy(schedule, latents, torch.where(blind, last, high), generator)
     _, predicted = unet.forward_forced(
         past.latents, past.level, targets.latents, targets.level, *told
     )
     return targets.error(predicted, config)[:, 1:].mean()  # the first frame has no past
+
+
+@torch.no_grad()
+def _imagined_past(
+    unet: UNet,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    actions: Tensor,
+    min_past: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The clips [B, T, C, H, W], each from a random frame on as the model imagines it.
+
+    Every frame is imagined in one step from pure noise and the recorded frames before it.
+    """
+    shape, last = latents.shape[:2], schedule.num_levels - 1
+    known = torch.ones(shape, dtype=torch.bool, device=latents.device)
+    known[:, 0] = False
+    clean = torch.zeros(shape, dtype=torch.long, device=latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    level = torch.full_like(clean, last)
+    _, velocity = unet.forward_forced(latents, clean, noise, level, actions, known)
+    imagined, _ = schedule.from_velocity(noise, velocity.float(), level)
+    cut = torch.randint(min_past, shape[1] + 1, (shape[0], 1), generator=generator)
+    after = (torch.arange(shape[1])[None] >= cut).to(latents.device)
+    return torch.where(after[..., None, None, None], imagined, latents)
 
 
 class _Noisy:

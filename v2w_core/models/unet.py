@@ -155,6 +155,7 @@ class UNet(nn.Module):
         cache: Cache | None = None,
         context: Context | None = None,
         frame_stride: Tensor | None = None,
+        leave_out: int = 0,
     ) -> tuple[Tensor, Cache]:
         """One pass over the newest frames.
 
@@ -166,11 +167,13 @@ class UNet(nn.Module):
             cache: past of earlier frames; None when frame 0 is the first.
             context: text and image tokens, for models with ``context_dim``.
             frame_stride: [B], for models with a frame-stride embedding.
+            leave_out: so many of the newest frames do not join the returned cache (they are
+                still noise).
 
         Returns:
             v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
         """
-        walk = CacheWalk(cache)
+        walk = CacheWalk(cache, leave_out)
         v = self._run(x, noise_level, actions, action_mask, walk, context, frame_stride)
         return v, walk.finish(x.shape[1])
 
