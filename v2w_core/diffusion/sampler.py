@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from v2w_core.diffusion.schedule import NoiseSchedule, trailing_levels
+from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
 
 #: (noisy latents [B, 1, C, H, W], levels [B, 1]) -> velocity, same shape
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -39,7 +39,7 @@ def ddim_sample(
             return x0
         now = schedule.alphas_cumprod[level]
         then = schedule.alphas_cumprod[levels[index + 1]]
-        sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).clamp(min=0).sqrt()
+        sigma = ddim_sigma(now, then, eta)
         x = then.sqrt() * x0 + (1 - then - sigma**2).clamp(min=0).sqrt() * noise
         if eta > 0:
             # one draw for the whole batch: candidates differ by their actions only

@@ -24,7 +24,13 @@ class Norm(nn.GroupNorm):
 
     scope "frame": statistics of each frame alone (strictly causal); "clip": over all frames of
     the clip, as the released checkpoints need (information flows back in time through it).
+
+    ``precise`` copies the input channels first: PyTorch's channels-last kernel on a CPU takes the
+    variance as E[x^2] - E[x]^2, which costs up to two digits where the mean is large (2e-4 instead
+    of 6e-6 at the output of the parity U-Net). The copy takes a tenth of a pass of a small model.
     """
+
+    precise = False
 
     def __init__(
         self,
@@ -41,8 +47,11 @@ class Norm(nn.GroupNorm):
         if self.scope == "frame":
             batch = x.shape[0]
             image = x.flatten(0, 1).permute(0, 3, 1, 2)
-            return super().forward(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
-        return super().forward(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+            return self._norm(image).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        return self._norm(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous() if self.precise else x)
 
 
 class Conv(nn.Conv2d):

@@ -144,6 +144,9 @@ class UNet(nn.Module):
             nn.SiLU(),
             zero_init(Conv(channels, c.out_channels, height_causal=c.height_causal_out)),
         )
+        for module in self.modules():
+            if isinstance(module, Norm):
+                module.precise = c.norm_scope == "clip"  # released weights, held to parity
 
     def forward(
         self,
