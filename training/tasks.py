@@ -29,9 +29,7 @@ class AutoencoderTask:
         self.batch_size = batch_size
         self.kl_weight = kl_weight
 
-    def loss(
-        self, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(self.train.frames), (self.batch_size,), generator=generator)
         images = to_images(self.train.frames[chosen.numpy()]).to(self.model.device)
         mean, log_variance = self.module.posterior(images)
@@ -88,9 +86,7 @@ class WorldModelTask:
         self.val = val
         self.val_starts = val.window_starts(self.window)
 
-    def loss(
-        self, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         index = draw_windows(self.train_starts, self.batch_size, self.window, generator)
         loss = training_loss(
             self.module,

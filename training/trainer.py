@@ -74,9 +74,7 @@ class Task(Protocol):
     name: str
     module: nn.Module
 
-    def loss(
-        self, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch drawn from ``generator``, and figures to log.
 
         ``progress``: the share of the run's steps that is done.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from v2w_core.autoencoder import AutoencoderConfig
+from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.image_context import ImageContextConfig
 from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 
@@ -53,6 +56,8 @@ class WorldModelConfig:
     Attributes:
         num_history: camera frames a rollout needs before it starts.
         num_frames: the trained window, history and horizon together.
+        context: what the model is shown of the first frame; None for our own models.
+        compat: quirks of the released code (``sampling`` of models with clip statistics only).
     """
 
     action: ActionSpec
@@ -63,20 +68,35 @@ class WorldModelConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     num_history: int = 4
     num_frames: int = 12
+    context: ImageContextConfig | None = None
+    compat: CompatConfig = field(default_factory=CompatConfig)
 
     def __post_init__(self) -> None:
-        if self.unet.action_dim != self.action.dim:
+        if self.unet.action_dim not in (None, self.action.dim):
             rule = f"the ActionSpec's {self.action.dim}"
             raise V2WError("unet.action_dim", rule, self.unet.action_dim)
         if self.unet.out_channels != self.autoencoder.latent_channels:
             rule = f"the autoencoder's {self.autoencoder.latent_channels} latent channels"
             raise V2WError("unet.out_channels", rule, self.unet.out_channels)
+        if (self.context is None) != (self.unet.context_dim is None):
+            rule = "set exactly when unet.context_dim is"
+            raise V2WError("context", rule, self.unet.context_dim)
         for name in ("height", "width"):
             if getattr(self.observation, name) % self.autoencoder.factor:
                 rule = f"a multiple of the autoencoder's factor {self.autoencoder.factor}"
                 raise V2WError(f"observation.{name}", rule, getattr(self.observation, name))
         if not 1 <= self.num_history < self.num_frames:
             raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
+
+    @property
+    def causal_statistics(self) -> bool:
+        """True for models whose frames never look ahead, so that their past can be cached."""
+        return self.unet.causal and self.unet.norm_scope == "frame" and self.context is None
+
+    @property
+    def first_frame_channels(self) -> int:
+        """Channels of the U-Net's input that hold the first frame's latents."""
+        return self.unet.in_channels - self.unet.out_channels
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -126,7 +146,7 @@ def build_dataclass(cls: type[D], data: Mapping[str, Any], where: str) -> D:
         raise V2WError(f"{where}.{unknown[0]}", f"one of {sorted(known)}", unknown[0])
     values: dict[str, Any] = {}
     for name, value in data.items():
-        hint = hints[name]
+        hint = _without_none(hints[name]) if value is not None else None
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             value = build_dataclass(hint, value, f"{where}.{name}")
         elif isinstance(value, list):
@@ -136,6 +156,13 @@ def build_dataclass(cls: type[D], data: Mapping[str, Any], where: str) -> D:
         return cls(**values)
     except TypeError as error:
         raise V2WError(where, f"{cls.__name__}: {error}", sorted(data)) from error
+
+
+def _without_none(hint: Any) -> Any:
+    """X of ``X | None``, anything else as it is."""
+    choices = [item for item in get_args(hint) if item is not type(None)]
+    is_optional = isinstance(hint, UnionType) and len(choices) == 1
+    return choices[0] if is_optional else hint
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +22,10 @@ from v2w_core.cache import Cache
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
+from v2w_core.spec import FloatArray
 
 if TYPE_CHECKING:
+    from v2w_core.config import WorldModelConfig
     from v2w_core.world_model import WorldModel
 
 UInt8Array = NDArray[np.uint8]
@@ -145,12 +147,7 @@ class Session:
         """
         began = time.perf_counter()
         config = self.model.config
-        actions = config.action.validate(candidates, field="candidates", bounds=bounds)
-        if actions.ndim != 3 or actions.shape[0] == 0:
-            raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
-        if actions.shape[1] > self.max_horizon:
-            rule = f"at most {self.max_horizon} steps after {self.num_history} history frames"
-            raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
+        actions = checked_candidates(config, candidates, self, bounds=bounds)
         normalised = self.model.tensor(config.action.normalise(actions))
         steps = config.sampling.num_steps if num_sampling_steps is None else num_sampling_steps
         scale = config.sampling.guidance_scale if guidance_scale is None else guidance_scale
@@ -211,6 +208,29 @@ class Session:
         shape = self.model.config.latent_shape
         frames = [torch.randn(shape, generator=generator) for _ in range(num_frames)]
         return torch.stack(frames).to(self._latents.device, self._latents.dtype)
+
+
+class History(Protocol):
+    """How long a session's past is and how far it can look ahead."""
+
+    @property
+    def num_history(self) -> int: ...
+
+    @property
+    def max_horizon(self) -> int: ...
+
+
+def checked_candidates(
+    config: WorldModelConfig, candidates: ArrayLike, session: History, *, bounds: bool
+) -> FloatArray:
+    """Candidates [K, horizon, A] that this session can roll out, or a V2WError."""
+    actions = config.action.validate(candidates, field="candidates", bounds=bounds)
+    if actions.ndim != 3 or actions.shape[0] == 0:
+        raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
+    if actions.shape[1] > session.max_horizon:
+        rule = f"at most {session.max_horizon} steps after {session.num_history} history frames"
+        raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
+    return actions
 
 
 class _Frames(NamedTuple):

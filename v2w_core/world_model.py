@@ -22,9 +22,11 @@ from v2w_core.config import WorldModelConfig
 from v2w_core.data.transforms import resize_frames
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.image_context import ImageContext
 from v2w_core.models.unet import UNet, UNetConfig
 from v2w_core.rollout import Session
 from v2w_core.spec import ActionSpec, FloatArray, ObservationSpec
+from v2w_core.window_rollout import WindowSession
 
 UInt8Array = NDArray[np.uint8]
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
@@ -39,6 +41,7 @@ class WorldModel(nn.Module):
         self.autoencoder = Autoencoder(config.autoencoder)
         self.unet = UNet(config.unet)
         self.schedule = NoiseSchedule(config.diffusion)
+        self.image_context = ImageContext(config.context) if config.context else None
 
     @classmethod
     def build(cls, config: WorldModelConfig, seed: int = 0) -> WorldModel:
@@ -170,7 +173,9 @@ class WorldModel(nn.Module):
         stacked: UInt8Array = np.concatenate(parts)
         return stacked.reshape(*lead, *stacked.shape[1:])
 
-    def start(self, frames: ArrayLike, actions: ArrayLike, *, seed: int = 0) -> Session:
+    def start(
+        self, frames: ArrayLike, actions: ArrayLike, *, seed: int = 0
+    ) -> Session | WindowSession:
         """Encode a history and be ready to imagine.
 
         Args:
@@ -194,9 +199,11 @@ class WorldModel(nn.Module):
             checked = spec.validate(
                 actions, horizon=len(array) - 1, field="history actions", bounds=False
             )
-        latents = self.encode(array[-needed:])
-        kept = checked[len(checked) - (needed - 1) :]
-        return Session(self, latents, self.tensor(spec.normalise(kept)), seed)
+        newest = self.preprocess(array[-needed:])
+        kept = self.tensor(spec.normalise(checked[len(checked) - (needed - 1) :]))
+        if not self.config.causal_statistics:
+            return WindowSession(self, newest, kept, seed)
+        return Session(self, self.encode(newest), kept, seed)
 
 
 def _set_aside(folder: pathlib.Path) -> pathlib.Path:

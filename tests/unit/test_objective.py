@@ -167,13 +167,13 @@ def test_the_imagined_past_is_the_models_own_and_the_loss_is_of_the_recorded_fra
     config = ObjectiveConfig(
         forced_probability=1, imagined_past_probability=1, forced_past_max_level=0
     )
-    loss = training_loss(
-        unet, schedule, latents, actions, config, torch.Generator().manual_seed(1)
-    )
+    loss = training_loss(unet, schedule, latents, actions, config, torch.Generator().manual_seed(1))
     (recorded, noise, level, with_gradients), (past, *_) = seen
     assert len(seen) == 2 and not with_gradients
     assert torch.equal(recorded, latents[:2]) and (level == 999).all()
-    kept = torch.isclose(past, latents[:2], atol=0.2).flatten(2).all(2)  # level 0 has a little noise
+    kept = (
+        torch.isclose(past, latents[:2], atol=0.2).flatten(2).all(2)
+    )  # level 0 is not quite clean
     assert kept[:, : config.min_past].all() and not kept.all()
     assert (kept[:, :-1] >= kept[:, 1:]).all()  # from one frame on
     known = torch.ones(2, 6, dtype=torch.bool)

@@ -84,7 +84,9 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: pathlib.Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: pathlib.Path) -> None:
     class Bad(Line):
-        def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+        def loss(
+            self, generator: torch.Generator, progress: float
+        ) -> tuple[Tensor, dict[str, float]]:
             loss, logged = super().loss(generator, progress)
             return loss * float("nan"), logged
 

@@ -158,7 +158,12 @@ class WindowSampler:
 
 
 def frame_tokens(
-    tokens: Tensor, num_frames: int, compat: CompatConfig, *, num_text: int = 77, per_frame: int = 16
+    tokens: Tensor,
+    num_frames: int,
+    compat: CompatConfig,
+    *,
+    num_text: int = 77,
+    per_frame: int = 16,
 ) -> Context:
     """Context of a clip from text tokens followed by image tokens [B, L, D].
 

@@ -84,7 +84,8 @@ class Resampler(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         queries: Tensor = self.latents.expand(len(features), -1, -1)
         features = self.proj_in(features)
-        for attention, feed_forward in self.layers:  # type: ignore[misc]
+        for layer in self.layers:
+            attention, feed_forward = layer.children()
             queries = queries + attention(features, queries)
             queries = queries + feed_forward(queries)
         tokens: Tensor = self.norm_out(self.proj_out(queries))

@@ -25,14 +25,15 @@ _RULES = (
     (r"\.norm_out\.", ".conv_norm_out."),
 )
 _COMPILED = tuple((re.compile(pattern), theirs) for pattern, theirs in _RULES)
+_LEVEL = re.compile(r"decoder\.up\.(\d+)\.")
 _UP = re.compile(r"^decoder\.up_blocks\.(\d+)\.")
 
 
 def autoencoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """diffusers' state dict of the released one (with or without ``first_stage_model.``)."""
     stripped = {name.removeprefix(AUTOENCODER_PREFIX): value for name, value in weights.items()}
-    levels = {int(m.group(1)) for m in map(re.compile(r"decoder\.up\.(\d+)\.").match, stripped) if m}
-    last = max(levels, default=0)
+    levels = (_LEVEL.match(name) for name in stripped)
+    last = max((int(match.group(1)) for match in levels if match), default=0)
     out = {}
     for name, value in stripped.items():
         for pattern, theirs in _COMPILED:

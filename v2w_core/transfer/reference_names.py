@@ -13,7 +13,7 @@ _RULES = (
     (re.compile(r"^(time_embed|fps_embedding)\."), r"\1.mlp."),
     (re.compile(r"^action_emb_"), "action_embed.action_emb_"),
 )
-_TEMPORAL_CONV = re.compile(r"(\.temopral_conv\.conv\d\.\d)\.")
+_TEMPORAL_CONV = re.compile(r"(\.temopral_conv\.conv(?:1\.2|[2-9]\.3))\.")
 
 
 def unet_name(name: str) -> str:

@@ -1,0 +1,129 @@
+"""An original .ckpt becomes a checkpoint folder: layouts, refusals, and what it then does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from v2w_core.errors import CheckpointError
+from v2w_core.window_rollout import WindowSession
+from v2w_core.world_model import WorldModel
+
+pytest.importorskip("transformers")
+
+from released_toys import released_weights, tiny_released_config
+
+from v2w_core.cli import main
+from v2w_core.transfer.importer import import_checkpoint, read_released
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return released_weights()
+
+
+def write(path, weights, layout="lightning"):
+    if layout == "lightning":
+        torch.save({"state_dict": weights, "epoch": 3}, path)
+    else:
+        torch.save({"module": {f"_forward_module.{k}": v for k, v in weights.items()}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def imported(weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("import")
+    source = write(folder / "model.ckpt", weights)
+    return import_checkpoint(source, folder / "model", tiny_released_config(), "# card\n")
+
+
+def test_the_weights_arrive(imported, weights):
+    model = WorldModel.from_pretrained(imported)
+    ours = model.unet.input_blocks[1][0].temporal_conv.conv2[3].weight
+    theirs = weights["model.diffusion_model.input_blocks.1.0.temopral_conv.conv2.3.conv3d.weight"]
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)  # stored in half precision
+    assert model.image_context.text_tokens.abs().max() > 0
+    image = torch.rand(2, 3, 32, 64) * 2 - 1
+    with torch.inference_mode():
+        tokens = model.image_context(image)
+    assert tokens.shape == (2, 77 + 4 * 16, 32)
+    assert not torch.equal(tokens[0, 77:], tokens[1, 77:])
+    assert torch.equal(tokens[0, :77], tokens[1, :77])
+
+
+def test_both_layouts_give_the_same(weights, tmp_path):
+    lightning = read_released(write(tmp_path / "a.ckpt", weights))
+    deepspeed = read_released(write(tmp_path / "b.ckpt", weights, "deepspeed"))
+    assert lightning.keys() == deepspeed.keys() == weights.keys()
+    assert all(torch.equal(lightning[name], deepspeed[name]) for name in weights)
+
+
+def test_an_imported_model_imagines_and_follows_its_actions(imported):
+    model = WorldModel.from_pretrained(imported)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 32, 64, 3), dtype=np.uint8)
+    session = model.start(frames, np.zeros((2, 3)))
+    assert isinstance(session, WindowSession)
+    candidates = rng.uniform(-0.5, 0.5, (2, 3, 3))
+    both = session.imagine(candidates)
+    assert both.frames().shape == (2, 3, 32, 64, 3)
+    alone = session.imagine(candidates[1:])
+    torch.testing.assert_close(both.latents[1:], alone.latents, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(both.latents[0], both.latents[1], atol=1e-3)
+    again = session.imagine(candidates, batch_size=2)
+    torch.testing.assert_close(both.latents, again.latents, atol=1e-4, rtol=1e-4)
+    session.append(frames[0], np.zeros(3))
+    assert session.num_history == 3 and session.max_horizon == 3
+
+
+def refused(source, dest, match):
+    with pytest.raises(CheckpointError, match=match):
+        import_checkpoint(source, dest, tiny_released_config(), "")
+    assert not dest.exists()
+    assert not list(dest.parent.glob(f".{dest.name}*"))
+
+
+def test_names_that_do_not_fit_are_listed_and_refused(weights, tmp_path):
+    extra = {**weights, "model.diffusion_model.surprise.weight": torch.zeros(1)}
+    refused(write(tmp_path / "a.ckpt", extra), tmp_path / "out", "unknown  unet.surprise.weight")
+    name = next(k for k in weights if k.endswith("time_embed.0.bias"))
+    fewer = {k: v for k, v in weights.items() if k != name}
+    refused(write(tmp_path / "b.ckpt", fewer), tmp_path / "out", "missing  unet.time_embed.mlp.0")
+    name = next(k for k in weights if k.endswith("action_emb_proj.0.weight"))
+    other = {**weights, name: torch.zeros(32, 13)}
+    refused(write(tmp_path / "c.ckpt", other), tmp_path / "out", r"\(32, 13\) instead of \(32, 3\)")
+    no_text = {k: v for k, v in weights.items() if not k.startswith("cond_stage_model")}
+    refused(write(tmp_path / "d.ckpt", no_text), tmp_path / "out", "cond_stage_model")
+
+
+def test_files_that_are_no_checkpoint_are_refused(weights, tmp_path):
+    whole = write(tmp_path / "whole.ckpt", weights).read_bytes()
+    truncated = tmp_path / "truncated.ckpt"
+    truncated.write_bytes(whole[: len(whole) // 2])
+    refused(truncated, tmp_path / "out", "damaged")
+    other = tmp_path / "other.ckpt"
+    torch.save([1, 2, 3], other)
+    refused(other, tmp_path / "out", "state_dict")
+    refused(tmp_path / "none.ckpt", tmp_path / "out", "ckpt file")
+    name = next(k for k in weights if k.endswith("out.2.conv2d.weight"))
+    broken = {**weights, name: torch.full_like(weights[name], float("nan")).half()}
+    refused(write(tmp_path / "nan.ckpt", broken), tmp_path / "out", "unet.out.2.weight: finite")
+
+
+def test_a_pickle_with_code_is_never_executed(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    torch.save({"state_dict": {"a": Trap()}}, tmp_path / "trap.ckpt")
+    refused(tmp_path / "trap.ckpt", tmp_path / "out", "tensors")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_the_command_names_the_file_and_exits_with_2(tmp_path, capsys):
+    arguments = ["import", str(tmp_path / "no.ckpt"), str(tmp_path / "out")]
+    assert main([*arguments, "--kind", "vid2world-recon"]) == 2
+    assert "no.ckpt" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--kind", "another"])
