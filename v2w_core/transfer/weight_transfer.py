@@ -29,15 +29,37 @@ def extrapolation_weights(window: int, ahead: int) -> Tensor:
     The line through the window by ordinary least squares, read at t + ahead: exact on signals
     that are linear in time (float64). ``window=1`` repeats frame t.
     """
-    if window < 1:
-        raise V2WError("window", "at least 1 frame", window)
     if ahead < 1:
         raise V2WError("ahead", "at least 1 frame", ahead)
+    value, slope = _line(window)
+    return value + ahead * slope
+
+
+def extrapolation_error_bound(window: int, ahead: int, curvature: float) -> float:
+    """Largest error of :func:`extrapolation_weights` where |x''| <= ``curvature`` (Proposition 1).
+
+    Three parts, as in appendix A.3: the Taylor remainder at t + ahead, what the fitted line misses
+    at t, and its wrong slope carried ``ahead`` frames on. A convolution's error is at most the sum
+    of |w_j| times this over its future taps j. Needs window >= 2 (one frame has no slope).
+    """
+    if window < 2:
+        raise V2WError("window", "at least 2 frames; with 1 the error has no such bound", window)
+    value, slope = _line(window)
+    remainder = torch.arange(1 - window, 1, dtype=torch.float64).square() / 2
+    at_t = (value.abs() * remainder).sum()
+    of_slope = (slope.abs() * remainder).sum()
+    return float(curvature * (ahead**2 / 2 + at_t + ahead * of_slope))
+
+
+def _line(window: int) -> tuple[Tensor, Tensor]:
+    """Weights [window] of the least squares line's value at t and of its slope."""
+    if window < 1:
+        raise V2WError("window", "at least 1 frame", window)
     times = torch.arange(1 - window, 1, dtype=torch.float64)
     mean = times.mean()
     spread = (times - mean).square().sum()
-    slope = (times - mean) / spread if window > 1 else torch.zeros(1, dtype=torch.float64)
-    return 1 / window + slope * (ahead - mean)
+    slope = (times - mean) / spread if window > 1 else torch.zeros_like(times)
+    return 1 / window - mean * slope, slope
 
 
 def causal_kernel(kernel: Tensor, mode: TransferMode, dim: int = 2, window: int = 2) -> Tensor:
