@@ -89,8 +89,8 @@ class WorldModelConfig:
             raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
 
     @property
-    def causal_statistics(self) -> bool:
-        """True for models whose frames never look ahead, so that their past can be cached."""
+    def cacheable(self) -> bool:
+        """True for models whose past can be cached: no frame looks ahead, no image context yet."""
         return self.unet.causal and self.unet.norm_scope == "frame" and self.context is None
 
     @property

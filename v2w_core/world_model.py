@@ -201,7 +201,7 @@ class WorldModel(nn.Module):
             )
         newest = self.preprocess(array[-needed:])
         kept = self.tensor(spec.normalise(checked[len(checked) - (needed - 1) :]))
-        if not self.config.causal_statistics:
+        if not self.config.cacheable:
             return WindowSession(self, newest, kept, seed)
         return Session(self, self.encode(newest), kept, seed)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from v2w_core.diffusion.compat import CompatConfig, frame_tokens
 from v2w_core.errors import CheckpointError
 from v2w_core.window_rollout import WindowSession
 from v2w_core.world_model import WorldModel
@@ -127,3 +128,30 @@ def test_the_command_names_the_file_and_exits_with_2(tmp_path, capsys):
     assert "no.ckpt" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*arguments, "--kind", "another"])
+
+
+def moved_by_the_future(unet):
+    """How far frames 0..2 move when only frames 3 and 4 change, relative to their spread."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 5, unet.config.in_channels, 8, 8, generator=generator)
+    other = x.clone()
+    other[:, 3:] = 3 * torch.randn(1, 2, *x.shape[2:], generator=generator)
+    tokens = torch.randn(1, 77 + 5 * 16, 32, generator=generator)
+    level, actions = torch.full((1, 5), 500), torch.randn(1, 5, 3, generator=generator)
+    context = frame_tokens(tokens, 5, CompatConfig())
+    with torch.inference_mode():
+        before, _ = unet(x, level, actions, context=context)
+        after, _ = unet(other, level, actions, context=context)
+    return float((after - before)[:, :3].abs().max() / before.std())
+
+
+def test_frame_statistics_end_the_leakage_of_an_imported_model(imported, tmp_path):
+    dest = tmp_path / "causal"
+    assert main(["convert-norm", str(imported), str(dest)]) == 0
+    before, after = WorldModel.from_pretrained(imported), WorldModel.from_pretrained(dest)
+    assert moved_by_the_future(before.unet) > 0.01
+    assert moved_by_the_future(after.unet) == 0
+    for name, value in before.state_dict().items():
+        assert torch.equal(after.state_dict()[name], value)
+    assert main(["convert-norm", str(dest), str(tmp_path / "again")]) == 2
+    assert not (tmp_path / "again").exists()
