@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from planners.costs.base import Cost, WeightedSum
 from planners.costs.goal_image_latent import GoalImageLatent
+from planners.costs.goal_image_learned import GoalImageLearned
 from planners.costs.goal_pose import GoalPose
 from planners.costs.seen_places import SeenPlaces, history_poses
 from planners.costs.smoothness import Smoothness
@@ -20,6 +21,20 @@ from v2w_core.geometry import relative_motion, wrap_angle
 
 #: (x m, y m, yaw rad) in a fixed frame.
 Pose = tuple[float, float, float]
+
+GoalImageTerm = GoalImageLatent | GoalImageLearned
+
+#: (arrival_distance, near_distance) of an image goal, in the unit of its distance.
+LATENT_ARRIVAL = (0.1, 0.3)
+LEARNED_ARRIVAL = (0.45, 0.8)
+
+
+def goal_image_term(model: ImaginationModel, frame: UInt8Array) -> GoalImageTerm:
+    """The best distance to a goal image uint8 [H, W, 3] that the model knows."""
+    latents = model.encode(frame[None])[0]
+    if model.goal_distance is None:
+        return GoalImageLatent(latents)
+    return GoalImageLearned(model.goal_distance, latents)
 
 
 @dataclass(frozen=True)
@@ -72,15 +87,19 @@ class ImageGoal:
     and all that were seen on the way here (``memory``, for observations with a pose), correct
     the imagined distances near them (see ``SeenPlaces``; planar action spaces only).
 
-    The robot believes to have arrived when the camera's latents are within ``arrival_distance``
-    of the goal's. A plan is a second opinion: when the view is within ``near_distance`` and the
+    How far a view is from the goal's is what the model has learned (``GoalImageLearned``); with a
+    model that has not, the difference of the latents (``GoalImageLatent``).
+
+    The robot believes to have arrived when the camera's view is within ``arrival_distance`` of the
+    goal. A plan is a second opinion: when the view is within ``near_distance`` and the
     step of the best plan that looks most like the goal is less than ``near_m`` and ``near_rad``
     away from where the robot stands, or no better than the present view, it need not move either.
 
     Args:
         model: encodes the goal and what the camera sees.
         frame: uint8 [H, W, 3] RGB.
-        arrival_distance, near_distance: latent distances (see ``latent_distance``).
+        arrival_distance, near_distance: in the unit of the distance; None: 0.45 and 0.8 for the
+            learned one (see ``GoalDistanceConfig``), 0.1 and 0.3 for latents.
         near_m, near_rad: metres and radians along the plan.
         smoothness: weight of the smoothness term.
         memory: (pose, distance) of what was seen on this drive; grows with every cost.
@@ -88,32 +107,38 @@ class ImageGoal:
 
     model: ImaginationModel
     frame: UInt8Array
-    arrival_distance: float = 0.1
-    near_distance: float = 0.3
+    arrival_distance: float | None = None
+    near_distance: float | None = None
     near_m: float = 0.2
     near_rad: float = 0.17
     smoothness: float = 0.002
     memory: list[tuple[Pose, float]] = field(default_factory=list, repr=False)
-    term: GoalImageLatent = field(init=False, repr=False)
+    term: GoalImageTerm = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.frame.ndim != 3 or self.frame.shape[-1] != 3 or self.frame.dtype != np.uint8:
             rule = "an RGB image uint8 [H, W, 3]"
             raise V2WError("goal_image", rule, (self.frame.shape, str(self.frame.dtype)))
-        object.__setattr__(self, "term", GoalImageLatent(self.model.encode(self.frame[None])[0]))
+        object.__setattr__(self, "term", goal_image_term(self.model, self.frame))
+        learned = isinstance(self.term, GoalImageLearned)
+        defaults = LEARNED_ARRIVAL if learned else LATENT_ARRIVAL
+        for name, value in zip(("arrival_distance", "near_distance"), defaults, strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     def cost(self, observation: Observation) -> Cost:
         places = self._look(observation, len(observation.frames))
         if places is not None and observation.pose is not None:
             self.memory.append((observation.pose, float(places.distances[-1])))
         terms: dict[str, tuple[float, Cost]] = {
-            "goal_image_latent": (1.0, replace(self.term, seen=places)),
+            "goal_image": (1.0, replace(self.term, seen=places)),
             "smoothness": (self.smoothness, Smoothness()),
         }
         return WeightedSum(terms)
 
     def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
         now = float(self.term.distances(self.model.encode(observation.frames[-1:]))[0])
+        assert self.arrival_distance is not None and self.near_distance is not None
         if now <= self.arrival_distance:
             return Arrival(True, now, "the camera sees the goal image")
         if now <= self.near_distance and plan is not None and plan.latents is not None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2w_core.spec import ActionSpec
 
@@ -59,6 +59,11 @@ class ImaginationModel(Protocol):
 
     @property
     def config(self) -> ModelConfig: ...
+
+    @property
+    def goal_distance(self) -> nn.Module | None:
+        """Views [N, C, h, w], goal [1, C, h, w] -> distance [N]; None: not learned."""
+        ...
 
     def start(self, frames: UInt8Array, actions: FloatArray, *, seed: int = 0) -> Session:
         """Frames uint8 [T, H, W, 3], newest last; actions [T-1, A] lead from each to the next."""

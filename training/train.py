@@ -16,16 +16,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from training.card import model_card
 from training.dataset import Clips, load_clips
+from training.goal_distance import GoalDistanceTask, PairsConfig
 from training.tasks import AutoencoderTask, WorldModelTask
 from training.trainer import LoopConfig, Task, Trainer
 from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
 from v2w_core.diffusion.objective import ObjectiveConfig
 from v2w_core.errors import V2WError
+from v2w_core.models.goal_distance import GoalDistanceConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 from v2w_core.world_model import WorldModel, load_config
 
 CONF = pathlib.Path(__file__).resolve().parent / "conf"
-STAGES = ("autoencoder", "world_model")
+STAGES = ("autoencoder", "world_model", "goal_distance")
 
 
 def load_settings(overrides: Sequence[str]) -> dict[str, Any]:
@@ -56,13 +58,10 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
         the checkpoint folder.
     """
     loops = {
-        "autoencoder": build_dataclass(
-            LoopConfig, settings["autoencoder_loop"], "autoencoder_loop"
-        ),
-        "world_model": build_dataclass(
-            LoopConfig, settings["world_model_loop"], "world_model_loop"
-        ),
+        stage: build_dataclass(LoopConfig, settings[f"{stage}_loop"], f"{stage}_loop")
+        for stage in STAGES
     }
+    pairs = build_dataclass(PairsConfig, settings["goal_distance"], "goal_distance")
     objective = build_dataclass(ObjectiveConfig, settings["objective"], "objective")
     stages = list(settings["stages"])
     if not stages or any(stage not in STAGES for stage in stages):
@@ -80,7 +79,8 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
     config = model_config(settings, observation, train_clips.action_spec)
     model = WorldModel.build(config, seed)
     if base is not None:
-        model.load_state_dict(base.state_dict())
+        added = model.load_state_dict(base.state_dict(), strict=False).missing_keys
+        assert all(name.startswith("goal_distance.") for name in added), added
     model.to(str(settings["device"]))
 
     figures: dict[str, dict[str, float]] = {}
@@ -100,6 +100,12 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
             model, train_clips, val_clips, loops["world_model"].batch_size, objective
         )
         figures["world_model"] = _run(wm_task, loops["world_model"], out / "world_model", seed)
+    if "goal_distance" in stages and model.goal_distance is not None:
+        size = loops["goal_distance"].batch_size
+        gd_task = GoalDistanceTask(model, train_clips, val_clips, size, pairs)
+        figures["goal_distance"] = _run(
+            gd_task, loops["goal_distance"], out / "goal_distance", seed
+        )
     card = model_card(model, settings, train_clips, val_clips, figures, command)
     return model.save_pretrained(out / "checkpoint", card, half=True)
 
@@ -126,9 +132,11 @@ def model_config(
         if base.action.names != action.names or base.action.units != action.units:
             rule = f"the checkpoint's {base.action.names} in {base.action.units}"
             raise V2WError("data: ActionSpec", rule, (action.names, action.units))
-        return dataclasses.replace(base, action=action)
+        learned = base.goal_distance or _goal_distance(settings, action)
+        return dataclasses.replace(base, action=action, goal_distance=learned)
     model = settings["model"]
     channels = int(model["autoencoder"]["latent_channels"])
+    learned = _goal_distance(settings, action)
     unet = {
         "in_channels": channels,
         "out_channels": channels,
@@ -147,6 +155,13 @@ def model_config(
             ),
             "num_history": settings["num_history"],
             "num_frames": settings["num_frames"],
+            "goal_distance": None if learned is None else dataclasses.asdict(learned),
         },
         "model",
     )
+
+
+def _goal_distance(settings: Mapping[str, Any], action: ActionSpec) -> GoalDistanceConfig | None:
+    """Where poses follow from the actions, and the stage is wanted."""
+    wanted = action.is_planar and "goal_distance" in settings["stages"]
+    return GoalDistanceConfig() if wanted else None

@@ -12,6 +12,7 @@ from v2w_core.autoencoder import AutoencoderConfig
 from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.goal_distance import GoalDistanceConfig
 from v2w_core.models.image_context import ImageContextConfig
 from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
@@ -56,6 +57,7 @@ class WorldModelConfig:
     Attributes:
         num_history: camera frames a rollout needs before it starts.
         num_frames: the trained window, history and horizon together.
+        goal_distance: the learned distance of two views; None: the model has none.
         context: what the model is shown of the first frame; None for our own models.
         compat: quirks of the released code (``sampling`` of models with clip statistics only).
     """
@@ -68,6 +70,7 @@ class WorldModelConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     num_history: int = 4
     num_frames: int = 12
+    goal_distance: GoalDistanceConfig | None = None
     context: ImageContextConfig | None = None
     compat: CompatConfig = field(default_factory=CompatConfig)
 

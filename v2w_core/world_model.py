@@ -22,6 +22,7 @@ from v2w_core.config import WorldModelConfig
 from v2w_core.data.transforms import resize_frames
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.goal_distance import GoalDistance
 from v2w_core.models.image_context import ImageContext
 from v2w_core.models.unet import UNet, UNetConfig
 from v2w_core.rollout import Session
@@ -41,6 +42,8 @@ class WorldModel(nn.Module):
         self.autoencoder = Autoencoder(config.autoencoder)
         self.unet = UNet(config.unet)
         self.schedule = NoiseSchedule(config.diffusion)
+        learned = config.goal_distance
+        self.goal_distance = GoalDistance(config.latent_shape, learned) if learned else None
         self.image_context = ImageContext(config.context) if config.context else None
 
     @classmethod

@@ -50,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="goal: metres ahead, metres to the left, radians to the left of where the robot is",
     )  # fmt: skip
     add(
-        "--cost", choices=("latent", "pixel"), default="latent",
-        help="compare with a goal image in latents (fast) or pixels (default: %(default)s)",
+        "--cost", choices=("learned", "latent", "pixel"), default="learned",
+        help="distance to a goal image: as the checkpoint has learned it (where it has; else "
+        "latent), difference of latents, difference of pixels (default: %(default)s)",
     )  # fmt: skip
     add("--optimizer", default="cem", help="cem, mppi or cma_es (default: %(default)s)")
     add("--horizon", type=int, default=8, help="steps of the plan (default: %(default)s)")
@@ -122,6 +123,7 @@ def make_cost(
     from planners.costs.goal_image_pixel import GoalImagePixel
     from planners.costs.goal_pose import GoalPose
     from planners.costs.smoothness import Smoothness
+    from planners.goals import goal_image_term
     from v2w_core.geometry import relative_motion
 
     image: NDArray[np.uint8] | None = None
@@ -150,8 +152,10 @@ def make_cost(
             pose = relative_motion(episode.poses[moment.start], episode.poses[index])
     if args.cost == "pixel":
         term = GoalImagePixel(model.preprocess(image[None])[0])
-    else:
+    elif args.cost == "latent":
         term = GoalImageLatent(model.encode(image[None])[0])
+    else:
+        term = goal_image_term(model, image)
     return (
         WeightedSum({"goal_image": (1.0, term), "smoothness": (0.002, Smoothness())}),
         image,

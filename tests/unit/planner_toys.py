@@ -64,6 +64,8 @@ class ToySession:
 class ToyModel:
     """Frames carry the pose in their first pixels' place: ``frame_of`` and ``pose_of`` invert."""
 
+    goal_distance = None
+
     def __init__(self) -> None:
         self.config = SimpleNamespace(action=SPEC)
         self.sessions: list[ToySession] = []

@@ -1,0 +1,184 @@
+"""Learns how far apart two views were taken, from recorded and imagined views with odometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from training.dataset import Clips, draw_windows
+from training.tasks import encode_all
+from v2w_core.diffusion.sampler import ddim_sample
+from v2w_core.errors import V2WError
+from v2w_core.geometry import integrate_actions
+from v2w_core.models.conditioning import shift_actions
+from v2w_core.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """Which pairs of views are learned from.
+
+    Attributes:
+        num_windows: training windows that are imagined, their horizon each.
+        imagined: share of the pairs whose view is imagined; goals are always recorded.
+        near_frames: standard deviation of how many frames a goal is away, for half of the pairs;
+            for the others it is anywhere in the episode.
+        noise: largest standard deviation of the noise on views.
+    """
+
+    num_windows: int = 4000
+    imagined: float = 0.75
+    near_frames: float = 6.0
+    noise: float = 0.3
+
+
+class GoalDistanceTask:
+    """Smooth L1 on the logarithm of the distance. Needs a trained world model."""
+
+    name = "goal distance"
+
+    def __init__(
+        self, model: WorldModel, train: Clips, val: Clips, batch_size: int, pairs: PairsConfig
+    ) -> None:
+        if model.goal_distance is None:
+            raise V2WError("stages: goal_distance", "a planar action space (dx, dy, dyaw)",
+                           model.config.action.names)  # fmt: skip
+        self.model = model
+        self.module = model.goal_distance
+        self.batch_size = batch_size
+        self.pairs = pairs
+        self.train = Views(model, train, pairs.num_windows, seed=0)
+        self.val = Views(model, val, max(pairs.num_windows // 16, 8), seed=1)
+
+    def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+        views, goals, distance = self.train.draw(self.batch_size, self.pairs, generator)
+        noise = torch.randn(views.shape, generator=generator)
+        spread = self.pairs.noise * torch.rand(len(views), 1, 1, 1, generator=generator)
+        device = self.model.device
+        found = self.module((views + spread * noise).to(device), goals.to(device))
+        return F.smooth_l1_loss(found, distance.to(device), beta=0.3), {}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean absolute error on imagined held-out views, and how well distances are ordered:
+        the rank correlation, beside that of the latents' plain difference."""
+        generator = torch.Generator().manual_seed(0)
+        only_imagined = PairsConfig(imagined=1.0, near_frames=self.pairs.near_frames)
+        views, goals, distance = self.val.draw(2048, only_imagined, generator)
+        found = self.module(views.to(self.model.device), goals.to(self.model.device)).cpu()
+        plain = (views - goals).square().mean(dim=(1, 2, 3))
+        return {
+            "absolute_error": float((found - distance).abs().mean()),
+            "rank_correlation": rank_correlation(found, distance),
+            "rank_correlation_latents": rank_correlation(plain, distance),
+        }
+
+
+class Views:
+    """Recorded and imagined latents with the poses they belong to."""
+
+    def __init__(self, model: WorldModel, clips: Clips, num_windows: int, seed: int) -> None:
+        self.config = model.config
+        self.latents = encode_all(model, clips.frames)
+        self.poses = torch.from_numpy(episode_poses(clips)).float()
+        self.first, self.last = episode_of_frames(clips.starts)
+        starts = clips.window_starts(model.config.num_frames)
+        generator = torch.Generator().manual_seed(seed)
+        index = draw_windows(starts, num_windows, model.config.num_frames, generator)
+        actions = torch.from_numpy(model.config.action.normalise(clips.actions))
+        self.imagined, self.imagined_at = imagine_windows(model, self.latents, actions, index, seed)
+
+    def draw(
+        self, count: int, pairs: PairsConfig, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Views and goals [count, C, h, w], and the distances [count] of their poses."""
+        recorded = torch.randint(len(self.latents), (count,), generator=generator)
+        chosen = torch.randint(len(self.imagined), (count,), generator=generator)
+        is_imagined = torch.rand(count, generator=generator) < pairs.imagined
+        at = torch.where(is_imagined, self.imagined_at[chosen], recorded)
+        views = torch.where(
+            is_imagined[:, None, None, None], self.imagined[chosen], self.latents[recorded]
+        )
+        first, last = self.first[at], self.last[at]
+        near = at + (torch.randn(count, generator=generator) * pairs.near_frames).round().long()
+        anywhere = first + (torch.rand(count, generator=generator) * (last - first + 1)).long()
+        is_near = torch.rand(count, generator=generator) < 0.5
+        goal = torch.where(is_near, near, anywhere).clamp(min=first, max=last)
+        difference = self.poses[goal] - self.poses[at]
+        turn = torch.remainder(difference[:, 2] + torch.pi, 2 * torch.pi) - torch.pi
+        assert self.config.goal_distance is not None
+        distance = self.config.goal_distance.between(difference[:, :2].norm(dim=1), turn)
+        return views, self.latents[goal], distance
+
+
+def episode_poses(clips: Clips) -> NDArray[np.float64]:
+    """Poses [N, 3] of all frames, each episode from (0, 0, 0)."""
+    columns = list(clips.action_spec.planar_indices())
+    spans = zip(clips.starts[:-1], clips.starts[1:], strict=True)
+    return np.concatenate(
+        [integrate_actions(clips.actions[a : b - 1, columns], (0.0, 0.0, 0.0)) for a, b in spans]
+    )
+
+
+def episode_of_frames(starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """First and last frame [N] of the episode that each frame belongs to."""
+    lengths = np.diff(starts)
+    first, last = np.repeat(starts[:-1], lengths), np.repeat(starts[1:] - 1, lengths)
+    return torch.from_numpy(first), torch.from_numpy(last)
+
+
+@torch.no_grad()
+def imagine_windows(
+    model: WorldModel, latents: Tensor, actions: Tensor, index: Tensor, seed: int, chunk: int = 64
+) -> tuple[Tensor, Tensor]:
+    """What the model imagines under the recorded actions, from each window's own history.
+
+    Args:
+        latents, actions: of all frames, on the CPU; actions normalised.
+        index: frame numbers [W, num_frames] of the windows.
+
+    Returns:
+        latents [W * horizon, C, h, w] and the frame number of each.
+    """
+    config, device = model.config, model.device
+    generator = torch.Generator().manual_seed(seed)
+    views, numbers = [], []
+    for window in tqdm(index.split(chunk), desc="imagining", unit=f" x{chunk}", leave=False):
+        clip, told = latents[window].to(device), shift_actions(actions[window].to(device))
+        history = config.num_history
+        cache = None
+        frames = clip[:, :history]
+        for t in range(history, window.shape[1]):
+            past = slice(0, history) if cache is None else slice(t - 1, t)
+            level = torch.full(frames.shape[:2], config.sampling.history_level, device=device)
+            noise = torch.randn(frames.shape, generator=generator).to(device)
+            known = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
+            known[:, 0] = cache is not None
+            held = model.schedule.add_noise(frames, noise, level)
+            _, cache = model.unet(held, level, told[:, past], known, cache=cache)
+            action = told[:, t : t + 1]
+
+            def denoise(
+                x: Tensor, at: Tensor, action: Tensor = action, cache: object = cache
+            ) -> Tensor:
+                v: Tensor = model.unet(x, at, action, torch.ones_like(at) > 0, cache=cache)[0]
+                return v
+
+            start = torch.randn((1, 1, *frames.shape[2:]), generator=generator).to(device)
+            start = start.expand(len(window), -1, -1, -1, -1)
+            frames = ddim_sample(denoise, model.schedule, start, config.sampling.num_steps)
+            views.append(frames[:, 0].cpu())
+            numbers.append(window[:, t])
+    return torch.cat(views), torch.cat(numbers)
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's."""
+    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
+    return float(torch.corrcoef(ranks)[0, 1])
