@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.dataset import Clips, draw_windows
-from training.tasks import encode_all
+from training.tasks import EncodedClips
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
@@ -44,7 +44,13 @@ class GoalDistanceTask:
     name = "goal distance"
 
     def __init__(
-        self, model: WorldModel, train: Clips, val: Clips, batch_size: int, pairs: PairsConfig
+        self,
+        model: WorldModel,
+        train: Clips,
+        val: Clips,
+        batch_size: int,
+        pairs: PairsConfig,
+        encoded: EncodedClips | None = None,
     ) -> None:
         if model.goal_distance is None:
             raise V2WError("stages: goal_distance", "a planar action space (dx, dy, dyaw)",
@@ -53,8 +59,8 @@ class GoalDistanceTask:
         self.module = model.goal_distance
         self.batch_size = batch_size
         self.pairs = pairs
-        self.train = Views(model, train, pairs.num_windows, seed=0)
-        self.val = Views(model, val, max(pairs.num_windows // 16, 8), seed=1)
+        self.train = Views(encoded or EncodedClips(model, train), pairs.num_windows, seed=0)
+        self.val = Views(EncodedClips(model, val), max(pairs.num_windows // 16, 8), seed=1)
 
     def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         views, goals, distance = self.train.draw(self.batch_size, self.pairs, generator)
@@ -83,9 +89,10 @@ class GoalDistanceTask:
 class Views:
     """Recorded and imagined latents with the poses they belong to."""
 
-    def __init__(self, model: WorldModel, clips: Clips, num_windows: int, seed: int) -> None:
+    def __init__(self, encoded: EncodedClips, num_windows: int, seed: int) -> None:
+        model, clips = encoded.model, encoded.clips
         self.config = model.config
-        self.latents = encode_all(model, clips.frames)
+        self.latents = encoded.latents
         self.poses = torch.from_numpy(episode_poses(clips)).float()
         self.first, self.last = episode_of_frames(clips.starts)
         starts = clips.window_starts(model.config.num_frames)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -74,6 +76,7 @@ class WorldModelTask:
         val: Clips,
         batch_size: int,
         objective: ObjectiveConfig,
+        encoded: EncodedClips | None = None,
     ) -> None:
         self.model = model
         self.module = model.unet
@@ -82,7 +85,7 @@ class WorldModelTask:
         self.window = model.config.num_frames
         self.train_starts = train.window_starts(self.window)
         self.train_actions = torch.from_numpy(model.config.action.normalise(train.actions))
-        self.train_latents = encode_all(model, train.frames)
+        self.encoded = encoded or EncodedClips(model, train)
         self.val = val
         self.val_starts = val.window_starts(self.window)
 
@@ -91,7 +94,7 @@ class WorldModelTask:
         loss = training_loss(
             self.module,
             self.model.schedule,
-            self.train_latents[index].to(self.model.device),
+            self.encoded.latents[index].to(self.model.device),
             self.train_actions[index].to(self.model.device),
             self.objective,
             generator,
@@ -124,6 +127,19 @@ class WorldModelTask:
             "psnr_other_actions": float(np.mean(other)),
             "psnr_copy": float(np.mean(copy)),
         }
+
+
+class EncodedClips:
+    """Latents of all frames, encoded once when they are first needed."""
+
+    def __init__(self, model: WorldModel, clips: Clips) -> None:
+        self.model = model
+        self.clips = clips
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """[N, C, h, w] on the CPU."""
+        return encode_all(self.model, self.clips.frames)
 
 
 def encode_all(model: WorldModel, frames: NDArray[np.uint8], chunk: int = 512) -> Tensor:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from training.card import model_card
 from training.dataset import Clips, load_clips
 from training.goal_distance import GoalDistanceTask, PairsConfig
-from training.tasks import AutoencoderTask, WorldModelTask
+from training.tasks import AutoencoderTask, EncodedClips, WorldModelTask
 from training.trainer import LoopConfig, Task, Trainer
 from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
 from v2w_core.diffusion.objective import ObjectiveConfig
@@ -95,14 +95,14 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
         figures["autoencoder"] = _run(ae_task, loops["autoencoder"], out / "autoencoder", seed)
         if base is None:
             ae_task.fix_normalisation()
+    encoded = EncodedClips(model, train_clips)
     if "world_model" in stages:
-        wm_task = WorldModelTask(
-            model, train_clips, val_clips, loops["world_model"].batch_size, objective
-        )
+        size = loops["world_model"].batch_size
+        wm_task = WorldModelTask(model, train_clips, val_clips, size, objective, encoded)
         figures["world_model"] = _run(wm_task, loops["world_model"], out / "world_model", seed)
     if "goal_distance" in stages and model.goal_distance is not None:
         size = loops["goal_distance"].batch_size
-        gd_task = GoalDistanceTask(model, train_clips, val_clips, size, pairs)
+        gd_task = GoalDistanceTask(model, train_clips, val_clips, size, pairs, encoded)
         figures["goal_distance"] = _run(
             gd_task, loops["goal_distance"], out / "goal_distance", seed
         )

@@ -25,6 +25,7 @@ from training.goal_distance import (
     imagine_windows,
     rank_correlation,
 )
+from training.tasks import EncodedClips
 from v2w_core.errors import V2WError
 from v2w_core.models.goal_distance import GoalDistance, GoalDistanceConfig
 from v2w_core.world_model import WorldModel, tiny_config
@@ -89,7 +90,7 @@ def test_poses_are_integrated_within_each_episode():
 def test_pairs_have_the_distance_of_their_poses_and_stay_in_an_episode():
     model = learned_model()
     data = clips()
-    views = Views(model, data, num_windows=3, seed=0)
+    views = Views(EncodedClips(model, data), num_windows=3, seed=0)
     pairs = PairsConfig(imagined=0.0, near_frames=3.0)
     shown, goals, distance = views.draw(64, pairs, torch.Generator().manual_seed(0))
     poses = episode_poses(data)
