@@ -26,7 +26,19 @@ GoalImageTerm = GoalImageLatent | GoalImageLearned
 
 #: (arrival_distance, near_distance) of an image goal, in the unit of its distance.
 LATENT_ARRIVAL = (0.1, 0.3)
-LEARNED_ARRIVAL = (0.45, 0.8)
+LEARNED_ARRIVAL = (0.25, 0.5)
+
+#: Closer than this (m, rad) counts as the same place.
+SAME_PLACE = (0.1, 0.1)
+
+
+def times_looked(poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How often each of the poses [N, 3] was looked from before, float [N]."""
+    apart = poses[:, None] - poses[None]
+    metres, radians = SAME_PLACE
+    near = np.hypot(apart[..., 0], apart[..., 1]) < metres
+    near &= np.abs(wrap_angle(apart[..., 2])) < radians
+    return np.tril(near, -1).sum(axis=1).astype(np.float64)
 
 
 def goal_image_term(model: ImaginationModel, frame: UInt8Array) -> GoalImageTerm:
@@ -98,10 +110,12 @@ class ImageGoal:
     Args:
         model: encodes the goal and what the camera sees.
         frame: uint8 [H, W, 3] RGB.
-        arrival_distance, near_distance: in the unit of the distance; None: 0.45 and 0.8 for the
+        arrival_distance, near_distance: in the unit of the distance; None: 0.25 and 0.5 for the
             learned one (see ``GoalDistanceConfig``), 0.1 and 0.3 for latents.
         near_m, near_rad: metres and radians along the plan.
         smoothness: weight of the smoothness term.
+        boredom: what a place gets worse by each time the robot has looked around there without
+            arriving, so that it does not stand for ever where nothing better is in sight.
         memory: (pose, distance) of what was seen on this drive; grows with every cost.
     """
 
@@ -112,6 +126,7 @@ class ImageGoal:
     near_m: float = 0.2
     near_rad: float = 0.17
     smoothness: float = 0.002
+    boredom: float = 0.2
     memory: list[tuple[Pose, float]] = field(default_factory=list, repr=False)
     term: GoalImageTerm = field(init=False, repr=False)
 
@@ -163,9 +178,10 @@ class ImageGoal:
         poses = history_poses(actions)[-num_frames:]
         distances = self.term.distances(self.model.encode(observation.frames[-num_frames:]))
         if self.memory and observation.pose is not None:
-            past, known = zip(*self.memory, strict=True)
-            poses = np.concatenate([relative_motion(observation.pose, np.asarray(past)), poses])
-            distances = np.concatenate([np.asarray(known), distances])
+            past, known = (np.asarray(column) for column in zip(*self.memory, strict=True))
+            poses = np.concatenate([relative_motion(observation.pose, past), poses])
+            bored = self.boredom * times_looked(past)
+            distances = np.concatenate([known + bored, distances])
         return SeenPlaces(poses, distances)
 
 

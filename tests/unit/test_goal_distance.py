@@ -14,7 +14,7 @@ from planner_toys import SPEC
 from planners.costs.base import CostContext
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_learned import GoalImageLearned
-from planners.goals import ImageGoal, goal_image_term
+from planners.goals import ImageGoal, goal_image_term, times_looked
 from training.dataset import Clips
 from training.goal_distance import (
     GoalDistanceTask,
@@ -147,7 +147,7 @@ def test_an_image_goal_asks_what_the_model_has_learned():
     frame = np.zeros((16, 16, 3), np.uint8)
     learned = ImageGoal(learned_model(), frame)
     assert isinstance(learned.term, GoalImageLearned)
-    assert (learned.arrival_distance, learned.near_distance) == (0.45, 0.8)
+    assert (learned.arrival_distance, learned.near_distance) == (0.25, 0.5)
     plain = ImageGoal(small_model(), frame)
     assert isinstance(plain.term, GoalImageLatent)
     assert (plain.arrival_distance, plain.near_distance) == (0.1, 0.3)
@@ -157,6 +157,11 @@ def test_an_image_goal_asks_what_the_model_has_learned():
     session = model.start(np.zeros((4, 16, 16, 3), np.uint8), np.zeros((3, 3)))
     costs = term(CostContext(candidates, SPEC, lambda c: session.imagine(c)))
     assert costs.shape == (2,) and costs[0] == pytest.approx(costs[1], abs=1e-5)
+
+
+def test_a_place_gets_worse_each_time_the_robot_looks_around_there_in_vain():
+    poses = np.array([[0, 0, 0], [1, 0, 0], [0.05, 0, 2 * math.pi], [0, 0, 0.5], [0, 0.05, 0.05]])
+    assert times_looked(poses).tolist() == [0, 0, 1, 0, 2]
 
 
 def test_the_network_travels_in_the_checkpoint(tmp_path):
