@@ -58,6 +58,7 @@ def main() -> int:
             f"out={out / 'tuned'}",
             f"data.train={out / 'head'}",
             f"data.val={out / 'tail'}",
+            "stages=[autoencoder,world_model]",
             f"autoencoder_loop.num_steps={args.steps}",
             "autoencoder_loop.learning_rate=5e-4",
             f"world_model_loop.num_steps={args.steps}",

@@ -19,6 +19,9 @@ QUICK = [
     "autoencoder_loop.batch_size=4",
     "world_model_loop.num_steps=3",
     "world_model_loop.batch_size=2",
+    "goal_distance_loop.num_steps=3",
+    "goal_distance_loop.batch_size=4",
+    "goal_distance.num_windows=2",
     "threads=1",
 ]
 
@@ -53,6 +56,8 @@ def test_train_writes_a_checkpoint_that_loads_and_fine_tunes(
     card = (out / "checkpoint" / "README.md").read_text()
     for words in ("v2w train model=tiny", "seed", "psnr", "minutes"):
         assert words in card
+
+    assert "goal_distance" in card and model.goal_distance is not None
 
     tuned = tmp_path / "tuned"
     extra = [f"init_from={out / 'checkpoint'}", f"out={tuned}"]

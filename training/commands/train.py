@@ -7,7 +7,8 @@ import shlex
 
 HELP = "train a world model on episodes (v2w collect, v2w convert)"
 DESCRIPTION = """\
-Trains the autoencoder, then the world model on its latents, and writes a checkpoint folder.
+Trains the autoencoder, the world model on its latents, and (where actions are dx, dy, dyaw) how far
+a view is from a goal image; then writes a checkpoint folder.
 Settings are KEY=VALUE pairs over training/conf/config.yaml (hydra). The run can be stopped with
 Ctrl-C at any time; the same command resumes it, and the result equals an uninterrupted run.
 """
