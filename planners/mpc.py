@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from planners.costs.base import Cost, WeightedSum
+from planners.costs.bumps import Bumps, blocked, in_body_frame
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult
@@ -58,6 +60,9 @@ class MPC:
         num_execute: actions of a plan that are executed before the next one.
         num_candidates, num_iterations, deadline_s: of every plan.
         seed: of the first plan; each later plan counts one up.
+        learn_bumps: what is decided is executed, so that odometry shows which commands a wall
+            blocked; plans then keep away from there (needs observed poses). Off where somebody
+            only asks for plans.
     """
 
     planner: Planner
@@ -68,8 +73,13 @@ class MPC:
     num_iterations: int = 3
     deadline_s: float | None = None
     seed: int = 0
+    learn_bumps: bool = False
     num_plans: int = field(default=0, init=False)
     _rest: FloatArray | None = field(default=None, init=False, repr=False)
+    _sent: tuple[tuple[float, float, float], FloatArray] | None = field(
+        default=None, init=False, repr=False
+    )
+    _bumps: list[NDArray[np.float64]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_execute <= self.planner.horizon:
@@ -78,7 +88,7 @@ class MPC:
 
     def reset(self) -> None:
         """Forgets the last plan (after the robot was moved by something else)."""
-        self._rest = None
+        self._rest = self._sent = None
 
     def decide(
         self,
@@ -103,7 +113,7 @@ class MPC:
         actions = np.asarray(observation.actions, dtype=np.float32)
         plan = self.planner.plan(
             session,
-            self.goal.cost(observation),
+            self._cost(observation),
             deadline_s=self.deadline_s,
             num_iterations=self.num_iterations,
             num_candidates=self.num_candidates,
@@ -117,7 +127,25 @@ class MPC:
         arrival = self.goal.arrival(observation, plan)
         if arrival.arrived or plan.cancelled:
             return Decision(self._none(), arrival, plan)
-        return Decision(plan.action_sequence[: self.num_execute], arrival, plan)
+        chosen = plan.action_sequence[: self.num_execute]
+        if self.learn_bumps and observation.pose is not None:
+            self._sent = observation.pose, chosen
+        return Decision(chosen, arrival, plan)
+
+    def _cost(self, observation: Observation) -> Cost:
+        """The goal's cost, and what was learned of walls on the way."""
+        cost, spec = self.goal.cost(observation), self.planner.spec
+        if not self.learn_bumps or observation.pose is None or not spec.is_planar:
+            return cost
+        if self._sent is not None:
+            before, actions = self._sent
+            bump = blocked(before, actions[:, list(spec.planar_indices())], observation.pose)
+            if bump is not None:
+                self._bumps.append(bump)
+        if not self._bumps:
+            return cost
+        bumps = Bumps(in_body_frame(self._bumps, observation.pose))
+        return WeightedSum({"goal": (1.0, cost), "bumps": (1.0, bumps)})
 
     def _none(self) -> FloatArray:
         return np.zeros((0, self.planner.spec.dim), dtype=np.float32)

@@ -147,7 +147,7 @@ def test_an_image_goal_asks_what_the_model_has_learned():
     frame = np.zeros((16, 16, 3), np.uint8)
     learned = ImageGoal(learned_model(), frame)
     assert isinstance(learned.term, GoalImageLearned)
-    assert (learned.arrival_distance, learned.near_distance) == (0.25, 0.5)
+    assert (learned.arrival_distance, learned.near_distance) == (0.05, 0.35)
     plain = ImageGoal(small_model(), frame)
     assert isinstance(plain.term, GoalImageLatent)
     assert (plain.arrival_distance, plain.near_distance) == (0.1, 0.3)

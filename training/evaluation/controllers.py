@@ -152,6 +152,7 @@ class Factory:
             num_iterations=num_iterations or settings.num_iterations,
             deadline_s=settings.deadline_s if model is not None else None,
             seed=seed,
+            learn_bumps=isinstance(goal, ImageGoal),
         )
 
 

@@ -1,0 +1,80 @@
+"""Walls that were touched: where a command did not get the robot, the next plan does not lead.
+
+The model was trained on displacements that happened, so it imagines a way through a wall. Odometry
+knows better as soon as one command was blocked, and remembers it for this drive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planners.costs.base import CostContext, Costs
+from v2w_core.errors import V2WError
+from v2w_core.geometry import integrate_actions, relative_motion
+
+#: A command counts as blocked when it asked for more than this (m) ...
+LEAST_M = 0.1
+#: ... and less than this share of it was achieved in its direction.
+BLOCKED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Bumps:
+    """1 for a sequence that leads on where the robot was blocked, 0 for one that does not.
+
+    Args:
+        bumps: [N, 3]: where the robot was stopped (x m, y m) and in which direction it wanted to
+            go (rad), in the current body frame.
+        half_width_m: how far to either side the wall is believed to go on.
+        depth_m: how far beyond the cost is 1; it rises from 0.
+    """
+
+    bumps: NDArray[np.float64]
+    half_width_m: float = 0.35
+    depth_m: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.bumps.ndim != 2 or self.bumps.shape[1] != 3:
+            raise V2WError("Bumps.bumps", "shape [N, 3]", self.bumps.shape)
+
+    def __call__(self, context: CostContext) -> Costs:
+        if not len(self.bumps):
+            return np.zeros(context.num_candidates)
+        path = context.poses[:, 1:, None, :2] - self.bumps[:, :2]  # [K, horizon, N, 2]
+        cosine, sine = np.cos(self.bumps[:, 2]), np.sin(self.bumps[:, 2])
+        ahead = path[..., 0] * cosine + path[..., 1] * sine
+        beside = np.abs(path[..., 1] * cosine - path[..., 0] * sine)
+        depth = np.where(beside < self.half_width_m, ahead, 0.0).max(axis=(1, 2))
+        return np.asarray(np.clip(depth / self.depth_m, 0.0, 1.0), dtype=np.float64)
+
+
+def blocked(
+    before: tuple[float, float, float],
+    commanded: NDArray[np.floating],
+    now: tuple[float, float, float],
+) -> NDArray[np.float64] | None:
+    """Where and in which direction (x, y, rad) the commands were blocked; None: they were not.
+
+    Args:
+        before, now: poses around the commands, in one fixed frame.
+        commanded: planar displacements [n, 3] of the body frame.
+    """
+    wanted = integrate_actions(commanded, before)[-1]
+    x, y = wanted[0] - before[0], wanted[1] - before[1]
+    distance = float(np.hypot(x, y))
+    if distance < LEAST_M:
+        return None
+    achieved = ((now[0] - before[0]) * x + (now[1] - before[1]) * y) / distance
+    if achieved >= BLOCKED_SHARE * distance:
+        return None
+    return np.array([now[0], now[1], np.arctan2(y, x)])
+
+
+def in_body_frame(
+    bumps: list[NDArray[np.float64]], pose: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """Bumps of a fixed frame [N, 3] in the body frame at ``pose``."""
+    return np.asarray(relative_motion(pose, np.stack(bumps)), dtype=np.float64)
