@@ -86,6 +86,13 @@ def test_a_model_that_knows_nothing_misses_and_everything_is_written(
     assert max(moved) > 0.05, "the velocity commands reached the simulated robot"
 
 
+def is_alive(node: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and waits to be collected does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return node.is_running() and node.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def test_ctrl_c_stops_the_nodes_and_leaves_nothing(
     demo: Callable[..., Demo], tmp_path: Path, checkpoint: Path
 ) -> None:
@@ -94,7 +101,7 @@ def test_ctrl_c_stops_the_nodes_and_leaves_nothing(
     nodes = running.nodes()
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=90) == 130, running.log
-    assert not any(node.is_running() for node in nodes)
+    wait_for(lambda: not any(is_alive(node) for node in nodes), 10.0, "the nodes to end")
     assert not (tmp_path / "demo").exists()
 
 
