@@ -13,6 +13,8 @@ import json
 import os
 import pathlib
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,7 +49,6 @@ class Case:
         }
         self.base = ours
         self.at = {k.removeprefix("in."): v for k, v in tensors.items() if k.startswith("in.")}
-        self.tensors = tensors
 
     def unet(self, *, height_too: bool = True, **changes: Any) -> UNet:
         config = dataclasses.replace(self.config, **changes)
@@ -68,7 +69,13 @@ class Case:
             num_steps=self.settings["sampling"]["steps"], eta=0.0,
             guidance_scale=run["scale"], guidance_rescale=run["resc"], compat=compat, **rest,
         )  # fmt: skip
-        recorded = iter(sorted(k for k in self.tensors if k.startswith("ar.noise")))
+        drawn: Counter[tuple[int, ...]] = Counter()
+
+        def noise(shape: Sequence[int]) -> Tensor:
+            """The same for the n-th draw of a shape, whatever else is drawn."""
+            drawn[tuple(shape)] += 1
+            generator = torch.Generator().manual_seed(hash((*shape, drawn[tuple(shape)])))
+            return torch.randn(tuple(shape), generator=generator)
 
         def denoise(x: Tensor, level: Tensor, *, guided: bool) -> Tensor:
             num_frames = x.shape[1]
@@ -86,8 +93,7 @@ class Case:
 
         history = self.at["z"].transpose(1, 2)[:, : self.settings["sampling"]["cond_frame"]]
         return sampler.autoregressive(
-            denoise, history, self.settings["sampling"]["T"],
-            lambda shape: self.tensors[next(recorded)].transpose(1, 2),
+            denoise, history, self.settings["sampling"]["T"], noise
         )[:, history.shape[1] :]  # fmt: skip
 
 
