@@ -70,7 +70,7 @@ class Arrival:
     """Whether the robot believes to be there.
 
     Attributes:
-        distance: to the goal, in the goal's own unit (latent distance, or metres).
+        distance: to the goal, in the goal's own unit (metres; of views without unit).
         reason: empty, or why it believes to have arrived.
     """
 

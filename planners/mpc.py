@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from planners.costs.base import Cost, WeightedSum
-from planners.costs.bumps import Bumps, blocked, in_body_frame
+from planners.costs.base import Cost
+from planners.costs.bumps import BumpMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult
@@ -76,10 +76,7 @@ class MPC:
     learn_bumps: bool = False
     num_plans: int = field(default=0, init=False)
     _rest: FloatArray | None = field(default=None, init=False, repr=False)
-    _sent: tuple[tuple[float, float, float], FloatArray] | None = field(
-        default=None, init=False, repr=False
-    )
-    _bumps: list[NDArray[np.float64]] = field(default_factory=list, init=False, repr=False)
+    _bumps: BumpMemory = field(default_factory=BumpMemory, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_execute <= self.planner.horizon:
@@ -88,7 +85,8 @@ class MPC:
 
     def reset(self) -> None:
         """Forgets the last plan (after the robot was moved by something else)."""
-        self._rest = self._sent = None
+        self._rest = None
+        self._bumps.forget_sent()
 
     def decide(
         self,
@@ -128,24 +126,23 @@ class MPC:
         if arrival.arrived or plan.cancelled:
             return Decision(self._none(), arrival, plan)
         chosen = plan.action_sequence[: self.num_execute]
-        if self.learn_bumps and observation.pose is not None:
-            self._sent = observation.pose, chosen
+        pose = self._odometry(observation)
+        if pose is not None:
+            columns = list(self.planner.spec.planar_indices())
+            self._bumps.sent(pose, chosen[:, columns])
         return Decision(chosen, arrival, plan)
 
     def _cost(self, observation: Observation) -> Cost:
         """The goal's cost, and what was learned of walls on the way."""
-        cost, spec = self.goal.cost(observation), self.planner.spec
-        if not self.learn_bumps or observation.pose is None or not spec.is_planar:
+        cost, pose = self.goal.cost(observation), self._odometry(observation)
+        if pose is None:
             return cost
-        if self._sent is not None:
-            before, actions = self._sent
-            bump = blocked(before, actions[:, list(spec.planar_indices())], observation.pose)
-            if bump is not None:
-                self._bumps.append(bump)
-        if not self._bumps:
-            return cost
-        bumps = Bumps(in_body_frame(self._bumps, observation.pose))
-        return WeightedSum({"goal": (1.0, cost), "bumps": (1.0, bumps)})
+        self._bumps.executed(pose)
+        return self._bumps.added_to(cost, pose)
+
+    def _odometry(self, observation: Observation) -> Pose | None:
+        """The pose that bumps are learned from; None where they are not."""
+        return observation.pose if self.learn_bumps and self.planner.spec.is_planar else None
 
     def _none(self) -> FloatArray:
         return np.zeros((0, self.planner.spec.dim), dtype=np.float32)

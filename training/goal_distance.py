@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,8 +60,16 @@ class GoalDistanceTask:
         self.module = model.goal_distance
         self.batch_size = batch_size
         self.pairs = pairs
-        self.train = Views(encoded or EncodedClips(model, train), pairs.num_windows, seed=0)
-        self.val = Views(EncodedClips(model, val), max(pairs.num_windows // 16, 8), seed=1)
+        self._encoded = encoded or EncodedClips(model, train), EncodedClips(model, val)
+
+    @cached_property
+    def train(self) -> Views:
+        """Imagined when first needed: a stage that is already done imagines nothing."""
+        return Views(self._encoded[0], self.pairs.num_windows, seed=0)
+
+    @cached_property
+    def val(self) -> Views:
+        return Views(self._encoded[1], max(self.pairs.num_windows // 16, 8), seed=1)
 
     def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         views, goals, distance = self.train.draw(self.batch_size, self.pairs, generator)

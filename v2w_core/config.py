@@ -75,8 +75,9 @@ class WorldModelConfig:
     compat: CompatConfig = field(default_factory=CompatConfig)
 
     def __post_init__(self) -> None:
-        if self.unet.action_dim not in (None, self.action.dim):
-            rule = f"the ActionSpec's {self.action.dim}"
+        told = self.action.dim if self.unet.causal else None
+        if self.unet.action_dim not in (self.action.dim, told):
+            rule = f"the ActionSpec's {self.action.dim} (none only in a model that is not causal)"
             raise V2WError("unet.action_dim", rule, self.unet.action_dim)
         if self.unet.out_channels != self.autoencoder.latent_channels:
             rule = f"the autoencoder's {self.autoencoder.latent_channels} latent channels"
@@ -90,6 +91,11 @@ class WorldModelConfig:
                 raise V2WError(f"observation.{name}", rule, getattr(self.observation, name))
         if not 1 <= self.num_history < self.num_frames:
             raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
+
+    @property
+    def action_guided(self) -> bool:
+        """False for video diffusion that was not made causal yet: it knows of no actions."""
+        return self.unet.causal and self.unet.action_dim is not None
 
     @property
     def cacheable(self) -> bool:

@@ -46,6 +46,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return Path(path)
 
 
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path for a result that others read: relative where it lies in the working directory."""
+    absolute, here = Path(path).resolve(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+
+
 def write_png(path: str | os.PathLike[str], image: ImageArray) -> Path:
     """Writes an RGB uint8 [H, W, 3] image as PNG."""
     data = encode_image(image, "png")

@@ -22,10 +22,8 @@ from v2w_core.cache import Cache
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
-from v2w_core.spec import FloatArray
 
 if TYPE_CHECKING:
-    from v2w_core.config import WorldModelConfig
     from v2w_core.world_model import WorldModel
 
 UInt8Array = NDArray[np.uint8]
@@ -146,15 +144,10 @@ class Session:
             V2WError: actions of a wrong shape, NaN or out of bounds; a horizon past the window.
         """
         began = time.perf_counter()
-        config = self.model.config
-        actions = checked_candidates(config, candidates, self, bounds=bounds)
-        normalised = self.model.tensor(config.action.normalise(actions))
-        steps = config.sampling.num_steps if num_sampling_steps is None else num_sampling_steps
-        scale = config.sampling.guidance_scale if guidance_scale is None else guidance_scale
-        used_seed = self.seed if seed is None else seed
+        asked = asked_for(self, candidates, num_sampling_steps, guidance_scale, seed, bounds)
         parts = [
-            self._imagine(normalised[i : i + batch_size], steps, scale, used_seed)
-            for i in range(0, len(normalised), batch_size)
+            self._imagine(chunk, asked.num_steps, asked.guidance_scale, asked.seed)
+            for chunk in asked.actions.split(batch_size)
         ]
         return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
 
@@ -211,7 +204,10 @@ class Session:
 
 
 class History(Protocol):
-    """How long a session's past is and how far it can look ahead."""
+    """What both kinds of sessions tell: the model, how long the past is, how far they look."""
+
+    model: WorldModel
+    seed: int
 
     @property
     def num_history(self) -> int: ...
@@ -220,17 +216,42 @@ class History(Protocol):
     def max_horizon(self) -> int: ...
 
 
-def checked_candidates(
-    config: WorldModelConfig, candidates: ArrayLike, session: History, *, bounds: bool
-) -> FloatArray:
-    """Candidates [K, horizon, A] that this session can roll out, or a V2WError."""
-    actions = config.action.validate(candidates, field="candidates", bounds=bounds)
+class Asked(NamedTuple):
+    """Actions [K, horizon, A] normalised, and how to sample; nothing is None any more."""
+
+    actions: Tensor
+    num_steps: int
+    guidance_scale: float
+    seed: int
+
+
+def asked_for(
+    session: History,
+    candidates: ArrayLike,
+    num_sampling_steps: int | None,
+    guidance_scale: float | None,
+    seed: int | None,
+    bounds: bool,
+) -> Asked:
+    """Checks a call of ``imagine`` and fills in the configuration's values.
+
+    Raises:
+        V2WError: see :meth:`Session.imagine`.
+    """
+    model = session.model
+    spec, sampling = model.config.action, model.config.sampling
+    actions = spec.validate(candidates, field="candidates", bounds=bounds)
     if actions.ndim != 3 or actions.shape[0] == 0:
         raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
     if actions.shape[1] > session.max_horizon:
         rule = f"at most {session.max_horizon} steps after {session.num_history} history frames"
         raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
-    return actions
+    return Asked(
+        model.tensor(spec.normalise(actions)),
+        sampling.num_steps if num_sampling_steps is None else num_sampling_steps,
+        sampling.guidance_scale if guidance_scale is None else guidance_scale,
+        session.seed if seed is None else seed,
+    )
 
 
 class _Frames(NamedTuple):

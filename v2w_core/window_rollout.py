@@ -7,6 +7,7 @@ Nothing of their past can be cached, so that every denoising step computes the w
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from v2w_core.diffusion.compat import WindowSampler, frame_tokens
-from v2w_core.rollout import Rollouts, UInt8Array, checked_candidates
+from v2w_core.diffusion.compat import Noise, WindowSampler, frame_tokens
+from v2w_core.rollout import Rollouts, UInt8Array, asked_for
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
@@ -74,24 +75,22 @@ class WindowSession:
         """As :meth:`v2w_core.rollout.Session.imagine`; the whole window at every step."""
         began = time.perf_counter()
         config, sampling = self.model.config, self.model.config.sampling
-        actions = checked_candidates(config, candidates, self, bounds=bounds)
-        normalised = self.model.tensor(config.action.normalise(actions))
+        asked = asked_for(self, candidates, num_sampling_steps, guidance_scale, seed, bounds)
         sampler = WindowSampler(
             self.model.schedule,
-            num_steps=sampling.num_steps if num_sampling_steps is None else num_sampling_steps,
+            num_steps=asked.num_steps,
             eta=sampling.eta,
-            guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
+            guidance_scale=asked.guidance_scale,
             guidance_rescale=sampling.guidance_rescale,
             history_level=sampling.history_level,
             compat=config.compat,
         )
-        used_seed = self.seed if seed is None else seed
-        num_frames = self.num_history + normalised.shape[1]
+        num_frames = self.num_history + asked.actions.shape[1]
         parts = []
-        for chunk in normalised.split(batch_size):
+        for chunk in asked.actions.split(batch_size):
             history = self._latents.expand(len(chunk), *self._latents.shape)
             latents = sampler.autoregressive(
-                _Denoiser(self, chunk), history, num_frames, self._shared_noise(used_seed)
+                _Denoiser(self, chunk), history, num_frames, self._shared_noise(asked.seed)
             )
             parts.append(latents[:, self.num_history :])
         return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
@@ -105,11 +104,11 @@ class WindowSession:
         tokens: Tensor = self.model.image_context(image)
         return tokens
 
-    def _shared_noise(self, seed: int):  # type: ignore[no-untyped-def]
+    def _shared_noise(self, seed: int) -> Noise:
         """Draws of one candidate, for all of them: they differ by their actions only."""
         generator = torch.Generator().manual_seed(seed)
 
-        def draw(shape: tuple[int, ...]) -> Tensor:
+        def draw(shape: Sequence[int]) -> Tensor:
             one = torch.randn(tuple(shape)[1:], generator=generator)
             return one.to(self._latents).expand(*shape)
 
@@ -145,7 +144,6 @@ class _Denoiser:
         if tokens is not None:
             spread = tokens.expand(len(x), -1, -1)
             context = frame_tokens(spread, num_frames, model.config.compat)
-        told = (self.actions[:, :num_frames], known) if model.config.unet.action_dim else ()
-        v, _ = model.unet(x, level, *told, context=context)
+        v, _ = model.unet(x, level, self.actions[:, :num_frames], known, context=context)
         out: Tensor = v
         return out

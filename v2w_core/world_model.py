@@ -189,8 +189,12 @@ class WorldModel(nn.Module):
             seed: of the noise that the history is held at and, by default, of rollouts.
 
         Raises:
-            V2WError: too few frames, or actions that do not fit them.
+            V2WError: too few frames, or actions that do not fit them; the model is plain video
+                diffusion, which no action guides.
         """
+        if not self.config.action_guided:
+            rule = "a causal model with actions; make one of it (v2w_core.transfer) and fine-tune"
+            raise V2WError("model", rule, "video diffusion without actions", code="MODEL_ERROR")
         array = np.asarray(frames)
         needed = self.config.num_history
         if array.ndim != 4 or len(array) < needed:

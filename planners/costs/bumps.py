@@ -6,19 +6,22 @@ knows better as soon as one command was blocked, and remembers it for this drive
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.costs.base import CostContext, Costs
+from planners.costs.base import Cost, CostContext, Costs, WeightedSum
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions, relative_motion
 
+Pose = tuple[float, float, float]
 #: A command counts as blocked when it asked for more than this (m) ...
 LEAST_M = 0.1
 #: ... and less than this share of it was achieved in its direction.
 BLOCKED_SHARE = 0.5
+#: Cost of a way through a wall that was touched: more than any goal is worth (metres, views).
+WALL = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,41 @@ class Bumps:
         return np.asarray(np.clip(depth / self.depth_m, 0.0, 1.0), dtype=np.float64)
 
 
-def blocked(
-    before: tuple[float, float, float],
-    commanded: NDArray[np.floating],
-    now: tuple[float, float, float],
-) -> NDArray[np.float64] | None:
+@dataclass
+class BumpMemory:
+    """What one drive has learned of walls. All poses (x m, y m, yaw rad) in one fixed frame.
+
+    Attributes:
+        places: where commands were blocked and in which direction (x, y, rad).
+    """
+
+    places: list[NDArray[np.float64]] = field(default_factory=list)
+    _sent: tuple[Pose, NDArray[np.floating]] | None = None
+
+    def sent(self, pose: Pose, actions: NDArray[np.floating]) -> None:
+        """Planar displacements [n, 3] that the robot was told to make from ``pose``."""
+        self._sent = pose, np.asarray(actions)
+
+    def forget_sent(self) -> None:
+        """What was sent last was not executed to its end: it tells nothing."""
+        self._sent = None
+
+    def executed(self, pose: Pose) -> None:
+        """What was sent last has been executed and the robot stands at ``pose``."""
+        sent, self._sent = self._sent, None
+        place = None if sent is None else blocked(*sent, pose)
+        if place is not None:
+            self.places.append(place)
+
+    def added_to(self, cost: Cost, pose: Pose) -> Cost:
+        """The cost of a plan from ``pose``; ways through a touched wall cost WALL more."""
+        if not self.places:
+            return cost
+        seen = np.asarray(relative_motion(pose, np.stack(self.places)), dtype=np.float64)
+        return WeightedSum({"goal": (1.0, cost), "bumps": (WALL, Bumps(seen))})
+
+
+def blocked(before: Pose, commanded: NDArray[np.floating], now: Pose) -> NDArray[np.float64] | None:
     """Where and in which direction (x, y, rad) the commands were blocked; None: they were not.
 
     Args:
@@ -71,10 +104,3 @@ def blocked(
     if achieved >= BLOCKED_SHARE * distance:
         return None
     return np.array([now[0], now[1], np.arctan2(y, x)])
-
-
-def in_body_frame(
-    bumps: list[NDArray[np.float64]], pose: tuple[float, float, float]
-) -> NDArray[np.float64]:
-    """Bumps of a fixed frame [N, 3] in the body frame at ``pose``."""
-    return np.asarray(relative_motion(pose, np.stack(bumps)), dtype=np.float64)

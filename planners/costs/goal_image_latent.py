@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.seen_places import SeenPlaces
+from planners.costs.seen_places import SeenPlaces, corrected
 from planners.costs.steps import OverSteps
 from v2w_core.errors import V2WError
 
@@ -64,7 +64,4 @@ class GoalImageLatent:
         return values.double().cpu().numpy()
 
     def __call__(self, context: CostContext) -> Costs:
-        distances = self.distances(context.latents)
-        if self.seen is not None:
-            distances = self.seen.correct(distances, context.poses[:, 1:])
-        return self.over_steps(distances)
+        return self.over_steps(corrected(self.distances(context.latents), context, self.seen))

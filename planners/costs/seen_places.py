@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from planners.costs.base import CostContext
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions, relative_motion, wrap_angle
 
@@ -51,6 +52,13 @@ class SeenPlaces:
         trust = weights.max(axis=-1)
         seen = (weights * self.distances).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-300)
         return np.asarray((1 - trust) * imagined + trust * seen, dtype=np.float64)
+
+
+def corrected(
+    distances: NDArray[np.float64], context: CostContext, seen: SeenPlaces | None
+) -> NDArray[np.float64]:
+    """Distances [K, horizon] of a cost's candidates; as they are when nothing was seen."""
+    return distances if seen is None else seen.correct(distances, context.poses[:, 1:])
 
 
 def history_poses(actions: ArrayLike) -> NDArray[np.float64]:

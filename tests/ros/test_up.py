@@ -129,6 +129,11 @@ class Watcher:
     def pose(self) -> np.ndarray:
         return np.array(planar_pose(self.odometry[-1].pose.pose))[[0, 1, 3]]
 
+    @property
+    def stamp_s(self) -> float:
+        stamp = self.odometry[-1].header.stamp
+        return stamp.sec + stamp.nanosec * 1e-9
+
     def teleport(self, **fields: float | bool) -> Teleport.Response:
         return self.robot.call(Teleport, "simulator_node/teleport", Teleport.Request(**fields))
 
@@ -152,13 +157,17 @@ def test_the_simulated_robot(tmp_path: Path) -> None:
         before = watcher.pose
         turn = Twist()
         turn.angular.z = 0.5
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
+        began, stamp = time.monotonic(), watcher.stamp_s
+
+        def turned() -> bool:
             watcher.commands.publish(turn)
-            time.sleep(0.05)
+            return watcher.pose[2] - before[2] > 0.4
+
+        wait_for(turned, PATIENCE_S, "a turn")
+        seconds = max(time.monotonic() - began, watcher.stamp_s - stamp)
         time.sleep(1.0)
         moved = watcher.pose - before
-        assert 0.3 < moved[2] < 1.2, "about 0.5 rad/s for 1 s, then the command timed out"
+        assert 0.4 < moved[2] < 0.5 * (seconds + 1.0), "at 0.5 rad/s, until the command timed out"
         assert np.hypot(*moved[:2]) < 0.05
         rest = watcher.pose
         time.sleep(0.5)

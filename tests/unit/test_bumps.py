@@ -9,7 +9,10 @@ import pytest
 from planner_toys import SPEC
 
 from planners.costs.base import CostContext
-from planners.costs.bumps import Bumps, blocked, in_body_frame
+from planners.costs.bumps import WALL, BumpMemory, Bumps, blocked
+from planners.goals import Observation, PoseGoal
+from planners.mpc import MPC
+from planners.planner import Planner
 from v2w_core.errors import V2WError
 
 
@@ -43,7 +46,34 @@ def test_only_sequences_that_lead_beyond_the_wall_cost():
         Bumps(np.zeros(3))
 
 
-def test_bumps_stay_where_they_are_when_the_robot_turns():
-    bump = np.array([1.0, 0.0, 0.0])
-    seen = in_body_frame([bump], (0.5, 0.0, math.pi / 2))
-    np.testing.assert_allclose(seen, [[0.0, -0.5, -math.pi / 2]], atol=1e-9)
+def test_a_wall_stays_where_it_is_when_the_robot_turns():
+    memory = BumpMemory()
+    memory.sent((0.0, 0.0, 0.0), straight(0.3, steps=1))
+    memory.executed((0.05, 0.0, 0.0))
+    assert len(memory.places) == 1
+    cost = memory.added_to(lambda context: np.zeros(context.num_candidates), (0.05, 0.0, math.pi))
+    away_and_back = CostContext(np.stack([straight(0.3), straight(-0.3)]), SPEC)
+    assert cost(away_and_back).tolist() == [0.0, WALL]
+
+
+def test_commands_that_were_not_executed_to_their_end_tell_nothing():
+    memory = BumpMemory()
+    memory.sent((0.0, 0.0, 0.0), straight(0.3))
+    memory.forget_sent()
+    memory.executed((0.0, 0.0, 0.0))
+    assert not memory.places
+
+
+@pytest.mark.parametrize("learn_bumps", [False, True])
+def test_the_plan_after_a_bump_keeps_away_from_the_wall(learn_bumps):
+    mpc = MPC(Planner(SPEC), PoseGoal((2.0, 0.0, 0.0)), num_iterations=4, learn_bumps=learn_bumps)
+
+    def decide(x):
+        frames = np.zeros((4, 8, 8, 3), np.uint8)
+        return mpc.decide(Observation(frames, np.zeros((3, 3)), (x, 0.0, 0.0)))
+
+    first = decide(0.0)
+    assert first.actions[0, 0] > 0.1
+    path = decide(0.02).plan.poses  # it hardly moved; in the body frame
+    leads_on = (path[:, 0] > 0.1) & (np.abs(path[:, 1]) < 0.3)
+    assert leads_on.any() == (not learn_bumps)

@@ -15,6 +15,7 @@ from v2w_core.media import (
     contact_sheet,
     draw_text,
     line_plot,
+    shown_path,
     write_png,
     write_report,
     write_text,
@@ -125,3 +126,11 @@ def test_text_is_replaced_in_one_piece(tmp_path: Path) -> None:
     write_text(path, '{"a": 1}')
     assert path.read_text() == '{"a": 1}'
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_paths_are_shown_relative_where_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(tmp_path / "runs" / "a") == str(Path("runs", "a"))
+    assert shown_path("/elsewhere/b") == "/elsewhere/b"

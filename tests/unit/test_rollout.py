@@ -11,6 +11,7 @@ from core_toys import candidates, history, small_model
 
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
+from v2w_core.world_model import WorldModel, tiny_config
 
 HORIZON = 3
 
@@ -211,3 +212,18 @@ def test_unusable_input_is_named(model):
             model.start(frames, change)
     with pytest.raises(V2WError, match="frames"):
         model.start(frames.astype(np.float32), past)
+
+
+@pytest.mark.parametrize("changes", [{"causal": False, "action_dim": None}, {"causal": False}])
+def test_video_diffusion_without_actions_imagines_nothing(changes):
+    config = tiny_config(size=16)
+    config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, **changes))
+    with pytest.raises(V2WError, match="make one of it"):
+        WorldModel.build(config).start(*history())
+
+
+def test_a_causal_model_must_know_the_actions_it_is_configured_for():
+    config = tiny_config(size=16)
+    for wrong in (None, 2):
+        with pytest.raises(V2WError, match=r"unet\.action_dim"):
+            dataclasses.replace(config, unet=dataclasses.replace(config.unet, action_dim=wrong))

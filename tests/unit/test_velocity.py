@@ -102,3 +102,15 @@ def test_stop_gives_one_zero() -> None:
     tracker.stop("told to")
     assert tracker.command(1, (0.0, 0.0, 0.0), 1) == STOP
     assert tracker.command(2, (0.0, 0.0, 0.0), 2) is None
+    assert not tracker.finished
+
+
+def test_only_a_plan_that_was_driven_to_its_end_is_finished() -> None:
+    tracker = VelocityTracker(SPEC, TrackerConfig(settle_s=0.5))
+    tracker.follow(PLAN, (0.0, 0.0, 0.0), 0)
+    end = round((len(PLAN) * SPEC.dt_s + 0.5) * NS)
+    for now, finished in ((end - 1, False), (end, True)):
+        tracker.command(now, (0.0, 0.0, 0.0), now)
+        assert tracker.finished is finished
+    tracker.follow(PLAN, (0.0, 0.0, 0.0), end)
+    assert not tracker.finished

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from v2w_core.commands.imagine import check_sampling_arguments
-    from v2w_core.media import write_png, write_text
+    from v2w_core.media import shown_path, write_png, write_text
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     check_sampling_arguments(args)
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         means = [np.mean([getattr(p, name) for p in predictions]) for name in SCORES]
         bar.set_postfix_str("recorded {:.2f} copy {:.2f} other {:.2f} dB".format(*means))
     result = {
-        "checkpoint": str(checkpoint), "episodes": str(args.episodes),
+        "checkpoint": shown_path(checkpoint), "episodes": shown_path(args.episodes),
         "num_episodes": len(episodes), "num_sampling_steps": args.num_sampling_steps,
         "guidance_scale": args.guidance_scale, "seed": args.seed,
     } | summary(predictions)  # fmt: skip

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Replays, writes, prints. Raises V2WError for input that cannot be used."""
     from tqdm import tqdm
 
-    from v2w_core.media import write_text, write_video
+    from v2w_core.media import shown_path, write_text, write_video
     from v2w_core.replay import choose_moments, read_recording, replay
     from v2w_core.replay_report import (
         format_table,
@@ -98,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     bar = tqdm(rollouts, total=len(moments), unit="rollout", desc="replay", file=sys.stderr)
     replays = list(bar)
-    result = {"checkpoint": str(checkpoint), "horizon": horizon} | summarise(recording, replays)
+    result = {"checkpoint": shown_path(checkpoint), "horizon": horizon} | summarise(
+        recording, replays
+    )
     print(f"{recording.source.name}: {len(replays)} rollouts, {horizon} steps ahead")
     print(format_table(table(result)))
     fps = config.action.rate_hz

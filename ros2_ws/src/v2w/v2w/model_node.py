@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,7 +35,7 @@ from v2w.readiness import Readiness
 from v2w_core.errors import V2WError
 
 
-class ModelNode(AutostartNode):
+class ModelNode(AutostartNode, ABC):
     """Subclasses add their services in :meth:`serve` and remove them in :meth:`unserve`."""
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
@@ -102,13 +103,13 @@ class ModelNode(AutostartNode):
         self._free()
         return super().on_shutdown(state)
 
+    @abstractmethod
     def serve(self) -> None:
         """Create services, actions and timers of the subclass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unserve(self) -> None:
         """Destroy what :meth:`serve` created; called more than once."""
-        raise NotImplementedError
 
     def _load(self, values: dict[str, Any]) -> None:
         if not values["checkpoint"]:

@@ -55,12 +55,7 @@ class PlannerNode(ModelNode):
     def serve(self) -> None:
         values = parameters.values(self, self.table)
         self._core = PlanningCore(self.model)
-        self._tracker = VelocityTracker(
-            self.model.config.action,
-            TrackerConfig(
-                values["tracking_gain"], values["odometry_timeout"], values["settle_time"]
-            ),
-        )
+        self._tracker = VelocityTracker(self.model.config.action, self._tracker_config())
         service = self.create_service(
             PlanService, "~/plan", self._on_service, callback_group=self.request_group
         )
@@ -94,6 +89,8 @@ class PlannerNode(ModelNode):
     def on_time_jump(self) -> None:
         if self._tracker is not None:
             self._tracker.stop("time jumped backwards")
+        if self._core is not None:
+            self._core.forget_drive()
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -142,6 +139,7 @@ class PlannerNode(ModelNode):
             if newest is not None:
                 x, y, _, yaw = newest[1]
                 steps = outcome.result.action_sequence[: settings.execute_steps]
+                core.sent((x, y, yaw), steps)
                 tracker.follow(steps, (x, y, yaw), self.now_ns)
                 self._report_executing(True)
         return outcome.planning_s
@@ -167,6 +165,7 @@ class PlannerNode(ModelNode):
             num_candidates=candidates,
             time_budget_s=budget_s,
             seed=None if request.seed < 0 else chosen_seed(request.seed),
+            drive=values["publish_velocity"] and request.seed < 0,
             execute_steps=min(values["execute_steps"], values["horizon"]),
         )
 
@@ -257,24 +256,32 @@ class PlannerNode(ModelNode):
     # -- driving --------------------------------------------------------------------------------
 
     def _drive(self) -> None:
-        tracker, history = self._tracker, self.history
-        if tracker is None or history is None:
+        core, tracker, history = self._core, self._tracker, self.history
+        if core is None or tracker is None or history is None:
             return
         if not self.get_parameter("publish_velocity").value:
             if tracker.active:
                 tracker.stop("publish_velocity was switched off")
                 self._publish_twist(STOP)
             return
+        tracker.config = self._tracker_config()
         newest = history.newest_pose()
         stamp, pose = (0, None) if newest is None else newest
         planar = None if pose is None else (pose[0], pose[1], pose[3])
         twist = tracker.command(self.now_ns, planar, stamp)
         if twist is not None:
             self._publish_twist(twist)
+        if tracker.finished and planar is not None:
+            tracker.finished = False
+            core.executed(planar)
         if tracker.stopped_because:
             self.get_logger().warning(f"stopped: {tracker.stopped_because}")
             tracker.stopped_because = ""
         self._report_executing(tracker.active)
+
+    def _tracker_config(self) -> TrackerConfig:
+        names = ("tracking_gain", "odometry_timeout", "settle_time")
+        return TrackerConfig(*(self.get_parameter(name).value for name in names))
 
     def _report_executing(self, executing: bool) -> None:
         if executing != self._was_executing:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.costs.bumps import BumpMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult
@@ -26,7 +27,11 @@ WARM_START_S = 30.0
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """Numbers of one request, defaults filled in. ``seed`` is None for a random one."""
+    """Numbers of one request, defaults filled in.
+
+    ``seed`` is None for a random one. ``drive``: the plan will be driven, so that what the camera
+    saw and the walls that were touched on the way to this goal count.
+    """
 
     horizon: int
     num_iterations: int
@@ -34,6 +39,7 @@ class PlanSettings:
     time_budget_s: float
     seed: int | None
     execute_steps: int
+    drive: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,15 @@ class _Previous:
     made_at: float
 
 
+@dataclass
+class _Drive:
+    """What the drive to one goal has learned: the goal keeps what was seen."""
+
+    key: object
+    goal: Goal
+    walls: BumpMemory = field(default_factory=BumpMemory)
+
+
 class PlanningCore:
     """Plans with one model; the next plan to the same goal starts from the rest of the last."""
 
@@ -60,6 +75,7 @@ class PlanningCore:
         self._model = model
         self._planners: dict[int, Planner] = {}
         self._previous: _Previous | None = None
+        self._drive: _Drive | None = None
 
     def image_goal(self, data: bytes) -> ImageGoal:
         """A goal from JPEG or PNG bytes.
@@ -97,9 +113,12 @@ class PlanningCore:
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
         x, y, _, yaw = (float(value) for value in snapshot.poses[-1])
+        here = (x, y, yaw)
         # The robot may have moved a little beyond what it is allowed to choose.
         actions = snapshot.actions
-        observation = Observation(snapshot.frames, actions, (x, y, yaw))
+        observation = Observation(snapshot.frames, actions, here)
+        drive = self._drive_to(goal, key) if settings.drive else _Drive(key, goal)
+        goal = drive.goal
         session = self._model.start(snapshot.frames, actions, seed=seed)
         arrival = goal.arrival(observation)
         planner = self._planners.setdefault(
@@ -108,7 +127,7 @@ class PlanningCore:
         left_s = max(settings.time_budget_s - (time.perf_counter() - began), 1e-3)
         result = planner.plan(
             session,
-            goal.cost(observation),
+            drive.walls.added_to(goal.cost(observation), here),
             deadline_s=left_s,
             num_iterations=settings.num_iterations,
             num_candidates=settings.num_candidates,
@@ -127,6 +146,27 @@ class PlanningCore:
                 key, result.action_sequence, settings.execute_steps, time.monotonic()
             )
         return PlanOutcome(result, arrival, time.perf_counter() - began)
+
+    def sent(self, pose: Pose, actions: NDArray[np.float32]) -> None:
+        """The robot begins to drive these actions [n, A] at ``pose`` (odometry frame)."""
+        if self._drive is not None:
+            columns = list(self._model.config.action.planar_indices())
+            self._drive.walls.sent(pose, actions[:, columns])
+
+    def executed(self, pose: Pose) -> None:
+        """What was sent last was driven to its end, and the robot is at ``pose``."""
+        if self._drive is not None:
+            self._drive.walls.executed(pose)
+
+    def forget_drive(self) -> None:
+        """Poses of before no longer mean anything."""
+        self._drive = self._previous = None
+
+    def _drive_to(self, goal: Goal, key: object) -> _Drive:
+        """The drive that goes on, or a new one to another goal."""
+        if self._drive is None or self._drive.key != key:
+            self._drive = _Drive(key, goal)
+        return self._drive
 
     def _warm_start(self, key: object, settings: PlanSettings) -> NDArray[np.float32] | None:
         previous = self._previous

@@ -45,10 +45,16 @@ def twist_of(displacement: ArrayLike, dt_s: float) -> Twist:
 
 
 class VelocityTracker:
-    """One plan at a time; ``command(now)`` is called at a fixed rate."""
+    """One plan at a time; ``command(now)`` is called at a fixed rate.
+
+    Attributes:
+        config: may be replaced at any time; the next command follows it.
+        stopped_because: why a plan was given up.
+        finished: the last plan was driven to its end.
+    """
 
     def __init__(self, action: ActionSpec, config: TrackerConfig) -> None:
-        self._config = config
+        self.config = config
         self._columns = list(action.planar_indices())
         self._dt_s = action.dt_s
         low = np.minimum(np.asarray(action.low)[self._columns], 0.0)
@@ -58,6 +64,7 @@ class VelocityTracker:
         self._twists: list[Twist] = []
         self._start_ns = 0
         self.stopped_because = ""
+        self.finished = False
 
     def follow(self, actions: ArrayLike, start_pose: ArrayLike, now_ns: int) -> None:
         """Drive these actions [n, A] from ``start_pose`` (x, y, yaw); step 0 begins now."""
@@ -66,6 +73,7 @@ class VelocityTracker:
         self._twists = [twist_of(step, self._dt_s) for step in steps]
         self._start_ns = now_ns
         self.stopped_because = ""
+        self.finished = False
 
     def stop(self, reason: str = "") -> None:
         """Forget the plan; the next command is zero, then silence."""
@@ -90,7 +98,7 @@ class VelocityTracker:
             self._path = None
             return STOP
         age_s = (now_ns - pose_ns) / NS
-        if pose is None or age_s > self._config.odometry_timeout_s:
+        if pose is None or age_s > self.config.odometry_timeout_s:
             self.stop(f"no odometry for {age_s:.2f} s")
             self._path = None
             return STOP
@@ -100,13 +108,14 @@ class VelocityTracker:
             self._path = None
             return STOP
         total_s = len(self._twists) * self._dt_s
-        if elapsed_s >= total_s + self._config.settle_s:
+        if elapsed_s >= total_s + self.config.settle_s:
             self._path = None
+            self.finished = True
             return STOP
         index = min(int(elapsed_s / self._dt_s), len(self._twists) - 1)
         forward = self._twists[index] if elapsed_s < total_s else STOP
         error = relative_motion(pose, self._reference(index, elapsed_s))
-        twist = np.asarray(forward) + self._config.gain * error
+        twist = np.asarray(forward) + self.config.gain * error
         limited = np.clip(twist, self._low, self._high)
         return float(limited[0]), float(limited[1]), float(limited[2])
 

@@ -110,7 +110,7 @@ def _go_on(
 
 
 def _line(plan: PlanRecord, kind: str) -> str:
-    unit = "m" if kind == "pose" else "(latent distance)"
+    unit = "m" if kind == "pose" else "(distance of views)"
     away = f"goal {plan.distance:.2f} {unit} away"
     what = "arrived, it believes" if plan.believes_arrived else "drives"
     late = ", cut off" if plan.timed_out else ""

@@ -35,7 +35,7 @@ class PlanRecord:
         frames: what the model imagines under the plan, uint8 [horizon, h, w, 3].
         path: poses [horizon + 1, 3] that the plan leads along.
         candidates: the best of the last iteration.
-        distance: to the goal as the planner sees it (metres, or a latent distance).
+        distance: to the goal as the planner sees it (metres; of views without unit).
         believes_arrived: the planner saw no need to drive.
         num_driven: steps of it that are driven before the next plan.
     """

@@ -1,0 +1,226 @@
+"""The released models at full size: memory of an import, FLOPs, one real denoising step.
+
+  python benchmarks/full_size.py flops      parameters and FLOPs a frame, on the meta device
+  python benchmarks/full_size.py step       one step of one cached frame and of a window, bfloat16
+  python benchmarks/full_size.py import --keys ../shared/parity/dynamicrafter512_unet_keys.json
+                                            writes a checkpoint of that structure with random
+                                            weights (float16, 5.3 GB) and imports it
+
+Each writes its part of benchmarks/results/full_size.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from v2w_core.config import WorldModelConfig
+from v2w_core.media import write_text
+from v2w_core.models.attention import Context
+from v2w_core.models.unet import UNet, UNetConfig
+from v2w_core.transfer.released import released_config
+from v2w_core.world_model import WorldModel
+
+RESULT = pathlib.Path(__file__).resolve().parent / "results" / "full_size.json"
+WINDOW = 16
+GIB = 2**30
+
+
+def causal_config() -> tuple[WorldModelConfig, UNetConfig]:
+    """The RT-1 model with per-frame statistics, whose past can be cached (v2w convert-norm)."""
+    config = released_config("vid2world-rt1")
+    return config, dataclasses.replace(config.unet, norm_scope="frame")
+
+
+def inputs(config: WorldModelConfig, num_frames: int, **factory: Any) -> dict[str, Any]:
+    """What the U-Net is given of ``num_frames`` frames of 320x512."""
+    _, height, width = config.latent_shape
+    channels, dim = config.unet.in_channels, config.unet.context_dim
+    level = torch.zeros(1, num_frames, dtype=torch.long, device=factory["device"])
+    tokens = torch.zeros(1, num_frames, 16, dim, **factory)
+    return {
+        "x": torch.zeros(1, num_frames, channels, height, width, **factory),
+        "noise_level": level,
+        "actions": torch.zeros(1, num_frames, config.action.dim, **factory),
+        "context": Context(torch.zeros(1, 77, dim, **factory), tokens),
+    }
+
+
+@torch.inference_mode()
+def count_flops(args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters, FLOPs (2 x multiply-add) of a window and of one cached frame, cache bytes."""
+    config, unet_config = causal_config()
+    with torch.device("meta"):
+        whole = WorldModel(config)
+        unet = UNet(unet_config).eval()
+    shape = {"device": torch.device("meta"), "dtype": torch.bfloat16}
+    unet = unet.to(torch.bfloat16)
+
+    def flops(num_frames: int, cache: Any = None) -> tuple[float, Any]:
+        with FlopCounterMode(display=False) as counter:
+            _, after = unet(**inputs(config, num_frames, **shape), cache=cache)
+        return counter.get_total_flops() / 1e12, after
+
+    window, _ = flops(WINDOW)
+    _, past = flops(WINDOW - 1)
+    last, full = flops(1, past)
+    key_values = sum(t.numel() * 2 for pair in full.own for t in pair or ())
+    tails = sum(t.numel() * 2 for tail in full.conv for t in tail)
+    return {
+        "parameters_m": sum(p.numel() for p in whole.parameters()) / 1e6,
+        "unet_parameters_m": sum(p.numel() for p in unet.parameters()) / 1e6,
+        f"window_of_{WINDOW}_tflop": window,
+        "cached_frame_tflop": last,
+        "key_value_mb_a_frame": key_values / WINDOW / 1e6,
+        "convolution_cache_mb": tails / 1e6,
+    }
+
+
+@torch.inference_mode()
+def real_step(args: argparse.Namespace) -> dict[str, Any]:
+    """One denoising step of the U-Net in bfloat16 with random weights on this machine."""
+    config, unet_config = causal_config()
+    with torch.device("meta"):
+        unet = UNet(unet_config).eval().to(torch.bfloat16)
+    unet = unet.to_empty(device="cpu")
+    for parameter in unet.parameters():
+        parameter.normal_(std=0.02)
+    shape = {"device": torch.device("cpu"), "dtype": torch.bfloat16}
+    began = time.perf_counter()
+    _, cache = unet(**inputs(config, 1, **shape))
+    first = time.perf_counter() - began
+    began = time.perf_counter()
+    v, _ = unet(**inputs(config, 1, **shape), cache=cache.share())
+    cached = time.perf_counter() - began
+    assert bool(v.isfinite().all())
+    print(f"one cached frame: {cached:.1f} s", file=sys.stderr)
+    peak_one = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    began = time.perf_counter()
+    unet(**inputs(config, args.window, **shape))
+    window = time.perf_counter() - began
+    return {
+        "dtype": "bfloat16",
+        "num_threads": torch.get_num_threads(),
+        "first_frame_s": first,
+        "cached_frame_s": cached,
+        "peak_gib_one_frame": peak_one,
+        "num_window_frames": args.window,
+        "window_s": window,
+        "peak_gib_window": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+    }
+
+
+def measure_import(args: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of ``v2w import`` of a synthetic checkpoint of the released structure."""
+    recorded = json.loads(args.keys.read_text())
+    parts = (k for k, v in recorded.items() if isinstance(v, dict) and is_shapes(v))
+    shapes = {name: shape for part in parts for name, shape in recorded[part].items()}
+    with tempfile.TemporaryDirectory(dir=args.workdir) as folder:
+        source = pathlib.Path(folder) / "synthetic.ckpt"
+        torch.save({"state_dict": {name: random(shape) for name, shape in shapes.items()}}, source)
+        size = source.stat().st_size
+        command = [sys.executable, "-m", "v2w_core.cli", "import", str(source),
+                   f"{folder}/imported", "--kind", args.kind]  # fmt: skip
+        began = time.perf_counter()
+        peak = watched(command)
+        seconds = time.perf_counter() - began
+        written = sum(f.stat().st_size for f in pathlib.Path(folder, "imported").iterdir())
+    return {
+        "kind": args.kind,
+        "num_tensors": len(shapes),
+        "parameters_m": sum(math.prod(shape) for shape in shapes.values()) / 1e6,
+        "source_gb": size / 1e9,
+        "written_gb": written / 1e9,
+        "seconds": seconds,
+        **peak,
+    }
+
+
+def is_shapes(part: dict[str, Any]) -> bool:
+    return all(isinstance(v, list) and all(isinstance(n, int) for n in v) for v in part.values())
+
+
+def random(shape: Sequence[int]) -> Tensor:
+    """Cheap random numbers: one small block, repeated."""
+    block = 0.02 * torch.randn(min(math.prod(shape), 65536))
+    return (
+        block.repeat(-(-math.prod(shape) // len(block)))[: math.prod(shape)]
+        .reshape(tuple(shape))
+        .half()
+    )
+
+
+def watched(command: Sequence[str]) -> dict[str, float]:
+    """Peak memory of a process [GiB]: its own pages, and with the mapped file's that it touched."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peak = {"peak_own_gib": 0.0, "peak_resident_gib": 0.0}
+    done = threading.Event()
+
+    def watch() -> None:
+        seen = psutil.Process(process.pid)
+        while not done.wait(0.05):
+            try:
+                memory = seen.memory_info()
+            except psutil.Error:
+                return
+            own = (memory.rss - memory.shared) / GIB
+            peak["peak_own_gib"] = max(peak["peak_own_gib"], own)
+            peak["peak_resident_gib"] = max(peak["peak_resident_gib"], memory.rss / GIB)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    done.set()
+    watcher.join()
+    if code:
+        raise SystemExit(code)
+    return peak
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = {"flops": count_flops, "step": real_step, "import": measure_import}
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--keys", type=pathlib.Path, help="names and shapes (part import)")
+    parser.add_argument("--kind", default="dynamicrafter512", help="of the keys")
+    parser.add_argument("--workdir", help="where there is room for 11 GB (part import)")
+    parser.add_argument("--window", type=int, default=WINDOW, help="frames (part step)")
+    args = parser.parse_args()
+    if args.part == "import" and (args.keys is None or not args.keys.is_file()):
+        parser.error("--keys: the recorded names and shapes, dynamicrafter512_unet_keys.json")
+    found = parts[args.part](args)
+    results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    results[args.part] = found
+    results["cpus"] = os.cpu_count()
+    write_text(RESULT, json.dumps(results, indent=2) + "\n")
+    width = max(len(name) for name in found)
+    for name, value in found.items():
+        print(
+            f"{name:{width}}  {value:.3f}"
+            if isinstance(value, float)
+            else f"{name:{width}}  {value}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What planner_node remembers of a drive, without ROS."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from core_toys import history, small_model
+
+from planners.goals import PoseGoal
+from v2w.history import Snapshot
+from v2w.planning import PlanningCore, PlanSettings
+
+DRIVE = PlanSettings(
+    horizon=6, num_iterations=4, num_candidates=32, time_budget_s=60.0, seed=None,
+    execute_steps=2, drive=True,
+)  # fmt: skip
+AHEAD = PoseGoal((2.0, 0.0, 0.0))
+
+
+def snapshot_at(x: float) -> Snapshot:
+    frames, actions = history()
+    poses = np.tile([x, 0.0, 0.0, 0.0], (len(frames), 1))
+    stamps = np.arange(len(frames), dtype=np.int64) * 250_000_000
+    return Snapshot(frames, 0 * actions, stamps, poses)
+
+
+def leads_on(core: PlanningCore, settings: PlanSettings) -> bool:
+    path = core.plan(snapshot_at(0.02), AHEAD, "goal", settings).result.poses
+    assert path is not None
+    return bool(((path[:, 0] > 0.15) & (np.abs(path[:, 1]) < 0.3)).any())
+
+
+@pytest.fixture
+def core() -> PlanningCore:
+    """A core whose robot was told to drive 0.6 m ahead and hardly moved."""
+    core = PlanningCore(small_model())
+    plan = core.plan(snapshot_at(0.0), AHEAD, "goal", DRIVE).result.action_sequence[:2]
+    core.sent((0.0, 0.0, 0.0), plan)
+    core.executed((0.02, 0.0, 0.0))
+    return core
+
+
+def test_a_drive_keeps_away_from_the_wall_it_touched(core: PlanningCore) -> None:
+    assert not leads_on(core, DRIVE)
+
+
+def test_plans_that_are_not_driven_know_of_no_drive(core: PlanningCore) -> None:
+    assert leads_on(core, replace(DRIVE, drive=False))
+
+
+def test_a_time_jump_ends_the_drive(core: PlanningCore) -> None:
+    core.forget_drive()
+    assert leads_on(core, DRIVE)
