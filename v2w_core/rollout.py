@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
+    from v2w_core.backends.base import Stepper
     from v2w_core.world_model import WorldModel
 
 UInt8Array = NDArray[np.uint8]
@@ -71,6 +72,7 @@ class Session:
 
     def __init__(self, model: WorldModel, latents: Tensor, actions: Tensor, seed: int) -> None:
         self.model = model
+        self.backend: Stepper = model.backend
         self.seed = seed
         self._latents = latents  # [T, C, h, w]
         self._actions = actions  # [T - 1, A] normalised
@@ -160,20 +162,20 @@ class Session:
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
         sampling = self.model.config.sampling
         denoise_onto = sampling.imagined_history == "denoised"
-        cache, frames = self._cache, []
-        newest: _Frames | None = None  # the imagined frame that the cache does not hold yet
+        past, frames = self.backend.begin(self._cache), []
+        newest: _Frames | None = None  # the imagined frame that the past does not hold yet
         for step in range(horizon):
             action = actions[:, step : step + 1]
-            denoiser = _Denoiser(self.model, cache, newest, action, mask, scale)
+            denoiser = _Denoiser(self, past, newest, action, mask, scale=scale, keep=denoise_onto)
             x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
             x = ddim_sample(
                 denoiser, self.model.schedule, x, num_steps, eta=sampling.eta, generator=generator
             )
             frames.append(x)
             if denoise_onto:
-                cache = denoiser.cache_after
+                past = denoiser.past_after
             else:
-                cache = denoiser.cache
+                past = denoiser.past
                 newest = self._held(x, held[step].expand_as(x), action, mask)
         return torch.cat(frames, dim=1)
 
@@ -269,42 +271,45 @@ class _Frames(NamedTuple):
 class _Denoiser:
     """Velocity of the newest frame, guided by its action.
 
-    The frame before it joins the cache in the first pass, side by side with the newest: two
+    The frame before it joins the past in the first pass, side by side with the newest: two
     frames in one pass cost less than one after the other.
 
     Attributes:
-        cache: all frames before the newest (after the first call).
-        cache_after: the same with the newest frame as its last pass left it.
+        past: all frames before the newest (after the first call).
+        past_after: the same with the newest frame as its last pass left it (with ``keep``).
     """
 
     def __init__(
         self,
-        model: WorldModel,
-        cache: Cache,
+        session: Session,
+        past: Any,
         before: _Frames | None,
         action: Tensor,
         mask: Tensor,
+        *,
         scale: float,
+        keep: bool,
     ) -> None:
-        self.model = model
-        self.cache = self.cache_after = cache
+        self.backend = session.backend
+        self.past = self.past_after = past
         self.before = before
         self.action = action
         self.mask = mask
         self.scale = scale
+        self.rescale = session.model.config.sampling.guidance_rescale
+        self.keep = keep
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         newest = _Frames(x, level, self.action, self.mask)
         if self.before is None:
-            v, self.cache_after = self.model.unet(*newest, cache=self.cache)
+            v, self.past_after = self.backend.step(*newest, self.past, keep=self.keep)
         else:
-            both = self.before.then(newest)
-            v, self.cache = self.model.unet(*both, cache=self.cache, leave_out=1)
-            v, self.before = v[:, -1:], None
+            v, self.past = self.backend.step(*self.before.then(newest), self.past)
+            self.before = None
         if self.scale == 1.0:
             return v
-        plain, _ = self.model.unet(x, level, self.action, ~self.mask, cache=self.cache)
-        return guide(v, plain, self.scale, self.model.config.sampling.guidance_rescale)
+        plain, _ = self.backend.step(x, level, self.action, ~self.mask, self.past, keep=False)
+        return guide(v, plain, self.scale, self.rescale)
 
 
 def _no_action(model: WorldModel, num_frames: int) -> Tensor:

@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from v2w_core.autoencoder import Autoencoder, AutoencoderConfig
+from v2w_core.backends.base import Backend, BackendOptions, make_backend
+from v2w_core.backends.eager import Eager
 from v2w_core.config import WorldModelConfig
 from v2w_core.data.transforms import resize_frames
 from v2w_core.diffusion.schedule import NoiseSchedule
@@ -45,6 +47,7 @@ class WorldModel(nn.Module):
         learned = config.goal_distance
         self.goal_distance = GoalDistance(config.latent_shape, learned) if learned else None
         self.image_context = ImageContext(config.context) if config.context else None
+        self.backend: Backend = Eager(self.unet)
 
     @classmethod
     def build(cls, config: WorldModelConfig, seed: int = 0) -> WorldModel:
@@ -54,12 +57,20 @@ class WorldModel(nn.Module):
             return cls(config).eval()
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str], device: str = "cpu") -> WorldModel:
+    def from_pretrained(
+        cls, path: str | os.PathLike[str], device: str = "cpu", backend: str = "eager"
+    ) -> WorldModel:
         """The model in a checkpoint folder (model.safetensors, config.yaml).
+
+        Args:
+            path: the folder.
+            device: of PyTorch.
+            backend: what computes rollouts; see :meth:`use_backend`.
 
         Raises:
             CheckpointError: no such folder, a truncated file, a newer format version, or weights
                 that do not fit the configuration.
+            V2WError: MODEL_ERROR; no such device or back end here.
         """
         folder = pathlib.Path(path)
         config = load_config(folder)
@@ -91,10 +102,29 @@ class WorldModel(nn.Module):
             raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad[0]}")
         model.load_state_dict(state)
         try:
-            return model.eval().to(device)
+            model.eval().to(device)
         except (RuntimeError, AssertionError) as error:
             raise V2WError("device", "a device of this machine: cpu, or cuda where there is a GPU",
                            f"{device}: {error}", code="MODEL_ERROR") from error  # fmt: skip
+        if backend != Eager.name:
+            model.use_backend(backend)
+        return model
+
+    def use_backend(self, name: str, options: BackendOptions | None = None) -> Backend:
+        """Rollouts of sessions started from here on are computed by this back end.
+
+        Call it when weights and device are final. A back end is built once; later calls, also in
+        other processes, find it in the user's cache.
+
+        Args:
+            name: "eager", "onnx", or "auto": the fastest that can be built here (a line in the
+                log says why each faster one was passed over).
+
+        Raises:
+            V2WError: unknown name, or MODEL_ERROR when a named back end cannot serve the model.
+        """
+        self.backend = make_backend(self, name, options)
+        return self.backend
 
     def save_pretrained(
         self, path: str | os.PathLike[str], card: str = "", *, half: bool = False

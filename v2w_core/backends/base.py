@@ -1,0 +1,145 @@
+"""What computes a model's denoising steps: one small interface, several back ends.
+
+A rollout asks a back end for one thing: the velocity of the newest frame of every candidate, given
+what the frames before it left behind (:meth:`Stepper.step`). The history is always encoded by the
+PyTorch network; it is one pass of batch 1.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from v2w_core.errors import V2WError
+
+if TYPE_CHECKING:
+    from v2w_core.cache import Cache
+    from v2w_core.world_model import WorldModel
+
+AUTO = "auto"
+#: Every back end by name, as module:class (imported when first asked for).
+BACKENDS = {
+    "onnx": "v2w_core.backends.onnx_runtime:OnnxRuntime",
+    "eager": "v2w_core.backends.eager:Eager",
+}
+#: What "auto" tries, in this order.
+CHAIN = ("onnx", "eager")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How a back end is built.
+
+    Attributes:
+        precision: of the arithmetic; each back end says which it knows.
+        providers: ONNX Runtime's execution providers, first choice first; None: that of the
+            model's device. None is ever replaced silently by another.
+        engines: folder of built engines; None: $V2W_ENGINES or ~/.cache/v2w/engines.
+    """
+
+    precision: str = "fp32"
+    providers: tuple[str, ...] | None = None
+    engines: Path | None = None
+
+
+class Stepper(Protocol):
+    """Computes steps of one model.
+
+    The past is whatever it keeps of earlier frames; rollouts only hand it on.
+    """
+
+    name: str
+
+    def begin(self, history: Cache) -> Any:
+        """The past of candidates that have the history in common and imagined nothing yet."""
+
+    def step(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        past: Any,
+        *,
+        keep: bool = True,
+    ) -> tuple[Tensor, Any]:
+        """Velocity of the newest frame.
+
+        Args:
+            latents: [B, T, C, H, W] of the newest frame (T 1), or of a finished frame and the
+                newest (T 2).
+            level, actions, mask: [B, T], [B, T, A], [B, T]; see :meth:`UNet.forward`.
+            past: of :meth:`begin` or of an earlier step.
+            keep: False: the past afterwards is not needed.
+
+        Returns:
+            v [B, 1, C, H, W], and the past with the first of the T frames added (unchanged when
+            ``keep`` is False).
+        """
+
+
+class Backend(Stepper, Protocol):
+    """One way to compute steps: can it, build it, use it, what is it."""
+
+    @classmethod
+    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+        """Why it cannot serve this model on this machine; None when it can. Quick."""
+
+    @classmethod
+    def build(cls, model: WorldModel, options: BackendOptions) -> Backend:
+        """Ready for steps.
+
+        Raises:
+            V2WError: MODEL_ERROR; it cannot be built, or differs from eager float32 by more than
+                the tolerance of its precision.
+        """
+
+    def warm_up(self, batch_size: int) -> None:
+        """Steps of this batch size take no longer than later ones from here on."""
+
+    def info(self) -> dict[str, Any]:
+        """What it is, as plain data for reports."""
+
+
+def backend_class(name: str) -> type[Backend]:
+    """Raises V2WError for a name that is none."""
+    if name not in BACKENDS:
+        raise V2WError("backend", f"one of {', '.join((AUTO, *BACKENDS))}", name)
+    module, _, attribute = BACKENDS[name].partition(":")
+    found: type[Backend] = getattr(import_module(module), attribute)
+    return found
+
+
+def make_backend(
+    model: WorldModel, name: str = AUTO, options: BackendOptions | None = None
+) -> Backend:
+    """The back end of this name, or with "auto" the first of the chain that can be built.
+
+    Raises:
+        V2WError: unknown name, or MODEL_ERROR when a named back end cannot serve the model. A
+            named one is never replaced by another.
+    """
+    options = options or BackendOptions()
+    if name != AUTO:
+        return _build(model, name, options)
+    for candidate in CHAIN[:-1]:
+        try:
+            return _build(model, candidate, options)
+        except V2WError as error:
+            log.warning("back end %s passed over: %s", candidate, error)
+    return _build(model, CHAIN[-1], options)
+
+
+def _build(model: WorldModel, name: str, options: BackendOptions) -> Backend:
+    kind = backend_class(name)
+    reason = kind.probe(model, options)
+    if reason is not None:
+        raise V2WError(f"back end {name}", reason, code="MODEL_ERROR")
+    return kind.build(model, options)

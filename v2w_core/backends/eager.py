@@ -1,0 +1,58 @@
+"""The network as it stands, in PyTorch: runs everywhere, and every other back end is held to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from v2w_core.backends.base import BackendOptions
+from v2w_core.cache import Cache
+
+if TYPE_CHECKING:
+    from v2w_core.models.unet import UNet
+    from v2w_core.world_model import WorldModel
+
+
+class Eager:
+    """Calls the U-Net. The past is its :class:`~v2w_core.cache.Cache`."""
+
+    name = "eager"
+
+    def __init__(self, unet: UNet) -> None:
+        self._unet = unet
+
+    @classmethod
+    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+        if options.precision != "fp32":
+            return f"computes in fp32 only, not in {options.precision}"
+        return None
+
+    @classmethod
+    def build(cls, model: WorldModel, options: BackendOptions) -> Eager:
+        return cls(model.unet)
+
+    def warm_up(self, batch_size: int) -> None:
+        """Nothing is compiled or allocated ahead."""
+
+    def begin(self, history: Cache) -> Cache:
+        return history
+
+    def step(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        past: Cache,
+        *,
+        keep: bool = True,
+    ) -> tuple[Tensor, Cache]:
+        not_kept = latents.shape[1] - 1
+        v, after = self._unet(latents, level, actions, mask, cache=past, leave_out=not_kept)
+        return v[:, -1:], after if keep else past
+
+    def info(self) -> dict[str, Any]:
+        device = str(next(self._unet.parameters()).device)
+        return {"backend": self.name, "device": device, "torch": torch.__version__}

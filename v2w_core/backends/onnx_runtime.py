@@ -1,0 +1,255 @@
+"""ONNX Runtime: the step as graphs (:mod:`step_graph`), on the CPU or any other provider.
+
+Inputs and outputs are bound to PyTorch's memory; nothing is copied in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2w_core.backends.artifact import (
+    device_name,
+    engines_folder,
+    find_or_build,
+    read_manifest,
+    source_hash,
+    weights_hash,
+)
+from v2w_core.backends.base import BackendOptions
+from v2w_core.backends.trial import check_parity, latency, measure
+from v2w_core.cache import Cache, Tail
+from v2w_core.errors import V2WError
+from v2w_core.models.temporal import TemporalConv
+
+if TYPE_CHECKING:
+    from v2w_core.world_model import WorldModel
+
+PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
+#: Graph files by (newest frames, whether the first of them joins the past).
+GRAPHS = {(1, False): "look.onnx", (1, True): "join.onnx", (2, True): "join_and_look.onnx"}
+PRECISIONS = ("fp32",)
+ELEMENT_TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a graph is told of earlier frames, by the names of its inputs.
+
+    Attributes:
+        own: sums of the temporal convolutions [B * pixels, C], keys and values [B, N, n, d].
+        shared: keys and values of the history [1, N, n, d].
+        batch_size: of ``own``; 1 before the first frame was imagined.
+    """
+
+    own: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    batch_size: int = 1
+
+    def expanded(self, batch_size: int) -> Past:
+        """The same past for every candidate."""
+        if self.batch_size == batch_size:
+            return self
+        own = {k: v.repeat(batch_size, *[1] * (v.ndim - 1)) for k, v in self.own.items()}
+        return replace(self, own=own, batch_size=batch_size)
+
+
+class OnnxRuntime:
+    """Steps of one model. Graphs are loaded when they are first needed."""
+
+    name = "onnx"
+
+    def __init__(self, model: WorldModel, folder: Path, options: BackendOptions) -> None:
+        self._folder = folder
+        self._model = model
+        self._options = options
+        self._num_threads = torch.get_num_threads()
+        self._sessions: dict[str, Any] = {}
+
+    @classmethod
+    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+        if model.device.type not in PROVIDERS:
+            return f"runs on {', '.join(PROVIDERS)}, not on {model.device.type}"
+        for package in ("onnxruntime", "onnx"):
+            if find_spec(package) is None:
+                extra = "cpu" if model.device.type == "cpu" else "gpu"
+                return f"{package} is not installed; pip install 'v2w[{extra}]'"
+        if options.precision not in PRECISIONS:
+            return f"knows the precisions {', '.join(PRECISIONS)}, not {options.precision}"
+        if not model.config.action_guided or not model.config.cacheable:
+            return "needs a causal model with actions and statistics of each frame alone"
+        import onnxruntime
+
+        wanted, available = providers(model, options), onnxruntime.get_available_providers()
+        missing = [name for name in wanted if name not in available]
+        if missing:
+            return f"this onnxruntime has no {missing[0]}, only {', '.join(available)}"
+        return None
+
+    @classmethod
+    def build(cls, model: WorldModel, options: BackendOptions) -> OnnxRuntime:
+        def build(folder: Path) -> dict[str, Any]:
+            write_graphs(model, folder)
+            engine = cls(model, folder, options)
+            parity = check_parity(model, engine, options.precision)
+            return {"parity": parity, "latency": latency(model, engine)}
+
+        root = engines_folder(options.engines)
+        return cls(model, find_or_build(root, built_from(model, options), build), options)
+
+    def warm_up(self, batch_size: int) -> None:
+        """Loads the graphs of this model's rollouts and lets them allocate what they need."""
+        measure(self._model, self, batch_size)
+
+    def begin(self, history: Cache) -> Past:
+        own = {}
+        convs = [m for m in self._model.unet.modules() if isinstance(m, TemporalConv)]
+        for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
+            for j, added in enumerate(_what_the_past_adds(conv, tail)):
+                own[f"conv_{index}_{j}"] = added.flatten(0, 3)
+        shared = {}
+        for index, pair in enumerate(history.shared):
+            assert pair is not None
+            for name, value in zip(("key", "value"), pair, strict=True):
+                shared[f"shared_{name}_{index}"] = value.contiguous()
+                own[f"{name}_{index}"] = value[:, :, :0].contiguous()
+        return Past(own, shared)
+
+    def step(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        past: Past,
+        *,
+        keep: bool = True,
+    ) -> tuple[Tensor, Past]:
+        batch_size, num_frames = latents.shape[:2]
+        past = past.expanded(batch_size)
+        given = {"latents": latents, "level": level, "actions": actions, "mask": mask}
+        binding = (session := self._session(GRAPHS[num_frames, keep])).io_binding()
+        held = []  # what is bound must live until the end of the run
+        for name, value in (given | past.own | past.shared).items():
+            held.append(value.contiguous())
+            binding.bind_input(**_bound(name, held[-1]))
+        v = latents.new_empty(batch_size, 1, *latents.shape[2:])
+        binding.bind_output(**_bound("velocity", v))
+        own = {}
+        if keep:
+            for name, value in past.own.items():
+                own[name] = torch.empty(_grown(value), dtype=value.dtype, device=value.device)
+                binding.bind_output(**_bound(f"new_{name}", own[name]))
+        session.run_with_iobinding(binding)
+        return v, replace(past, own=own) if keep else past
+
+    def info(self) -> dict[str, Any]:
+        return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
+
+    def _session(self, file: str) -> Any:
+        if file not in self._sessions:
+            wanted = providers(self._model, self._options)
+            self._sessions[file] = load(self._folder / file, wanted, self._num_threads)
+        return self._sessions[file]
+
+
+def providers(model: WorldModel, options: BackendOptions) -> tuple[str, ...]:
+    """The execution providers asked for, first choice first."""
+    if options.providers is not None:
+        return options.providers
+    return PROVIDERS[model.device.type]
+
+
+def load(graph: Path, wanted: tuple[str, ...], num_threads: int) -> Any:
+    """An onnxruntime.InferenceSession that really runs on the first of the wanted providers.
+
+    Raises:
+        V2WError: MODEL_ERROR; the graph cannot be loaded, or the provider was replaced (which
+            ONNX Runtime does with no more than a line on stderr).
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = num_threads
+    settings.log_severity_level = 3
+    field = f"back end onnx, {graph.name}"
+    try:
+        session = onnxruntime.InferenceSession(str(graph), settings, providers=list(wanted))
+    except Exception as error:  # its exceptions have no common base class of their own
+        raise V2WError(
+            field, "a graph that can be loaded", str(error), code="MODEL_ERROR"
+        ) from error
+    running = session.get_providers()
+    if running[0] != wanted[0]:
+        rule = f"runs on {wanted[0]}; this machine cannot load it"
+        raise V2WError(field, rule, ", ".join(running), code="MODEL_ERROR")
+    return session
+
+
+def write_graphs(model: WorldModel, folder: Path) -> None:
+    """The step's graphs and their weights."""
+    from v2w_core.backends.onnx_writer import WeightFile
+    from v2w_core.backends.step_graph import StepGraph
+
+    weights = WeightFile()
+    for (num_frames, keep), file in GRAPHS.items():
+        graph = StepGraph(model.unet, num_frames, weights, keep=keep)
+        graph.write(model.config.latent_shape).save(folder / file, Path(file).stem)
+    weights.save(folder)
+
+
+def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
+    """Everything that the graphs and their figures depend on; the key of the artifact."""
+    import onnx
+    import onnxruntime
+
+    from v2w_core.backends import onnx_writer, step_graph
+
+    return {
+        "backend": OnnxRuntime.name,
+        "weights": weights_hash(model.unet),
+        "config": model.config.to_dict(),
+        "graph": source_hash(onnx_writer.__file__, step_graph.__file__),
+        "opset": onnx_writer.OPSET,
+        "precision": options.precision,
+        "profile": {"latent_shape": model.config.latent_shape, "batch": "any", "frames": "any"},
+        "providers": providers(model, options),
+        "num_threads": torch.get_num_threads(),
+        "device": device_name(model.device),
+        "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+    }
+
+
+def _what_the_past_adds(conv: TemporalConv, tail: Tail) -> list[Tensor]:
+    """To the next kernel - 1 frames, the bias included; each [1, 1, H, W, C]."""
+    taps = conv.weight[..., 0, 0].unbind(-1)
+    assert conv.bias is not None
+    added = []
+    for ahead in range(len(tail)):
+        terms = zip(tail[ahead:], taps, strict=False)
+        added.append(sum((frame @ tap.t() for frame, tap in terms), conv.bias))
+    return added
+
+
+def _grown(value: Tensor) -> tuple[int, ...]:
+    """Keys and values [B, N, n, d] grow by a frame; the sums of convolutions do not."""
+    if value.ndim == 2:
+        return tuple(value.shape)
+    return (*value.shape[:2], value.shape[2] + 1, value.shape[3])
+
+
+def _bound(name: str, value: Tensor) -> dict[str, Any]:
+    return {
+        "name": name,
+        "device_type": value.device.type,
+        "device_id": value.device.index or 0,
+        "element_type": ELEMENT_TYPES[value.dtype],
+        "shape": tuple(value.shape),
+        "buffer_ptr": value.data_ptr(),
+    }

@@ -1,0 +1,114 @@
+"""Rollouts on noise that hold a back end to eager float32, and time its steps."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from v2w_core.backends.base import Backend, Stepper
+from v2w_core.backends.eager import Eager
+from v2w_core.errors import V2WError
+from v2w_core.rollout import Session
+
+if TYPE_CHECKING:
+    from v2w_core.cache import Cache
+    from v2w_core.world_model import WorldModel
+
+NUM_CANDIDATES, HORIZON = 4, 3
+BATCH_SIZES = (1, 8, 64)
+#: Largest difference of imagined latents (whose standard deviation is 1) from eager float32.
+TOLERANCES = {"fp32": 2e-4}
+
+
+def trial_session(model: WorldModel, backend: Stepper) -> Session:
+    """A session on frames of noise."""
+    rng = np.random.default_rng(0)
+    config = model.config
+    size = (config.num_history, config.observation.height, config.observation.width, 3)
+    frames = rng.integers(0, 256, size, dtype=np.uint8)
+    session = model.start(frames, trial_actions(model, 1, config.num_history - 1)[0])
+    assert isinstance(session, Session)
+    session.backend = backend
+    return session
+
+
+def trial_actions(model: WorldModel, num_candidates: int, horizon: int) -> NDArray[np.float32]:
+    """Physical actions [K, horizon, A] within the bounds."""
+    spec = model.config.action
+    shape = (num_candidates, horizon, spec.dim)
+    return np.random.default_rng(1).uniform(spec.low, spec.high, shape).astype(np.float32)
+
+
+def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[str, float]:
+    """Largest differences of a short rollout from eager float32, on the same noise.
+
+    Two rollouts: as the model is configured, and with two sampling steps and guidance, so that
+    every kind of step is used.
+
+    Raises:
+        V2WError: MODEL_ERROR; a difference beyond the tolerance, and by how much.
+    """
+    horizon = min(HORIZON, model.config.num_frames - model.config.num_history)
+    actions = trial_actions(model, NUM_CANDIDATES, horizon)
+    differences = {}
+    for name, num_steps, scale in (("configured", None, None), ("guided", 2, 1.5)):
+        results = [
+            trial_session(model, kind)
+            .imagine(actions, num_sampling_steps=num_steps, guidance_scale=scale)
+            .latents.float()
+            for kind in (Eager(model.unet), backend)
+        ]
+        differences[name] = float((results[0] - results[1]).abs().max())
+    worst, tolerance = max(differences.values()), TOLERANCES[precision]
+    if not worst <= tolerance:
+        rule = f"imagined latents within {tolerance:g} of eager float32"
+        off = f"{worst:.2g}, {worst / tolerance:.3g} times that"
+        raise V2WError(f"back end {backend.name}, {precision}", rule, off, code="MODEL_ERROR")
+    return {**differences, "tolerance": tolerance}
+
+
+class Timed:
+    """A back end that notes how long each step took."""
+
+    def __init__(self, backend: Stepper) -> None:
+        self._backend = backend
+        self.name = backend.name
+        self.seconds: list[float] = []
+
+    def begin(self, history: Cache) -> Any:
+        return self._backend.begin(history)
+
+    def step(self, latents: Tensor, *given: Any, keep: bool = True) -> tuple[Tensor, Any]:
+        began = time.perf_counter()
+        result = self._backend.step(latents, *given, keep=keep)
+        if latents.is_cuda:
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - began)
+        return result
+
+
+def measure(
+    model: WorldModel, backend: Backend, batch_size: int, *, repeats: int = 1
+) -> NDArray[np.float64]:
+    """Seconds of every step of rollouts over the whole horizon, as the model is configured."""
+    timed = Timed(backend)
+    session = trial_session(model, timed)
+    actions = trial_actions(model, batch_size, session.max_horizon)
+    for _ in range(repeats):
+        session.imagine(actions, batch_size=batch_size)
+    return np.array(timed.seconds)
+
+
+def latency(model: WorldModel, backend: Backend) -> dict[str, dict[str, float]]:
+    """Milliseconds a step by batch size, median and 95th percentile."""
+    figures = {}
+    for batch_size in BATCH_SIZES:
+        backend.warm_up(batch_size)
+        p50, p95 = 1e3 * np.percentile(measure(model, backend, batch_size, repeats=2), (50, 95))
+        figures[str(batch_size)] = {"step_ms_p50": round(p50, 3), "step_ms_p95": round(p95, 3)}
+    return figures
