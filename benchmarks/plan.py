@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--backend", default="eager", help="eager, onnx or auto")
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=3)
@@ -34,7 +35,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), device=args.device)
+    checkpoint = args.checkpoint or default_checkpoint()
+    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend)
     rng = np.random.default_rng(0)
     size = (model.config.observation.height, model.config.observation.width, 3)
     frames = rng.integers(0, 256, (model.config.num_history + 1, *size), dtype=np.uint8)
@@ -59,10 +61,11 @@ def main() -> None:
         "plan_s_max": max(times),
         "frames_per_s": float(np.median(rates)),
         "frames_per_plan": plan.frames_imagined,
+        "backend": model.backend.name,
         "num_threads": torch.get_num_threads(),
     }
     print(f"{args.candidates} candidates x {args.horizon} steps x {args.iterations} iterations, "
-          f"{torch.get_num_threads()} threads, {args.device}")  # fmt: skip
+          f"{torch.get_num_threads()} threads, {args.device}, {model.backend.name}")  # fmt: skip
     print(f"plan time {result['plan_s_p50']:.2f} s (median of {args.repeats}; "
           f"{result['plan_s_min']:.2f} to {result['plan_s_max']:.2f})")  # fmt: skip
     print(f"{result['frames_per_s']:.0f} frames imagined a second")

@@ -24,7 +24,7 @@ ARGUMENTS = {
     "image_topic": ("", "Camera images, raw; compressed ones are found beside them."),
     "odom_topic": ("", "Odometry of the body."),
     "device": ("", "auto, cpu, cuda, cuda:1."),
-    "backend": ("", "What executes the network."),
+    "backend": ("", "What computes rollouts: eager, onnx, auto."),
     "checkpoint": ("", "Checkpoint folder; empty: the params_file's, else the one that ships."),
     "autostart": ("true", "Configure and activate the nodes; false: a lifecycle manager does."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),

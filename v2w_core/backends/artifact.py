@@ -92,6 +92,7 @@ def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Pat
         if folder.exists():
             damage = _damage(folder, built_from)
             if damage is None:
+                log.info("found engine %s", folder)
                 return folder
             log.warning("engine %s is built again: %s", folder, damage)
             shutil.rmtree(folder)

@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
-
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
 

@@ -5,6 +5,7 @@ Inputs and outputs are bound to PyTorch's memory; nothing is copied in between.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,8 @@ from v2w_core.models.temporal import TemporalConv
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
 
+log = logging.getLogger(__name__)
+
 PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
 #: Graph files by (newest frames, whether the first of them joins the past).
 GRAPHS = {(1, False): "look.onnx", (1, True): "join.onnx", (2, True): "join_and_look.onnx"}
@@ -42,22 +45,39 @@ ELEMENT_TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: n
 class Past:
     """What a graph is told of earlier frames, by the names of its inputs.
 
+    A step writes the keys and values of the frame that joins into the next free slot of the
+    buffers, so that nothing is copied; of two steps from the same past, the later one counts.
+
     Attributes:
-        own: sums of the temporal convolutions [B * pixels, C], keys and values [B, N, n, d].
-        shared: keys and values of the history [1, N, n, d].
-        batch_size: of ``own``; 1 before the first frame was imagined.
+        shared: keys and values of the history [N, n, d].
+        sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
+        buffers: keys and values of the candidates' own frames [capacity, B, N, d].
+        num_own: slots in use.
     """
 
-    own: dict[str, Tensor]
     shared: dict[str, Tensor]
-    batch_size: int = 1
+    sums: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    num_own: int = 0
 
-    def expanded(self, batch_size: int) -> Past:
-        """The same past for every candidate."""
-        if self.batch_size == batch_size:
+    @property
+    def own(self) -> dict[str, Tensor]:
+        return {name: buffer[: self.num_own] for name, buffer in self.buffers.items()}
+
+    @property
+    def next_slot(self) -> dict[str, Tensor]:
+        return {name: buffer[self.num_own] for name, buffer in self.buffers.items()}
+
+    def for_each(self, batch_size: int) -> Past:
+        """The past of a history alone, for every candidate."""
+        if self.num_own or all(b.shape[1] == batch_size for b in self.buffers.values()):
             return self
-        own = {k: v.repeat(batch_size, *[1] * (v.ndim - 1)) for k, v in self.own.items()}
-        return replace(self, own=own, batch_size=batch_size)
+        sums = {name: value.repeat(batch_size, 1) for name, value in self.sums.items()}
+        buffers = {
+            name: buffer.new_empty(len(buffer), batch_size, *buffer.shape[2:])
+            for name, buffer in self.buffers.items()
+        }
+        return replace(self, sums=sums, buffers=buffers)
 
 
 class OnnxRuntime:
@@ -95,31 +115,37 @@ class OnnxRuntime:
     @classmethod
     def build(cls, model: WorldModel, options: BackendOptions) -> OnnxRuntime:
         def build(folder: Path) -> dict[str, Any]:
+            log.info("writing the step's graphs")
             write_graphs(model, folder)
             engine = cls(model, folder, options)
+            log.info("comparing rollouts with eager float32")
             parity = check_parity(model, engine, options.precision)
-            return {"parity": parity, "latency": latency(model, engine)}
+            log.info("timing steps")
+            figures = {"num_threads": torch.get_num_threads(), "latency": latency(model, engine)}
+            return {"parity": parity, **figures}
 
         root = engines_folder(options.engines)
         return cls(model, find_or_build(root, built_from(model, options), build), options)
 
     def warm_up(self, batch_size: int) -> None:
         """Loads the graphs of this model's rollouts and lets them allocate what they need."""
-        measure(self._model, self, batch_size)
+        measure(self._model, self, batch_size, horizon=2)
 
     def begin(self, history: Cache) -> Past:
-        own = {}
+        sums, shared, buffers = {}, {}, {}
         convs = [m for m in self._model.unet.modules() if isinstance(m, TemporalConv)]
         for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
             for j, added in enumerate(_what_the_past_adds(conv, tail)):
-                own[f"conv_{index}_{j}"] = added.flatten(0, 3)
-        shared = {}
+                sums[f"conv_{index}_{j}"] = added.flatten(0, 3)
+        capacity = max(1, self._model.config.num_frames - history.num_frames)
         for index, pair in enumerate(history.shared):
             assert pair is not None
             for name, value in zip(("key", "value"), pair, strict=True):
-                shared[f"shared_{name}_{index}"] = value.contiguous()
-                own[f"{name}_{index}"] = value[:, :, :0].contiguous()
-        return Past(own, shared)
+                shared[f"shared_{name}_{index}"] = value[0].contiguous()
+                buffers[f"{name}_{index}"] = value.new_empty(
+                    capacity, 1, value.shape[1], value.shape[3]
+                )
+        return Past(shared, sums, buffers)
 
     def step(
         self,
@@ -132,22 +158,22 @@ class OnnxRuntime:
         keep: bool = True,
     ) -> tuple[Tensor, Past]:
         batch_size, num_frames = latents.shape[:2]
-        past = past.expanded(batch_size)
+        past = past.for_each(batch_size)
+        session = self._session(GRAPHS[num_frames, keep])
+        binding = session.io_binding()
         given = {"latents": latents, "level": level, "actions": actions, "mask": mask}
-        binding = (session := self._session(GRAPHS[num_frames, keep])).io_binding()
-        held = []  # what is bound must live until the end of the run
-        for name, value in (given | past.own | past.shared).items():
-            held.append(value.contiguous())
-            binding.bind_input(**_bound(name, held[-1]))
+        given = {name: value.contiguous() for name, value in given.items()}
+        for name, value in (given | past.shared | past.sums | past.own).items():
+            binding.bind_input(**_bound(name, value))
         v = latents.new_empty(batch_size, 1, *latents.shape[2:])
-        binding.bind_output(**_bound("velocity", v))
-        own = {}
+        made = {"velocity": v}
+        sums = {name: torch.empty_like(value) for name, value in past.sums.items()} if keep else {}
         if keep:
-            for name, value in past.own.items():
-                own[name] = torch.empty(_grown(value), dtype=value.dtype, device=value.device)
-                binding.bind_output(**_bound(f"new_{name}", own[name]))
+            made |= {f"new_{name}": value for name, value in (sums | past.next_slot).items()}
+        for name, value in made.items():
+            binding.bind_output(**_bound(name, value))
         session.run_with_iobinding(binding)
-        return v, replace(past, own=own) if keep else past
+        return v, replace(past, sums=sums, num_own=past.num_own + 1) if keep else past
 
     def info(self) -> dict[str, Any]:
         return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
@@ -220,7 +246,6 @@ def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
         "precision": options.precision,
         "profile": {"latent_shape": model.config.latent_shape, "batch": "any", "frames": "any"},
         "providers": providers(model, options),
-        "num_threads": torch.get_num_threads(),
         "device": device_name(model.device),
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
@@ -235,13 +260,6 @@ def _what_the_past_adds(conv: TemporalConv, tail: Tail) -> list[Tensor]:
         terms = zip(tail[ahead:], taps, strict=False)
         added.append(sum((frame @ tap.t() for frame, tap in terms), conv.bias))
     return added
-
-
-def _grown(value: Tensor) -> tuple[int, ...]:
-    """Keys and values [B, N, n, d] grow by a frame; the sums of convolutions do not."""
-    if value.ndim == 2:
-        return tuple(value.shape)
-    return (*value.shape[:2], value.shape[2] + 1, value.shape[3])
 
 
 def _bound(name: str, value: Tensor) -> dict[str, Any]:

@@ -115,6 +115,13 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
+    def split(self, x: str, sizes: str, axis: int) -> tuple[str, str]:
+        """Two parts of x."""
+        name = f"Split_{len(self._nodes)}"
+        parts = f"{name}_0", f"{name}_1"
+        self._nodes.append(helper.make_node("Split", [x, sizes], parts, name, axis=axis))
+        return parts
+
     def reshape(self, x: str, *shape: int) -> str:
         return self.op("Reshape", x, self.ints(*shape))
 

@@ -66,6 +66,7 @@ class StepGraph:
         self.g = GraphWriter(weights)
         self._num_convs = self._num_attentions = 0
         self._mask: str | None = None
+        self._seen: tuple[str, str] | None = None
 
     @torch.inference_mode()
     def write(self, latent_shape: tuple[int, int, int]) -> GraphWriter:
@@ -184,27 +185,29 @@ class StepGraph:
         of_group = torch.eye(groups).repeat_interleave(channels // groups, dim=0)  # [C, groups]
         average = (of_group * (groups / channels)).t()
         spread = of_group.repeat(tile, 1)
-        mean = self._column_means(x)
-        if told is not None:
-            mean = g.op("Add", mean, told)
-        centre = g.gemm(g.gemm(mean, average), spread)
-        if told is not None:
+        if told is None:
+            centre = g.gemm(self._group_means(x, average), spread)
+        else:
+            mean = self._group_means(x, average, g.gemm(told, average))
             moved = told if tile == 1 else g.op("Concat", *[told] * tile, axis=1)
-            centre = g.op("Sub", centre, moved)
+            centre = g.op("Sub", g.gemm(mean, spread), moved)
         centre = g.reshape(centre, -1, 1, tile * channels)
         away = g.op("Sub", g.reshape(x.name, *shape), centre)
-        square = g.op("Mul", away, away)
-        variance = g.gemm(self._column_means(replace(x, name=square)), average)
+        variance = self._group_means(replace(x, name=g.op("Mul", away, away)), average)
         deviation = g.op("Sqrt", g.op("Add", variance, g.weight(torch.tensor(norm.eps))))
         if scale is not None:
             spread = spread * scale.cpu().repeat(tile)[:, None]
         by = g.gemm(g.op("Reciprocal", deviation), spread)
         return g.op("Mul", away, g.reshape(by, -1, 1, tile * channels))
 
-    def _column_means(self, x: Map) -> str:
-        """Means over the pixels of each frame, [T * B, C]."""
-        pixels = self.g.reshape(x.name, -1, x.pixels, x.channels)
-        return self.g.op("ReduceMean", pixels, self.g.ints(1), keepdims=0)
+    def _group_means(self, x: Map, average: Tensor, plus: str | None = None) -> str:
+        """Means over the pixels and channels of each group, [T * B, groups]."""
+        g = self.g
+        if x.pixels <= MAX_DENSE_PIXELS:
+            whole = average.repeat(1, x.pixels) / x.pixels
+            return g.gemm(g.reshape(x.name, -1, x.pixels * x.channels), whole, plus)
+        pixels = g.reshape(x.name, -1, x.pixels, x.channels)
+        return g.gemm(g.op("ReduceMean", pixels, g.ints(1), keepdims=0), average, plus)
 
     def _conv(self, x: Map, layer: Conv | Downsample | Upsample, bias: Tensor | None) -> Map:
         """The layer's convolution, with another bias."""
@@ -325,59 +328,52 @@ class StepGraph:
         inner = layer.to_q.out_features
         dim = inner // layer.num_heads
         tokens = x.pixels * layer.num_heads
-        own_shape: Shape = ["batch", tokens, "own", dim]
-        new_shape: Shape = ["batch", tokens, "own_and_first", dim]
-        shared_shape: Shape = [1, tokens, "shared", dim]
+        by_token = (2, 1, 0, 3)  # [T, B, tokens, dim] -> [tokens, B, T, dim]
 
         query = g.reshape(g.gemm(h, layer.to_q.weight * dim**-0.5), time, -1, tokens, dim)
+        query = g.transpose(query, *by_token)
         seen = []
         for name, to in (("key", layer.to_k), ("value", layer.to_v)):
             new = g.reshape(g.gemm(h, to.weight), time, -1, tokens, dim)
-            own = g.input(f"{name}_{index}", own_shape)
-            if time == 1:
-                own = kept = g.op("Concat", own, g.reshape(new, -1, tokens, 1, dim), axis=2)
-            else:
-                own_all = g.op("Concat", own, g.transpose(new, 1, 2, 0, 3), axis=2)
-                first = g.reshape(g.op("Gather", new, g.index(0), axis=0), -1, tokens, 1, dim)
-                own, kept = own_all, g.op("Concat", own, first, axis=2)
+            own = g.input(f"{name}_{index}", ["own", "batch", tokens, dim])
+            shared = g.input(f"shared_{name}_{index}", [tokens, "shared", dim])
             if self.keep:
-                g.output(f"new_{name}_{index}", kept, new_shape)
-            shared = g.reshape(g.input(f"shared_{name}_{index}", shared_shape), tokens, -1, dim)
-            seen.append((shared, own))
-        (shared_key, own_key), (shared_value, own_value) = seen
-        by_token = g.reshape(g.transpose(query, 2, 0, 1, 3), tokens, -1, dim)
-        on_shared = g.op("MatMul", by_token, g.transpose(shared_key, 0, 2, 1))
-        on_shared = self._to_batch(on_shared, tokens)
-        on_own = g.op("MatMul", g.transpose(query, 1, 2, 0, 3), g.transpose(own_key, 0, 1, 3, 2))
+                first = g.op("Gather", new, g.index(0), axis=0)
+                g.output(f"new_{name}_{index}", first, ["batch", tokens, dim])
+            seen.append((g.op("Concat", own, new, axis=0), shared))
+        (own_key, shared_key), (own_value, shared_value) = seen
+        sizes = self._sizes(own_key, shared_key)
+
+        on_own = g.op("MatMul", query, g.transpose(own_key, 2, 1, 3, 0))
         if time > 1:
-            on_own = g.op("Add", on_own, self._causal_mask())
+            on_own = g.op("Add", on_own, self._causal_mask(sizes[0]))
+        flat = g.reshape(query, tokens, -1, dim)
+        on_shared = g.op("MatMul", flat, g.transpose(shared_key, 0, 2, 1))
+        shape = g.op("Concat", g.ints(tokens, -1, time), sizes[1], axis=0)
+        on_shared = g.op("Reshape", on_shared, shape)
         weights = g.op("Softmax", g.op("Concat", on_own, on_shared, axis=3), axis=-1)
-        num_own = g.op("Shape", own_key, start=2, end=3)
-        of_own = g.op("Slice", weights, g.ints(0), num_own, g.ints(3))
-        of_shared = g.op("Slice", weights, num_own, g.ints(2**62), g.ints(3))
-        of_shared = g.transpose(of_shared, 1, 2, 0, 3)
-        num_shared = g.op("Shape", shared_key, start=1, end=2)
-        shape = g.op("Concat", g.ints(tokens, -1), num_shared, axis=0)
+        of_own, of_shared = g.split(weights, g.op("Concat", *sizes, axis=0), axis=3)
+        shape = g.op("Concat", g.ints(tokens, -1), sizes[1], axis=0)
         from_shared = g.op("MatMul", g.op("Reshape", of_shared, shape), shared_value)
-        out = g.op("Add", self._to_batch(from_shared, tokens), g.op("MatMul", of_own, own_value))
-        rows = g.reshape(g.transpose(out, 2, 0, 1, 3), -1, inner)
+        from_own = g.op("MatMul", of_own, g.transpose(own_value, *by_token))
+        out = g.op("Add", from_own, g.reshape(from_shared, tokens, -1, time, dim))
+        rows = g.reshape(g.transpose(out, *by_token), -1, inner)
         return g.gemm(rows, layer.to_out[0].weight, layer.to_out[0].bias)
 
-    def _to_batch(self, x: str, tokens: int) -> str:
-        """[tokens, T * B, n] -> [B, tokens, T, n]"""
-        g = self.g
-        last = g.op("Shape", x, start=2, end=3)
-        shape = g.op("Concat", g.ints(tokens, self.num_frames, -1), last, axis=0)
-        return g.transpose(g.op("Reshape", x, shape), 2, 0, 1, 3)
+    def _sizes(self, own: str, shared: str) -> tuple[str, str]:
+        """Frames seen: own (the newest included) and shared; the same in every layer."""
+        if self._seen is None:
+            shape = self.g.op
+            self._seen = shape("Shape", own, start=0, end=1), shape("Shape", shared, start=1, end=2)
+        return self._seen
 
-    def _causal_mask(self) -> str:
-        """[2, own + 2], minus infinity where the first frame would see the second."""
+    def _causal_mask(self, num_own: str) -> str:
+        """[2, num_own], minus infinity where the first new frame would see the second."""
         if self._mask is None:
             g = self.g
-            before = g.op("Add", g.op("Shape", "key_0", start=2, end=3), g.ints(1))
+            before = g.op("Sub", num_own, g.ints(1))
             pads = g.op("Concat", g.ints(0), before, g.ints(0, 0), axis=0)
-            newest = g.weight(torch.tensor([[float("-inf")], [0.0]]))
-            self._mask = g.op("Pad", newest, pads)
+            self._mask = g.op("Pad", g.weight(torch.tensor([[float("-inf")], [0.0]])), pads)
         return self._mask
 
 

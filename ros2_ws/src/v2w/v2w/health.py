@@ -59,7 +59,9 @@ class Health:
             state=state,
             model_id=getattr(node, "model_id", ""),
             device=getattr(node, "device_name", ""),
-            backend=node.get_parameter("backend").value,
+            backend=(
+                node.model.backend.name if node.model else node.get_parameter("backend").value
+            ),
             history_size=size or 0,
             history_required=required,
             history_age=-1.0 if age is None else float(age),

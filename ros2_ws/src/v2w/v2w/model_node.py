@@ -125,7 +125,7 @@ class ModelNode(AutostartNode, ABC):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         began = time.perf_counter()
         path = Path(values["checkpoint"]).expanduser()
-        self.model = WorldModel.from_pretrained(path, device=device)
+        self.model = WorldModel.from_pretrained(path, device, values["backend"])
         self.device_name = device
         self.model_id = path.name
         config = HistoryConfig(
@@ -142,7 +142,8 @@ class ModelNode(AutostartNode, ABC):
         self.history = HistoryBuffer(action, self.model.config.observation, config)
         self.get_logger().info(
             f"{path.name}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
-            f"{', '.join(action.names)}, on {device}, loaded in {time.perf_counter() - began:.1f} s"
+            f"{', '.join(action.names)}, on {device} ({self.model.backend.name}), loaded in "
+            f"{time.perf_counter() - began:.1f} s"
         )
 
     def _free(self) -> None:

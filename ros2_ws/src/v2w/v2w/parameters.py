@@ -56,7 +56,9 @@ COMMON = (
     Parameter("checkpoint", "", "", "Folder of the checkpoint.", fixed=True),
     Parameter("device", "auto", "", "Torch device: auto, cpu, cuda, cuda:1.", fixed=True),
     Parameter(
-        "backend", "eager", "", "What executes the network.", choices=("eager",), fixed=True
+        "backend", "eager", "",
+        "What computes rollouts; auto: the fastest that can be built, the log says which.",
+        choices=("eager", "onnx", "auto"), fixed=True,
     ),
     Parameter(
         "num_threads", 0, "threads", "CPU threads of the model; 0 = torch's choice.",

@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the shipped)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--backend", help="what executes the network (default: eager)")
+    parser.add_argument(
+        "--backend", help="what computes rollouts: eager, onnx, auto (default: eager)"
+    )
     parser.add_argument("--image-topic", help="camera images (default: image_raw)")
     parser.add_argument("--odom-topic", help="odometry (default: odom)")
     parser.add_argument("--namespace", default="", help="of all nodes (default: none)")

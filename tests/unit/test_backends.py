@@ -1,0 +1,290 @@
+"""Back ends: the same rollouts as eager PyTorch, or a refusal that says why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from core_toys import candidates, history, small_model, wake
+
+from v2w_core.backends import base, trial
+from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.eager import Eager
+from v2w_core.errors import V2WError
+from v2w_core.world_model import WorldModel, tiny_config
+
+HORIZON = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timed_briefly():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "BATCH_SIZES", (2,))
+        yield
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+def rollouts(model, backend, count=3, horizon=HORIZON, length=4, **sampling):
+    session = model.start(*history(length=length), seed=4)
+    session.backend = backend
+    return session.imagine(candidates(count, horizon), **sampling).latents
+
+
+def other_model(size=16, **changes):
+    """A model with other options of the U-Net."""
+    config = tiny_config(size=size)
+    config = dataclasses.replace(
+        config,
+        unet=dataclasses.replace(config.unet, **changes),
+        sampling=dataclasses.replace(config.sampling, num_steps=2),
+    )
+    return wake(WorldModel.build(config))
+
+
+@pytest.mark.parametrize("sampling", [
+    {"num_sampling_steps": 1}, {"num_sampling_steps": 3}, {"guidance_scale": 2.0},
+    {"num_sampling_steps": 1, "guidance_scale": 0.5}, {"batch_size": 2},
+])  # fmt: skip
+@pytest.mark.parametrize("mode", ["held", "denoised"])
+def test_onnx_imagines_what_eager_imagines(engines, mode, sampling):
+    model = small_model(imagined_history=mode)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    for count, horizon in ((1, 1), (3, HORIZON), (5, 8)):
+        eager = rollouts(model, Eager(model.unet), count, horizon, **sampling)
+        ours = rollouts(model, backend, count, horizon, **sampling)
+        torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [
+    {"init_attention": True, "frame_stride": 3, "multi_hot_actions": True},
+    {"two_temporal_attentions": False, "num_temporal_convs": 2, "temporal_kernel": 5},
+    {"height_causal_out": True, "num_res_blocks": 2, "channel_mult": (1, 2, 2)},
+    {"temporal_kernel": 1, "attention_levels": (0, 1), "model_channels": 24, "head_dim": 8},
+])  # fmt: skip
+def test_every_option_of_the_network_has_its_graph(engines, changes):
+    model = other_model(size=32, **changes)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    eager = rollouts(model, Eager(model.unet))
+    torch.testing.assert_close(rollouts(model, backend), eager, atol=1e-4, rtol=1e-4)
+
+
+def test_sessions_stream_with_any_back_end(engines, model):
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    frames, past = history(length=6)
+    results = []
+    for kind in (Eager(model.unet), backend):
+        session = model.start(frames[:4], past[:3])
+        session.backend = kind
+        for frame, action in zip(frames[4:], past[3:], strict=True):
+            session.append(frame, action)
+        results.append(session.imagine(candidates(2, HORIZON)).latents)
+    torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_checkpoint_is_loaded_with_its_back_end(engines, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("V2W_ENGINES", str(engines))
+    folder = model.save_pretrained(tmp_path / "model")
+    loaded = WorldModel.from_pretrained(folder, backend="onnx")
+    session = loaded.start(*history())
+    assert session.backend.name == loaded.backend.name == "onnx"
+    info = loaded.backend.info()
+    assert info["parity"]["configured"] <= info["parity"]["tolerance"]
+    assert info["latency"]["2"]["step_ms_p50"] > 0
+    assert info["built_from"]["versions"].keys() == {"onnx", "onnxruntime"}
+
+
+def test_a_named_back_end_is_never_replaced(model, monkeypatch):
+    with pytest.raises(V2WError, match="one of auto, onnx, eager"):
+        model.use_backend("tensor")
+    for name in ("onnxruntime", "onnx"):
+        monkeypatch.setattr(
+            "v2w_core.backends.onnx_runtime.find_spec", lambda package, name=name: package != name
+        )
+        with pytest.raises(V2WError, match=f"{name} is not installed; pip install") as error:
+            model.use_backend("onnx")
+        assert error.value.code == "MODEL_ERROR"
+    assert model.backend.name == "eager"
+
+
+def test_the_chain_says_why_it_passes_over(model, monkeypatch, caplog):
+    class Broken(Eager):
+        name = "broken"
+
+        @classmethod
+        def build(cls, model, options):
+            raise V2WError("back end broken", "a compiler", code="MODEL_ERROR")
+
+    class Absent(Broken):
+        @classmethod
+        def probe(cls, model, options):
+            return "no such accelerator"
+
+    kinds = {"absent": Absent, "broken": Broken, "eager": Eager}
+    monkeypatch.setattr(base, "CHAIN", tuple(kinds))
+    monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    with caplog.at_level(logging.WARNING):
+        assert make_backend(model, "auto").name == "eager"
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "back end absent passed over: back end absent: no such accelerator",
+        "back end broken passed over: back end broken: a compiler",
+    ]
+
+
+def test_a_model_whose_past_cannot_be_cached_stays_eager(engines):
+    for changes in ({"norm_scope": "clip"}, {"causal": False}):
+        with pytest.raises(V2WError, match="causal model"):
+            make_backend(other_model(**changes), "onnx", BackendOptions(engines=engines))
+
+
+def test_unknown_precisions_and_providers_are_refused(engines, model):
+    for options, said in (
+        (BackendOptions(precision="fp7"), "not fp7"),
+        (BackendOptions(providers=("WarpDriveExecutionProvider",)), "has no WarpDrive"),
+    ):
+        with pytest.raises(V2WError, match=said) as error:
+            make_backend(model, "onnx", dataclasses.replace(options, engines=engines))
+        assert error.value.code == "MODEL_ERROR"
+
+
+def test_a_provider_that_was_replaced_is_refused(engines, model, monkeypatch):
+    """ONNX Runtime lists providers that it cannot load, and then runs on the CPU."""
+    import onnxruntime
+
+    wanted = BackendOptions(providers=("CUDAExecutionProvider",), engines=engines)
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with pytest.raises(V2WError, match="runs on CUDAExecutionProvider") as error:
+        make_backend(model, "onnx", wanted)
+    assert "CPUExecutionProvider" in str(error.value)
+
+
+def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from v2w_core.backends import onnx_runtime
+
+    write = onnx_runtime.write_graphs
+
+    def tampered(model, folder):
+        with torch.no_grad():
+            bias = model.unet.out[2].bias
+            kept = bias.clone()
+            bias += 0.01
+            write(model, folder)
+            bias.copy_(kept)
+
+    monkeypatch.setattr(onnx_runtime, "write_graphs", tampered)
+    with pytest.raises(V2WError, match=r"within 0\.0002 of eager float32") as error:
+        make_backend(model, "onnx", BackendOptions(engines=tmp_path))
+    assert "times that" in str(error.value)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, caplog):
+    model, options = small_model(), BackendOptions(engines=tmp_path)
+    first = make_backend(model, "onnx", options).info()["folder"]
+    assert make_backend(model, "onnx", options).info()["folder"] == first
+    with torch.no_grad():
+        model.unet.out[2].bias += 0.01
+    assert make_backend(model, "onnx", options).info()["folder"] != first
+
+
+@pytest.mark.parametrize("damage", ["weights.bin", "look.onnx", "manifest.json", "another's"])
+def test_a_damaged_engine_is_built_again(tmp_path, engines, caplog, model, damage):
+    from v2w_core.backends.artifact import find_or_build
+
+    def build(folder):
+        (folder / "look.onnx").write_bytes(b"graph")
+        (folder / "weights.bin").write_bytes(b"weights")
+        return {"parity": {}}
+
+    folder = find_or_build(tmp_path, {"weights": "abc"}, build)
+    if damage == "another's":
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["built_from"]["weights"] = "xyz"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    else:
+        (folder / damage).write_bytes(b"damaged")
+    with caplog.at_level(logging.WARNING):
+        assert find_or_build(tmp_path, {"weights": "abc"}, build) == folder
+        assert find_or_build(tmp_path, {"weights": "abc"}, build) == folder
+    assert len(caplog.records) == 1 and "built again" in caplog.text
+    assert (folder / "weights.bin").read_bytes() == b"weights"
+
+
+def slow_build(folder):
+    """An engine that remembers who built it."""
+    import os
+    import time
+
+    time.sleep(0.3)
+    (folder / "engine").write_text(str(os.getpid()))
+    return {}
+
+
+def build_in_process(root, start, results):
+    from v2w_core.backends.artifact import find_or_build
+
+    start.wait()
+    folder = find_or_build(root, {"weights": "abc"}, slow_build)
+    results.put((str(folder), (folder / "engine").read_text()))
+
+
+def test_processes_that_build_at_once_share_one_engine(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Event(), context.Queue()
+    arguments = (tmp_path, start, results)
+    processes = [context.Process(target=build_in_process, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    start.set()
+    found = {results.get(timeout=120) for _ in processes}
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    assert len(found) == 1
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def test_export_writes_an_engine_and_its_figures(engines, model, tmp_path, capsys):
+    import argparse
+
+    from v2w_core.commands import export
+
+    checkpoint = model.save_pretrained(tmp_path / "model")
+    parser = argparse.ArgumentParser()
+    export.add_arguments(parser)
+    out = tmp_path / "figures.json"
+    arguments = [str(checkpoint), "--out", str(engines), "--json", str(out)]
+    assert export.run(parser.parse_args(arguments)) == 0
+    printed = capsys.readouterr().out
+    assert "parity with eager float32" in printed and "frames a second" in printed
+    figures = json.loads(out.read_text())
+    assert set(figures["files"]) == {
+        "look.onnx", "join.onnx", "join_and_look.onnx", "weights.bin"
+    }  # fmt: skip
+    assert np.isfinite(list(figures["parity"].values())).all()

@@ -1,0 +1,79 @@
+"""``v2w export``: build the engine of a back end, hold it to eager float32, time it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+HELP = "build a fast engine of a checkpoint for this machine"
+DESCRIPTION = """\
+Writes the model's step as an engine of a back end, checks on the same noise that it imagines what
+PyTorch in float32 imagines (and refuses it otherwise), and times it. The engine is stored where
+--backend of the other commands, the nodes and WorldModel.use_backend look for it; they also build
+it themselves when it is missing. Its manifest.json says what it was built from.
+"""
+EPILOG = """\
+examples:
+  v2w export                                       the shipped checkpoint, for ONNX Runtime
+  v2w export runs/train/mine/checkpoint --out engines      then: V2W_ENGINES=engines v2w plan ...
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of ``v2w export``."""
+    add = parser.add_argument
+    add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT",
+        help="checkpoint folder (default: the shipped one)")  # fmt: skip
+    add("--backend", choices=("onnx",), default="onnx",
+        help="what the engine is for (default: %(default)s)")  # fmt: skip
+    add("--precision", choices=("fp32",), default="fp32",
+        help="of the arithmetic (default: %(default)s)")  # fmt: skip
+    add("--provider", action="append", metavar="NAME",
+        help="execution provider of ONNX Runtime, in order of preference; the first one must "
+             "work (default: that of the device)")  # fmt: skip
+    add("--device", default="cpu", help="torch device (default: %(default)s)")
+    add("--out", type=Path, metavar="DIR",
+        help="folder of engines (default: $V2W_ENGINES or ~/.cache/v2w/engines)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="also write the manifest there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Builds, prints. Raises V2WError when it cannot be built or is not exact."""
+    from v2w_core.backends.base import BackendOptions, make_backend
+    from v2w_core.media import write_text
+    from v2w_core.world_model import WorldModel, default_checkpoint
+
+    progress = logging.getLogger("v2w_core.backends")
+    progress.setLevel(logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    progress.addHandler(handler)
+    try:
+        model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), args.device)
+        providers = tuple(args.provider) if args.provider else None
+        options = BackendOptions(args.precision, providers, args.out)
+        info = make_backend(model, args.backend, options).info()
+    finally:
+        progress.removeHandler(handler)
+    print_figures(info)
+    if args.json is not None:
+        write_text(args.json, json.dumps(info, indent=2) + "\n")
+    return 0
+
+
+def print_figures(info: dict[str, Any]) -> None:
+    """Parity and latency of a manifest."""
+    parity = info["parity"]
+    worst = max(value for name, value in parity.items() if name != "tolerance")
+    print(f"parity with eager float32: largest difference {worst:.1e} of imagined latents "
+          f"(tolerance {parity['tolerance']:g})")  # fmt: skip
+    print(f"latency on {info['num_threads']} threads of {info['built_from']['device']}")
+    print(f"{'candidates':>10} {'ms a step, p50':>15} {'p95':>8} {'frames a second':>16}")
+    for batch_size, figures in info["latency"].items():
+        rate = 1e3 * int(batch_size) / figures["step_ms_p50"]
+        print(f"{batch_size:>10} {figures['step_ms_p50']:>15.1f} {figures['step_ms_p95']:>8.1f} "
+              f"{rate:>16.0f}")  # fmt: skip
+    print(f"engine: {info['folder']}")
