@@ -26,7 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--backends", nargs="+", default=["onnx"], help="compared with eager")
+    parser.add_argument("--backends", nargs="+", default=["onnx:fp32", "onnx:int8"],
+                        metavar="NAME:PRECISION", help="compared with eager")  # fmt: skip
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--repeats", type=int, default=8, help="rollouts of each")
@@ -36,8 +37,11 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), args.device)
-    options = BackendOptions(engines=args.engines)
-    backends = {name: make_backend(model, name, options) for name in ("eager", *args.backends)}
+    backends = {}
+    for which in ("eager:fp32", *args.backends):
+        name, _, precision = which.partition(":")
+        options = BackendOptions(precision or "fp32", engines=args.engines)
+        backends[which] = make_backend(model, name, options)
     result: dict[str, Any] = {"num_threads": torch.get_num_threads(), "device": args.device}
     print(f"{torch.get_num_threads()} threads, {args.device}")
     print(
@@ -50,7 +54,7 @@ def main() -> None:
         for _ in range(args.repeats):
             for name, backend in backends.items():
                 seconds[name].append(measure(model, backend, batch_size))
-        eager_s = np.median(np.sum(seconds["eager"], axis=1))
+        eager_s = np.median(np.sum(seconds["eager:fp32"], axis=1))
         for name, taken in seconds.items():
             p50, p95 = 1e3 * np.percentile(taken, (50, 95))
             rollout_s = float(np.median(np.sum(taken, axis=1)))

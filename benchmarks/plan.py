@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--backend", default="eager", help="eager, onnx or auto")
+    parser.add_argument("--precision", default="fp32", help="fp32 or int8")
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=3)
@@ -36,7 +37,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     checkpoint = args.checkpoint or default_checkpoint()
-    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend)
+    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
     rng = np.random.default_rng(0)
     size = (model.config.observation.height, model.config.observation.width, 3)
     frames = rng.integers(0, 256, (model.config.num_history + 1, *size), dtype=np.uint8)
@@ -62,10 +63,12 @@ def main() -> None:
         "frames_per_s": float(np.median(rates)),
         "frames_per_plan": plan.frames_imagined,
         "backend": model.backend.name,
+        "precision": args.precision,
         "num_threads": torch.get_num_threads(),
     }
     print(f"{args.candidates} candidates x {args.horizon} steps x {args.iterations} iterations, "
-          f"{torch.get_num_threads()} threads, {args.device}, {model.backend.name}")  # fmt: skip
+          f"{torch.get_num_threads()} threads, {args.device}, {model.backend.name}, "
+          f"{args.precision}")  # fmt: skip
     print(f"plan time {result['plan_s_p50']:.2f} s (median of {args.repeats}; "
           f"{result['plan_s_min']:.2f} to {result['plan_s_max']:.2f})")  # fmt: skip
     print(f"{result['frames_per_s']:.0f} frames imagined a second")

@@ -58,14 +58,18 @@ class WorldModel(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str], device: str = "cpu", backend: str = "eager"
+        cls,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        backend: str = "eager",
+        precision: str = "fp32",
     ) -> WorldModel:
         """The model in a checkpoint folder (model.safetensors, config.yaml).
 
         Args:
             path: the folder.
             device: of PyTorch.
-            backend: what computes rollouts; see :meth:`use_backend`.
+            backend, precision: what computes rollouts; see :meth:`use_backend`.
 
         Raises:
             CheckpointError: no such folder, a truncated file, a newer format version, or weights
@@ -106,8 +110,7 @@ class WorldModel(nn.Module):
         except (RuntimeError, AssertionError) as error:
             raise V2WError("device", "a device of this machine: cpu, or cuda where there is a GPU",
                            f"{device}: {error}", code="MODEL_ERROR") from error  # fmt: skip
-        if backend != Eager.name:
-            model.use_backend(backend)
+        model.use_backend(backend, BackendOptions(precision))
         return model
 
     def use_backend(self, name: str, options: BackendOptions | None = None) -> Backend:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.commands.imagine import add_backend_argument
+from v2w_core.commands.imagine import add_backend_arguments
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("episode", type=Path, help="episode file (.h5)")
     add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
     add("--device", default="cpu", help="torch device (default: %(default)s)")
-    add_backend_argument(parser)
+    add_backend_arguments(parser)
     add("--start", type=int, metavar="I", help="plan at this frame (default: the first possible)")
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument("--goal-step", type=int, metavar="J", help="goal: the frame J steps later")
@@ -178,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
     optimizer = make_optimizer(args.optimizer)
     episode = read_episode(args.episode)
     checkpoint = args.checkpoint or default_checkpoint()
-    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend)
+    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
     model.config.action.require_same(episode.action_spec, field=f"{args.episode.name}: action_spec")
     moment = read_moment(episode, args.start, model.config.num_history, args.horizon)
     cost, image, goal_pose = make_cost(args, model, episode, moment)

@@ -29,6 +29,7 @@ BACKENDS = {
 }
 #: What "auto" tries, in this order.
 CHAIN = ("onnx", "eager")
+PRECISIONS = ("fp32", "int8")
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ class BackendOptions:
     """How a back end is built.
 
     Attributes:
-        precision: of the arithmetic; each back end says which it knows.
+        precision: of the arithmetic, one of :data:`PRECISIONS`; each back end says which of them
+            it knows. "int8": large matrix products in 8-bit integers, with scales taken from
+            each batch: candidates then differ slightly with their neighbours in the batch.
         providers: ONNX Runtime's execution providers, first choice first; None: that of the
             model's device. None is ever replaced silently by another.
         engines: folder of built engines; None: $V2W_ENGINES or ~/.cache/v2w/engines.

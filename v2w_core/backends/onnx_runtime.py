@@ -23,7 +23,7 @@ from v2w_core.backends.artifact import (
     source_hash,
     weights_hash,
 )
-from v2w_core.backends.base import BackendOptions
+from v2w_core.backends.base import PRECISIONS, BackendOptions
 from v2w_core.backends.trial import check_parity, latency, measure
 from v2w_core.cache import Cache, Tail
 from v2w_core.errors import V2WError
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
 #: Graph files by (newest frames, whether the first of them joins the past).
 GRAPHS = {(1, False): "look.onnx", (1, True): "join.onnx", (2, True): "join_and_look.onnx"}
-PRECISIONS = ("fp32",)
 ELEMENT_TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
 
 
@@ -116,7 +115,7 @@ class OnnxRuntime:
     def build(cls, model: WorldModel, options: BackendOptions) -> OnnxRuntime:
         def build(folder: Path) -> dict[str, Any]:
             log.info("writing the step's graphs")
-            write_graphs(model, folder)
+            write_graphs(model, folder, options.precision)
             engine = cls(model, folder, options)
             log.info("comparing rollouts with eager float32")
             parity = check_parity(model, engine, options.precision)
@@ -218,14 +217,14 @@ def load(graph: Path, wanted: tuple[str, ...], num_threads: int) -> Any:
     return session
 
 
-def write_graphs(model: WorldModel, folder: Path) -> None:
+def write_graphs(model: WorldModel, folder: Path, precision: str) -> None:
     """The step's graphs and their weights."""
     from v2w_core.backends.onnx_writer import WeightFile
     from v2w_core.backends.step_graph import StepGraph
 
     weights = WeightFile()
     for (num_frames, keep), file in GRAPHS.items():
-        graph = StepGraph(model.unet, num_frames, weights, keep=keep)
+        graph = StepGraph(model.unet, num_frames, weights, keep=keep, int8=precision == "int8")
         graph.write(model.config.latent_shape).save(folder / file, Path(file).stem)
     weights.save(folder)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
@@ -21,6 +22,7 @@ OPSET = 23  # the first with an attention operator
 IR_VERSION = 11
 WEIGHTS_FILE = "weights.bin"
 SMALL_BYTES = 64
+MIN_INT8_SIZE = 32
 ALIGNMENT = 4096  # of a tensor in the file, so that it can be mapped into memory
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -66,11 +68,26 @@ class WeightFile:
             file.truncate(self._end)
 
 
-class GraphWriter:
-    """Values are names; every method returns the name of what it adds."""
+class Quantised(NamedTuple):
+    """Values: codes uint8, their scale, the code of zero."""
 
-    def __init__(self, weights: WeightFile) -> None:
+    codes: str
+    scale: str
+    zero: str
+
+
+class GraphWriter:
+    """Values are names; every method returns the name of what it adds.
+
+    Args:
+        weights: where constants are stored.
+        int8: matrix products of :meth:`linear` in 8-bit integers.
+    """
+
+    def __init__(self, weights: WeightFile, *, int8: bool = False) -> None:
+        self.int8 = int8
         self._weights = weights
+        self._quantised: dict[str, Quantised] = {}
         self._used: dict[str, None] = {}  # weights that this graph uses, in order
         self._small: dict[str, TensorProto] = {}
         self._nodes: list[onnx.NodeProto] = []
@@ -87,8 +104,11 @@ class GraphWriter:
         self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
 
     def weight(self, value: Tensor) -> str:
-        """A float32 constant; small ones lie in the graph itself, where engines look for sizes."""
-        array = value.detach().float().cpu().numpy()
+        """A float32 constant."""
+        return self.constant(value.detach().float().cpu().numpy())
+
+    def constant(self, array: NDArray[Any]) -> str:
+        """A constant; small ones lie in the graph itself, where engines look for sizes."""
         name = self._weights.add(array)
         if array.nbytes <= SMALL_BYTES:
             self._small[name] = numpy_helper.from_array(array, name)
@@ -115,12 +135,12 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
-    def split(self, x: str, sizes: str, axis: int) -> tuple[str, str]:
-        """Two parts of x."""
-        name = f"Split_{len(self._nodes)}"
-        parts = f"{name}_0", f"{name}_1"
-        self._nodes.append(helper.make_node("Split", [x, sizes], parts, name, axis=axis))
-        return parts
+    def ops(self, kind: str, num_outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """An operator with several outputs."""
+        name = f"{kind}_{len(self._nodes)}"
+        outputs = [f"{name}_{index}" for index in range(num_outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), outputs, name, **attributes))
+        return outputs
 
     def reshape(self, x: str, *shape: int) -> str:
         return self.op("Reshape", x, self.ints(*shape))
@@ -134,6 +154,32 @@ class GraphWriter:
         if plus is not None:
             inputs.append(plus if isinstance(plus, str) else self.weight(plus))
         return self.op("Gemm", *inputs)
+
+    def linear(self, x: str, weight: Tensor, plus: Tensor | str | None = None) -> str:
+        """As :meth:`gemm`, for products large enough to be worth a lower precision."""
+        if self.worth_int8(weight):
+            return self.int8_product(self.quantised(x), weight, plus)
+        return self.gemm(x, weight, plus)
+
+    def worth_int8(self, weight: Tensor) -> bool:
+        return self.int8 and min(weight.shape[:2]) >= MIN_INT8_SIZE
+
+    def int8_product(self, x: Quantised, weight: Tensor, plus: Tensor | str | None = None) -> str:
+        """As :meth:`gemm`; each output channel's weights have a scale of their own."""
+        matrix = weight.detach().float().cpu().t()
+        scale = matrix.abs().amax(dim=0).clamp(min=1e-12) / 127
+        codes = self.constant((matrix / scale).round().to(torch.int8).numpy())
+        sums = self.op("Cast", self.op("MatMulInteger", x.codes, codes, x.zero), to=FLOAT)
+        out = self.op("Mul", sums, self.op("Mul", x.scale, self.weight(scale)))
+        if plus is None:
+            return out
+        return self.op("Add", out, plus if isinstance(plus, str) else self.weight(plus))
+
+    def quantised(self, x: str) -> Quantised:
+        """A matrix in 8 bits, one scale for all of it."""
+        if x not in self._quantised:
+            self._quantised[x] = Quantised(*self.ops("DynamicQuantizeLinear", 3, x))
+        return self._quantised[x]
 
     def silu(self, x: str) -> str:
         return self.op("Mul", x, self.op("Sigmoid", x))

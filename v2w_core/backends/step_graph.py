@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.backends.onnx_writer import BOOL, INT64, GraphWriter, Shape, WeightFile
+from v2w_core.backends.onnx_writer import BOOL, INT64, GraphWriter, Quantised, Shape, WeightFile
 from v2w_core.models.attention import SpatialTransformer
 from v2w_core.models.blocks import ResBlock
 from v2w_core.models.conditioning import MultiHotActionEmbedding
@@ -56,14 +57,17 @@ class StepGraph:
     Args:
         num_frames: newest frames, 1 or 2.
         keep: the first of them joins the past, which is an output.
+        int8: large matrix products in 8-bit integers.
     """
 
-    def __init__(self, unet: UNet, num_frames: int, weights: WeightFile, *, keep: bool) -> None:
+    def __init__(
+        self, unet: UNet, num_frames: int, weights: WeightFile, *, keep: bool, int8: bool
+    ) -> None:
         assert num_frames == 1 or keep
         self.unet: Layer = unet
         self.num_frames = num_frames
         self.keep = keep
-        self.g = GraphWriter(weights)
+        self.g = GraphWriter(weights, int8=int8)
         self._num_convs = self._num_attentions = 0
         self._mask: str | None = None
         self._seen: tuple[str, str] | None = None
@@ -158,7 +162,7 @@ class StepGraph:
         if isinstance(layer.skip_connection, Conv):
             skip = layer.skip_connection
             h = self._conv(h, conv, conv.bias + skip.bias)
-            h = replace(h, name=g.gemm(x.name, skip.weight.flatten(1), h.name))
+            h = replace(h, name=g.linear(x.name, skip.weight.flatten(1), h.name))
         else:
             h = self._conv(h, conv, conv.bias)
             h = replace(h, name=g.op("Add", x.name, h.name))
@@ -214,6 +218,8 @@ class StepGraph:
         if x.pixels <= MAX_DENSE_PIXELS:
             return self._dense_conv(x, layer, bias)
         g, conv = self.g, _kernel(layer)
+        if g.worth_int8(conv.weight):
+            return self._gathered_conv(x, layer, bias)
         image = g.transpose(g.reshape(x.name, -1, x.height, x.width, x.channels), 0, 3, 1, 2)
         height, width = x.height, x.width
         if isinstance(layer, Upsample):
@@ -231,6 +237,30 @@ class StepGraph:
         name = g.reshape(g.transpose(out, 0, 2, 3, 1), -1, channels)
         return Map(name, channels, -(-height // stride), -(-width // stride))
 
+    def _gathered_conv(
+        self, x: Map, layer: Conv | Downsample | Upsample, bias: Tensor | None
+    ) -> Map:
+        """An 8-bit matrix product of every output pixel's surroundings, side by side."""
+        g, conv = self.g, _kernel(layer)
+        pixels = torch.arange(x.pixels).view(1, 1, x.height, x.width)
+        if isinstance(layer, Upsample):
+            pixels = pixels.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        rows, columns = conv.kernel_size
+        above = rows - 1 if conv.height_causal else rows // 2
+        beside = columns // 2
+        padded = F.pad(pixels, (beside, beside, above, rows - 1 - above), value=x.pixels)
+        stride = conv.stride[0]
+        seen = padded[0, 0].unfold(0, rows, stride).unfold(1, columns, stride)
+        height, width = seen.shape[:2]
+        codes, scale, zero = g.quantised(x.name)
+        codes = g.reshape(codes, -1, x.pixels, x.channels)
+        codes = g.op("Pad", codes, g.ints(0, 0, 0, 0, 1, 0), zero)  # one more pixel of zeros
+        codes = g.op("Gather", codes, g.constant(seen.flatten().numpy()), axis=1)
+        codes = g.reshape(codes, -1, rows * columns * x.channels)
+        weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
+        name = g.int8_product(Quantised(codes, scale, zero), weight, bias)
+        return Map(name, conv.out_channels, height, width)
+
     def _dense_conv(self, x: Map, layer: Conv | Downsample | Upsample, bias: Tensor | None) -> Map:
         """The layer's matrix is what it makes of every unit image."""
         size, own_bias = x.pixels * x.channels, _kernel(layer).bias
@@ -239,7 +269,7 @@ class StepGraph:
         images = layer(unit.view(size, 1, x.height, x.width, x.channels)) - own_bias
         height, width, channels = images.shape[2:]
         plus = None if bias is None else bias.repeat(height * width)
-        out = self.g.gemm(self.g.reshape(x.name, -1, size), images.flatten(1).t(), plus)
+        out = self.g.linear(self.g.reshape(x.name, -1, size), images.flatten(1).t(), plus)
         return Map(self.g.reshape(out, -1, channels), channels, height, width)
 
     def _temporal_conv(self, u: Map, layer: TemporalConv) -> Map:
@@ -255,12 +285,12 @@ class StepGraph:
         if self.keep and names:
             first = self._at(u, 0).name
             terms = zip(names, taps[-2::-1], past[1:], strict=True)
-            coming = {name: g.gemm(first, tap, plus) for name, tap, plus in terms}
+            coming = {name: g.linear(first, tap, plus) for name, tap, plus in terms}
             for name, value in coming.items():
                 g.output(f"new_{name}", value, shape)
             if self.num_frames > 1:
                 added = g.op("Concat", names[0], coming[names[0]], axis=0)
-        return replace(u, name=g.gemm(u.name, taps[-1], added), channels=layer.out_channels)
+        return replace(u, name=g.linear(u.name, taps[-1], added), channels=layer.out_channels)
 
     def _at(self, x: Map, frame: int) -> Map:
         """One of the newest frames."""
@@ -278,16 +308,16 @@ class StepGraph:
             attention = block.attn1
             normed = self._layer_norm(h, block.norm1)
             tokens = [
-                g.reshape(g.gemm(normed, to.weight), -1, x.pixels, to.out_features)
+                g.reshape(g.linear(normed, to.weight), -1, x.pixels, to.out_features)
                 for to in (attention.to_q, attention.to_k, attention.to_v)
             ]
             heads = attention.num_heads
             out = g.op("Attention", *tokens, q_num_heads=heads, kv_num_heads=heads)
             linear = attention.to_out[0]
-            out = g.gemm(g.reshape(out, -1, linear.in_features), linear.weight, linear.bias)
+            out = g.linear(g.reshape(out, -1, linear.in_features), linear.weight, linear.bias)
             h = g.op("Add", h, out)
             h = self._feed_forward(h, block.norm3, block.ff)
-        out = g.gemm(h, layer.proj_out.weight, layer.proj_out.bias)
+        out = g.linear(h, layer.proj_out.weight, layer.proj_out.bias)
         return replace(x, name=g.op("Add", x.name, out))
 
     def _temporal(self, x: Map, layer: Layer) -> Map:
@@ -298,14 +328,14 @@ class StepGraph:
                     out = self._temporal_attention(x, self._layer_norm(h, norm), attention)
                     h = g.op("Add", h, out)
             h = self._feed_forward(h, block.norm3, block.ff)
-        out = g.gemm(h, layer.proj_out.weight.flatten(1), layer.proj_out.bias)
+        out = g.linear(h, layer.proj_out.weight.flatten(1), layer.proj_out.bias)
         return replace(x, name=g.op("Add", x.name, out))
 
     def _projected(self, x: Map, norm: Norm, layer: Layer) -> str:
         """layer(GroupNorm(x)); the norm's scale and bias are part of the projection."""
         normal = self.g.reshape(self._normalised(x, norm, None, None), -1, x.channels)
         weight = layer.weight.flatten(1)
-        return self.g.gemm(normal, weight * norm.weight, layer.bias + weight @ norm.bias)
+        return self.g.linear(normal, weight * norm.weight, layer.bias + weight @ norm.bias)
 
     def _layer_norm(self, h: str, norm: nn.LayerNorm) -> str:
         weights = self.g.weight(norm.weight), self.g.weight(norm.bias)
@@ -316,9 +346,9 @@ class StepGraph:
         gated, _, linear = layer.net
         value_weight, gate_weight = gated.proj.weight.chunk(2)
         value_bias, gate_bias = gated.proj.bias.chunk(2)
-        value = g.gemm(normed, value_weight, value_bias)
-        gate = g.op("Gelu", g.gemm(normed, gate_weight, gate_bias))
-        out = g.gemm(g.op("Mul", value, gate), linear.weight, linear.bias)
+        value = g.linear(normed, value_weight, value_bias)
+        gate = g.op("Gelu", g.linear(normed, gate_weight, gate_bias))
+        out = g.linear(g.op("Mul", value, gate), linear.weight, linear.bias)
         return g.op("Add", h, out)
 
     def _temporal_attention(self, x: Map, h: str, layer: Layer) -> str:
@@ -330,11 +360,11 @@ class StepGraph:
         tokens = x.pixels * layer.num_heads
         by_token = (2, 1, 0, 3)  # [T, B, tokens, dim] -> [tokens, B, T, dim]
 
-        query = g.reshape(g.gemm(h, layer.to_q.weight * dim**-0.5), time, -1, tokens, dim)
+        query = g.reshape(g.linear(h, layer.to_q.weight * dim**-0.5), time, -1, tokens, dim)
         query = g.transpose(query, *by_token)
         seen = []
         for name, to in (("key", layer.to_k), ("value", layer.to_v)):
-            new = g.reshape(g.gemm(h, to.weight), time, -1, tokens, dim)
+            new = g.reshape(g.linear(h, to.weight), time, -1, tokens, dim)
             own = g.input(f"{name}_{index}", ["own", "batch", tokens, dim])
             shared = g.input(f"shared_{name}_{index}", [tokens, "shared", dim])
             if self.keep:
@@ -352,13 +382,13 @@ class StepGraph:
         shape = g.op("Concat", g.ints(tokens, -1, time), sizes[1], axis=0)
         on_shared = g.op("Reshape", on_shared, shape)
         weights = g.op("Softmax", g.op("Concat", on_own, on_shared, axis=3), axis=-1)
-        of_own, of_shared = g.split(weights, g.op("Concat", *sizes, axis=0), axis=3)
+        of_own, of_shared = g.ops("Split", 2, weights, g.op("Concat", *sizes, axis=0), axis=3)
         shape = g.op("Concat", g.ints(tokens, -1), sizes[1], axis=0)
         from_shared = g.op("MatMul", g.op("Reshape", of_shared, shape), shared_value)
         from_own = g.op("MatMul", of_own, g.transpose(own_value, *by_token))
         out = g.op("Add", from_own, g.reshape(from_shared, tokens, -1, time, dim))
         rows = g.reshape(g.transpose(out, *by_token), -1, inner)
-        return g.gemm(rows, layer.to_out[0].weight, layer.to_out[0].bias)
+        return g.linear(rows, layer.to_out[0].weight, layer.to_out[0].bias)
 
     def _sizes(self, own: str, shared: str) -> tuple[str, str]:
         """Frames seen: own (the newest included) and shared; the same in every layer."""

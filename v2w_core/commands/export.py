@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from v2w_core.backends.base import PRECISIONS
+
 HELP = "build a fast engine of a checkpoint for this machine"
 DESCRIPTION = """\
 Writes the model's step as an engine of a back end, checks on the same noise that it imagines what
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder (default: the shipped one)")  # fmt: skip
     add("--backend", choices=("onnx",), default="onnx",
         help="what the engine is for (default: %(default)s)")  # fmt: skip
-    add("--precision", choices=("fp32",), default="fp32",
+    add("--precision", choices=PRECISIONS, default="fp32",
         help="of the arithmetic (default: %(default)s)")  # fmt: skip
     add("--provider", action="append", metavar="NAME",
         help="execution provider of ONNX Runtime, in order of preference; the first one must "

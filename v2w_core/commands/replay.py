@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     check_sampling_arguments(args)
     times = parse_times(args.times)
     checkpoint = args.checkpoint or default_checkpoint()
-    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend)
+    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
     config = model.config
     longest = config.num_frames - config.num_history
     horizon = min(8, longest) if args.horizon is None else args.horizon

@@ -125,7 +125,9 @@ class ModelNode(AutostartNode, ABC):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         began = time.perf_counter()
         path = Path(values["checkpoint"]).expanduser()
-        self.model = WorldModel.from_pretrained(path, device, values["backend"])
+        self.model = WorldModel.from_pretrained(
+            path, device, values["backend"], values["precision"]
+        )
         self.device_name = device
         self.model_id = path.name
         config = HistoryConfig(

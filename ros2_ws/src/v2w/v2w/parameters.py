@@ -61,6 +61,10 @@ COMMON = (
         choices=("eager", "onnx", "auto"), fixed=True,
     ),
     Parameter(
+        "precision", "fp32", "", "Of rollouts; int8 (onnx only) is faster and 1 to 2 % off.",
+        choices=("fp32", "int8"), fixed=True,
+    ),
+    Parameter(
         "num_threads", 0, "threads", "CPU threads of the model; 0 = torch's choice.",
         0, 256, fixed=True,
     ),
