@@ -147,10 +147,11 @@ class Session:
         """
         began = time.perf_counter()
         asked = asked_for(self, candidates, num_sampling_steps, guidance_scale, seed, bounds)
-        parts = [
-            self._imagine(chunk, asked.num_steps, asked.guidance_scale, asked.seed)
-            for chunk in asked.actions.split(batch_size)
-        ]
+        with self.backend.rolling_out():
+            parts = [
+                self._imagine(chunk, asked.num_steps, asked.guidance_scale, asked.seed)
+                for chunk in asked.actions.split(batch_size)
+            ]
         return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
 
     def _imagine(self, actions: Tensor, num_steps: int, scale: float, seed: int) -> Tensor:
@@ -162,7 +163,7 @@ class Session:
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
         sampling = self.model.config.sampling
         denoise_onto = sampling.imagined_history == "denoised"
-        past, frames = self.backend.begin(self._cache), []
+        past, frames = self.backend.begin(self._cache, num_candidates), []
         newest: _Frames | None = None  # the imagined frame that the past does not hold yet
         for step in range(horizon):
             action = actions[:, step : step + 1]

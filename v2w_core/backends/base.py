@@ -8,6 +8,7 @@ PyTorch network; it is one pass of batch 1.
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -60,7 +61,10 @@ class Stepper(Protocol):
 
     name: str
 
-    def begin(self, history: Cache) -> Any:
+    def rolling_out(self) -> AbstractContextManager[None]:
+        """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""
+
+    def begin(self, history: Cache, batch_size: int) -> Any:
         """The past of candidates that have the history in common and imagined nothing yet."""
 
     def step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,10 @@ class Eager:
     def warm_up(self, batch_size: int) -> None:
         """Nothing is compiled or allocated ahead."""
 
-    def begin(self, history: Cache) -> Cache:
+    def rolling_out(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def begin(self, history: Cache, batch_size: int) -> Cache:
         return history
 
     def step(

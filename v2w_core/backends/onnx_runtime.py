@@ -6,6 +6,8 @@ Inputs and outputs are bound to PyTorch's memory; nothing is copied in between.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +50,7 @@ class Past:
     buffers, so that nothing is copied; of two steps from the same past, the later one counts.
 
     Attributes:
-        shared: keys and values of the history [N, n, d].
+        shared: keys and values of the history [n, 1, N, d].
         sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
         buffers: keys and values of the candidates' own frames [capacity, B, N, d].
         num_own: slots in use.
@@ -66,17 +68,6 @@ class Past:
     @property
     def next_slot(self) -> dict[str, Tensor]:
         return {name: buffer[self.num_own] for name, buffer in self.buffers.items()}
-
-    def for_each(self, batch_size: int) -> Past:
-        """The past of a history alone, for every candidate."""
-        if self.num_own or all(b.shape[1] == batch_size for b in self.buffers.values()):
-            return self
-        sums = {name: value.repeat(batch_size, 1) for name, value in self.sums.items()}
-        buffers = {
-            name: buffer.new_empty(len(buffer), batch_size, *buffer.shape[2:])
-            for name, buffer in self.buffers.items()
-        }
-        return replace(self, sums=sums, buffers=buffers)
 
 
 class OnnxRuntime:
@@ -130,19 +121,29 @@ class OnnxRuntime:
         """Loads the graphs of this model's rollouts and lets them allocate what they need."""
         measure(self._model, self, batch_size, horizon=2)
 
-    def begin(self, history: Cache) -> Past:
+    @contextmanager
+    def rolling_out(self) -> Iterator[None]:
+        """PyTorch's idle threads would spin on the cores that the graphs need."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def begin(self, history: Cache, batch_size: int) -> Past:
         sums, shared, buffers = {}, {}, {}
         convs = [m for m in self._model.unet.modules() if isinstance(m, TemporalConv)]
         for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
             for j, added in enumerate(_what_the_past_adds(conv, tail)):
-                sums[f"conv_{index}_{j}"] = added.flatten(0, 3)
+                sums[f"conv_{index}_{j}"] = added.flatten(0, 3).repeat(batch_size, 1)
         capacity = max(1, self._model.config.num_frames - history.num_frames)
         for index, pair in enumerate(history.shared):
             assert pair is not None
             for name, value in zip(("key", "value"), pair, strict=True):
-                shared[f"shared_{name}_{index}"] = value[0].contiguous()
+                shared[f"shared_{name}_{index}"] = value.permute(2, 0, 1, 3).contiguous()
                 buffers[f"{name}_{index}"] = value.new_empty(
-                    capacity, 1, value.shape[1], value.shape[3]
+                    capacity, batch_size, value.shape[1], value.shape[3]
                 )
         return Past(shared, sums, buffers)
 
@@ -157,7 +158,6 @@ class OnnxRuntime:
         keep: bool = True,
     ) -> tuple[Tensor, Past]:
         batch_size, num_frames = latents.shape[:2]
-        past = past.for_each(batch_size)
         session = self._session(GRAPHS[num_frames, keep])
         binding = session.io_binding()
         given = {"latents": latents, "level": level, "actions": actions, "mask": mask}
@@ -203,6 +203,8 @@ def load(graph: Path, wanted: tuple[str, ...], num_threads: int) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = num_threads
     settings.log_severity_level = 3
+    # between runs, its threads leave the cores to PyTorch and to the other graphs
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     field = f"back end onnx, {graph.name}"
     try:
         session = onnxruntime.InferenceSession(str(graph), settings, providers=list(wanted))

@@ -16,6 +16,7 @@ which joins the cache, written in another form:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,8 +70,7 @@ class StepGraph:
         self.keep = keep
         self.g = GraphWriter(weights, int8=int8)
         self._num_convs = self._num_attentions = 0
-        self._mask: str | None = None
-        self._seen: tuple[str, str] | None = None
+        self._common: dict[str, str] = {}
 
     @torch.inference_mode()
     def write(self, latent_shape: tuple[int, int, int]) -> GraphWriter:
@@ -352,59 +352,56 @@ class StepGraph:
         return g.op("Add", h, out)
 
     def _temporal_attention(self, x: Map, h: str, layer: Layer) -> str:
-        """The newest frames see the shared history, the candidates' own frames and themselves."""
+        """The newest frames see the shared history, the candidates' own frames and themselves.
+
+        For the time of this layer, the history is repeated for each candidate: one product of
+        everything is faster than one of the history and one of the rest.
+        """
         g, index, time = self.g, self._num_attentions, self.num_frames
         self._num_attentions += 1
         inner = layer.to_q.out_features
         dim = inner // layer.num_heads
         tokens = x.pixels * layer.num_heads
-        by_token = (2, 1, 0, 3)  # [T, B, tokens, dim] -> [tokens, B, T, dim]
+        to_batch = (1, 2, 0, 3)  # [time, B, tokens, dim] -> [B, tokens, time, dim]
 
         query = g.reshape(g.linear(h, layer.to_q.weight * dim**-0.5), time, -1, tokens, dim)
-        query = g.transpose(query, *by_token)
         seen = []
         for name, to in (("key", layer.to_k), ("value", layer.to_v)):
             new = g.reshape(g.linear(h, to.weight), time, -1, tokens, dim)
             own = g.input(f"{name}_{index}", ["own", "batch", tokens, dim])
-            shared = g.input(f"shared_{name}_{index}", [tokens, "shared", dim])
+            shared = g.input(f"shared_{name}_{index}", ["shared", 1, tokens, dim])
             if self.keep:
                 first = g.op("Gather", new, g.index(0), axis=0)
                 g.output(f"new_{name}_{index}", first, ["batch", tokens, dim])
-            seen.append((g.op("Concat", own, new, axis=0), shared))
-        (own_key, shared_key), (own_value, shared_value) = seen
-        sizes = self._sizes(own_key, shared_key)
-
-        on_own = g.op("MatMul", query, g.transpose(own_key, 2, 1, 3, 0))
+            shared = g.op("Expand", shared, self._once("batch", self._for_each))
+            seen.append(g.op("Concat", shared, own, new, axis=0))
+        key, value = seen
+        scores = g.op("MatMul", g.transpose(query, *to_batch), g.transpose(key, 1, 2, 3, 0))
         if time > 1:
-            on_own = g.op("Add", on_own, self._causal_mask(sizes[0]))
-        flat = g.reshape(query, tokens, -1, dim)
-        on_shared = g.op("MatMul", flat, g.transpose(shared_key, 0, 2, 1))
-        shape = g.op("Concat", g.ints(tokens, -1, time), sizes[1], axis=0)
-        on_shared = g.op("Reshape", on_shared, shape)
-        weights = g.op("Softmax", g.op("Concat", on_own, on_shared, axis=3), axis=-1)
-        of_own, of_shared = g.ops("Split", 2, weights, g.op("Concat", *sizes, axis=0), axis=3)
-        shape = g.op("Concat", g.ints(tokens, -1), sizes[1], axis=0)
-        from_shared = g.op("MatMul", g.op("Reshape", of_shared, shape), shared_value)
-        from_own = g.op("MatMul", of_own, g.transpose(own_value, *by_token))
-        out = g.op("Add", from_own, g.reshape(from_shared, tokens, -1, time, dim))
-        rows = g.reshape(g.transpose(out, *by_token), -1, inner)
+            scores = g.op("Add", scores, self._once("mask", lambda: self._causal_mask(key)))
+        out = g.op("MatMul", g.op("Softmax", scores, axis=-1), g.transpose(value, *to_batch))
+        rows = g.reshape(g.transpose(out, 2, 0, 1, 3), -1, inner)
         return g.linear(rows, layer.to_out[0].weight, layer.to_out[0].bias)
 
-    def _sizes(self, own: str, shared: str) -> tuple[str, str]:
-        """Frames seen: own (the newest included) and shared; the same in every layer."""
-        if self._seen is None:
-            shape = self.g.op
-            self._seen = shape("Shape", own, start=0, end=1), shape("Shape", shared, start=1, end=2)
-        return self._seen
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        """A value that all layers share."""
+        if name not in self._common:
+            self._common[name] = make()
+        return self._common[name]
 
-    def _causal_mask(self, num_own: str) -> str:
-        """[2, num_own], minus infinity where the first new frame would see the second."""
-        if self._mask is None:
-            g = self.g
-            before = g.op("Sub", num_own, g.ints(1))
-            pads = g.op("Concat", g.ints(0), before, g.ints(0, 0), axis=0)
-            self._mask = g.op("Pad", g.weight(torch.tensor([[float("-inf")], [0.0]])), pads)
-        return self._mask
+    def _for_each(self) -> str:
+        """The shape that repeats a history [n, 1, tokens, dim] for each candidate."""
+        g = self.g
+        batch = g.op("Shape", "latents", start=0, end=1)
+        return g.op("Concat", g.ints(1), batch, g.ints(1, 1), axis=0)
+
+    def _causal_mask(self, seen: str) -> str:
+        """[2, frames seen], minus infinity where the first new frame would see the second."""
+        g = self.g
+        before = g.op("Sub", g.op("Shape", seen, start=0, end=1), g.ints(2))
+        pads = g.op("Concat", g.ints(0), before, g.ints(0, 0), axis=0)
+        newest = torch.tensor([[0.0, float("-inf")], [0.0, 0.0]])
+        return g.op("Pad", g.weight(newest), pads)
 
 
 def _kernel(layer: Conv | Downsample | Upsample) -> Conv:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,8 +81,11 @@ class Timed:
         self.name = backend.name
         self.seconds: list[float] = []
 
-    def begin(self, history: Cache) -> Any:
-        return self._backend.begin(history)
+    def rolling_out(self) -> AbstractContextManager[None]:
+        return self._backend.rolling_out()
+
+    def begin(self, history: Cache, batch_size: int) -> Any:
+        return self._backend.begin(history, batch_size)
 
     def step(self, latents: Tensor, *given: Any, keep: bool = True) -> tuple[Tensor, Any]:
         began = time.perf_counter()
