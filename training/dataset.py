@@ -79,26 +79,25 @@ class EpisodeFiles:
         """All windows of ``num_frames``. Raises DataError when no episode is long enough."""
         return WindowIndex([len(episode) for episode in self.episodes], num_frames)
 
-    def read(
-        self, window: Window, observation: ObservationSpec
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Resized frames uint8 [T, h, w, 3] and actions [T, A] as in :class:`Clips`."""
+    def frames(self, window: Window, observation: ObservationSpec) -> NDArray[np.uint8]:
+        """uint8 [T, h, w, 3], read and resized."""
         episode = self.episodes[window.episode]
-        frames = resize_frames(episode.frames(window.start, window.stop), observation)
-        actions = np.zeros((len(frames), episode.action_spec.dim), np.float32)
-        actions[:-1] = episode.actions[window.start : window.stop - 1]
-        return frames, actions
+        return resize_frames(episode.frames(window.start, window.stop), observation)
+
+    def actions(self, window: Window) -> NDArray[np.float32]:
+        """[T, A] physical units; the last is zero, as in :class:`Clips`."""
+        recorded = self.episodes[window.episode].actions[window.start : window.stop - 1]
+        return np.concatenate([recorded, np.zeros_like(recorded, shape=(1, recorded.shape[1]))])
 
     def in_memory(self, observation: ObservationSpec) -> Clips:
         """All frames, resized, with progress."""
         frames, actions, starts = [], [], [0]
         numbers = range(len(self.episodes))
         for number in tqdm(numbers, desc="reading episodes", unit="episode", leave=False):
-            length = len(self.episodes[number])
-            part, moves = self.read(Window(number, 0, length), observation)
-            frames.append(part)
-            actions.append(moves)
-            starts.append(starts[-1] + length)
+            whole = Window(number, 0, len(self.episodes[number]))
+            frames.append(self.frames(whole, observation))
+            actions.append(self.actions(whole))
+            starts.append(starts[-1] + whole.stop)
         joined = np.concatenate(frames), np.concatenate(actions)
         return Clips(*joined, np.array(starts), self.action_spec)
 

@@ -21,7 +21,6 @@ from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
 from v2w_core.errors import V2WError
 from v2w_core.models.attention import Context
 from v2w_core.models.stage import Stage
-from v2w_core.spec import ObservationSpec
 from v2w_core.world_model import WorldModel
 
 #: Frames that the autoencoder encodes at once.
@@ -90,11 +89,12 @@ class Vid2WorldTask:
 
     def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(self.windows), (self.batch_size,), generator=generator)
-        clips = [self.train.read(self.windows[int(i)], self._observation) for i in chosen]
-        frames = np.stack([clip for clip, _ in clips])
+        windows = [self.windows[int(i)] for i in chosen]
+        observation = self.model.config.observation
+        frames = np.stack([self.train.frames(window, observation) for window in windows])
+        actions = np.stack([self.train.actions(window) for window in windows])
         if self.config.augment:
             frames = augmented(frames, generator)
-        actions = np.stack([moves for _, moves in clips])
         grey = torch.rand(self.batch_size, generator=generator)
         low, high = self.config.image_dropout
         is_grey = (grey >= low) & (grey < high)
@@ -118,10 +118,10 @@ class Vid2WorldTask:
         generator = torch.Generator().manual_seed(0)
         total = 0.0
         for window, other in zip(windows, told, strict=True):
-            frames, _ = self.val.read(window, self._observation)
-            _, actions = self.val.read(other, self._observation)
+            frames = self.val.frames(window, self.model.config.observation)[None]
+            actions = self.val.actions(other)[None]
             seen = torch.zeros(1, dtype=torch.bool)
-            total += float(self._loss(frames[None], actions[None], seen, objective, generator))
+            total += float(self._loss(frames, actions, seen, objective, generator))
         return total / len(windows)
 
     def _loss(
@@ -163,10 +163,6 @@ class Vid2WorldTask:
         shown = first.masked_fill(is_grey.to(first.device)[:, None, None, None], 0.0)
         tokens = self.model.image_context(shown)
         return self.model.frame_context(tokens, self.model.config.num_frames)
-
-    @property
-    def _observation(self) -> ObservationSpec:
-        return self.model.config.observation
 
 
 def augmented(frames: NDArray[np.uint8], generator: torch.Generator) -> NDArray[np.uint8]:
