@@ -183,7 +183,9 @@ def test_a_plan_is_driven_and_ends_with_a_stop(robot: Robot) -> None:
 @pytest.mark.usefixtures("driving")
 def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> None:
     assert set_parameter(robot, "settle_time", 5.0).successful
-    assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
+    # another goal: on the way to the last one this robot did not move, which counts as a wall
+    elsewhere = pose_goal(1.0, 0.5, frame_id="base_link")
+    assert robot.plan(goal_pose=elsewhere, **SMALL).error_code == 0
     wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
     robot.odometry_on = False
     assert set_parameter(robot, "odometry_timeout", 0.5).successful
