@@ -41,7 +41,8 @@ def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bo
     picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     make = images.compressed_message if compressed else images.image_message
     message = make(picture, conversions.header_message(0, "camera"))
-    while not frames.get_subscription_count() or not odometry.get_subscription_count():
+    both = len(NODES)
+    while min(frames.get_subscription_count(), odometry.get_subscription_count()) < both:
         time.sleep(0.05)
     time.sleep(0.5)
     print("go", flush=True)
