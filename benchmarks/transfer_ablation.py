@@ -7,7 +7,7 @@
 Pre-trains a small non-causal, action-free video-diffusion model, makes it causal with shift, masked
 and extrapolative weights, fine-tunes each with and without action guidance, and one model from
 scratch, with every seed; scores all on held-out episodes. Ctrl-C stops it, the same command
-resumes. Writes docs/transfer_ablation.md, docs/images/transfer_ablation.png and
+resumes. Writes docs/transfer_ablation.md, its curves in docs/images/ and
 benchmarks/results/transfer_ablation.json.
 """
 
@@ -71,12 +71,15 @@ def main() -> int:
     except V2WError as error:
         print(error, file=sys.stderr)
         return 2
-    image = args.docs / "images" / "transfer_ablation.png"
-    with replaced(image) as temporary:
-        temporary.write_bytes(curves(results))
+    images = {"transfer_ablation.png": True, "transfer_ablation_unguided.png": False}
+    for name, guided in images.items():
+        with replaced(args.docs / "images" / name) as temporary:
+            temporary.write_bytes(curves(results, guided=guided))
     write_text(args.json, json.dumps(results, indent=1) + "\n")
-    path = write_text(args.docs / "transfer_ablation.md", page(results, "images/" + image.name))
-    print(f"wrote {path}, {image}, {args.json}")
+    path = write_text(
+        args.docs / "transfer_ablation.md", page(results, [f"images/{name}" for name in images])
+    )
+    print(f"wrote {path}, {args.json}")
     return 0
 
 

@@ -58,7 +58,8 @@ class Ordering:
     """One metric of one pair of arms.
 
     Attributes:
-        paper: by how much ``better`` is better than ``worse`` in Table 2; None: not in it.
+        paper: by how much ``better`` is better than ``worse`` in Table 2; None: not in it. Where
+            it is not positive (one tie, one difference of 0.001), the paper has no such ordering.
         ours: the same of each seed (positive: better), as both arms of a seed share their data.
     """
 
@@ -73,45 +74,40 @@ class Ordering:
         return float(np.mean(self.ours))
 
     @property
-    def agreeing(self) -> int:
-        """Seeds that point the way that is asked about: the paper's, or "better" is better."""
-        way = -1 if self.paper is not None and self.paper < 0 else 1
-        return sum(way * value > 0 for value in self.ours)
+    def claimed(self) -> bool:
+        """Whether the paper's numbers say so."""
+        return self.paper is not None and self.paper > 0
 
     @property
     def shows(self) -> bool:
-        """In every seed. A tie of the paper's is no ordering."""
-        return self.paper != 0 and self.agreeing == len(self.ours)
+        """In every seed."""
+        return all(value > 0 for value in self.ours)
 
     @property
     def verdict(self) -> str:
-        if self.paper == 0:
-            return "a tie there: no ordering to compare"
+        if self.paper is not None and not self.claimed:
+            return "no such ordering in the paper"
         if self.shows:
             return "shows in every seed"
-        way = -1 if self.paper is not None and self.paper < 0 else 1
-        count = f"{self.agreeing} of {len(self.ours)} seeds"
-        if way * self.mean > 0:
+        count = f"{sum(value > 0 for value in self.ours)} of {len(self.ours)} seeds"
+        if self.mean > 0:
             return f"**unclear**: on average only, {count}"
         return f"**does not show**: {count}"
 
 
 def orderings(arms: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[Ordering]:
-    """All metrics of all pairs; of pairs that Table 2 has, the metrics that it has.
+    """All metrics of all pairs.
 
     Args:
         arms: name -> "scores", one mapping of metrics a seed.
     """
     found = []
     for better, worse in pairs:
-        in_paper = better in PAPER and worse in PAPER
         for metric in METRICS:
-            if in_paper and metric.key not in PAPER[better]:
-                continue
             paper = None
-            if in_paper:
-                paper = metric.sign * (PAPER[better][metric.key] - PAPER[worse][metric.key])
-                paper = round(paper, 6)
+            if metric.key in PAPER.get(better, {}) and metric.key in PAPER.get(worse, {}):
+                difference = PAPER[better][metric.key] - PAPER[worse][metric.key]
+                paper = round(metric.sign * difference, 6)
             ours = metric.sign * (of(arms, better, metric) - of(arms, worse, metric))
             found.append(Ordering(better, worse, metric, paper, tuple(float(v) for v in ours)))
     return found

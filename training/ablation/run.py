@@ -232,20 +232,18 @@ class Ablation:
     def _each(
         self,
         runs: list[tuple[Arm, int]],
-        name: str,
+        file: str,
         work: Callable[[Arm, int], dict[str, Any]],
     ) -> list[dict[str, Any]]:
         """The files of all runs, made where they are missing, with the remaining time."""
-        missing = [run for run in runs if not (self.folder(*run) / name).is_file()]
+        missing = [run for run in runs if not (self.folder(*run) / file).is_file()]
         began = time.monotonic()
         for number, (arm, seed) in enumerate(missing, start=1):
-            _write(self.folder(arm, seed) / name, work(arm, seed))
+            _write(self.folder(arm, seed) / file, work(arm, seed))
             left = (time.monotonic() - began) / number * (len(missing) - number) / 60
-            tqdm.write(
-                f"{name}: {number} of {len(missing)} done ({arm.title}, seed {seed}), about "
-                f"{left:.0f} min left"
-            )
-        return [_read(self.folder(*run) / name) for run in runs]
+            done = f"{file.removesuffix('.json')}: {number} of {len(missing)} done"
+            tqdm.write(f"{done} ({arm.title}, seed {seed}), about {left:.0f} min left")
+        return [_read(self.folder(*run) / file) for run in runs]
 
     def _model(self, arm: Arm, seed: int) -> WorldModel:
         folder = self.folder(arm, seed) / "checkpoint"

@@ -27,12 +27,18 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     if a.shape[1] != b.shape[1]:
         raise DataError("features", "two tables of one width", (a.shape, b.shape))
     shift = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
-    cov_a, cov_b = np.cov(a, rowvar=False, ndmin=2), np.cov(b, rowvar=False, ndmin=2)
+    cov_a, cov_b = _covariance(a), _covariance(b)
     # tr (C1 C2)^1/2 = tr (R C2 R)^1/2 with R = C1^1/2: symmetric, so its eigenvalues are real
     root = _root(cov_a)
     between = np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)
     distance = shift + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(between).sum()
     return max(float(distance), 0.0)
+
+
+def _covariance(table: Float64Array) -> Float64Array:
+    centred = table - table.mean(axis=0)
+    covariance: Float64Array = centred.T @ centred / (len(table) - 1)
+    return covariance
 
 
 def _root(covariance: Float64Array) -> Float64Array:
