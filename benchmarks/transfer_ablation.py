@@ -28,7 +28,7 @@ from training.ablation.report import curves, page
 from training.ablation.run import Ablation, AblationConfig
 from v2w_core.errors import V2WError
 from v2w_core.media import replaced, write_text
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.world_model import default_checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: An hour of two CPU cores; more of everything on a GPU.
@@ -92,11 +92,11 @@ def ablate(args: argparse.Namespace) -> dict[str, object]:
         curve_every=max(args.finetune_steps // POINTS, 1),
         score_windows=args.windows,
     )
-    network = WorldModel.from_pretrained(default_checkpoint(), args.device)
     train, val = args.episodes / "train", args.episodes / "val"
-    results = Ablation(config, network, train, val, args.out).run(args.seeds)
+    ablation = Ablation(config, default_checkpoint(), train, val, args.out, args.device)
+    results = ablation.run(args.seeds)
     machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"
-    if network.device.type == "cuda":
+    if ablation.network.device.type == "cuda":
         machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     return {
         "command": shlex.join(["python", *sys.argv]),

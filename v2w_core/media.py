@@ -214,9 +214,7 @@ def line_plot(
         marker = "o" if len(y) <= 64 else None
         (line,) = axes.plot(x, y, marker=marker, markersize=3.5, label=name)
         for half in band:
-            axes.fill_between(
-                x, y - half, y + half, color=line.get_color(), alpha=0.15, linewidth=0
-            )
+            axes.fill_between(x, y - half, y + half, color=line.get_color(), alpha=0.15, lw=0)
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     if len(series) > 1:

@@ -203,8 +203,9 @@ def episodes(tmp_path_factory):
 def ablation(episodes, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation_run, "ARMS", TWO_ARMS)
 
+    network = small_model().save_pretrained(tmp_path / "network")
+
     def made(name, config=TINY):
-        network = small_model()
         return Ablation(config, network, episodes / "train", episodes / "val", tmp_path / name)
 
     return made
@@ -286,6 +287,7 @@ def results(psnr):
         "guidance_choice": {"1.0": {"shift_guided": 1.0}, "1.5": {"shift_guided": 2.0}},
         "num_windows": {"pretraining": 1, "fine-tuning": 1, "table": 4},
         "pretraining": {"loss": 0.5}, "settings": dataclasses.asdict(TINY),
+        "sources": {"checkpoint": "a_checkpoint"},
         "references": {"last frame repeated": {"psnr": 12.0}},
     }  # fmt: skip
 

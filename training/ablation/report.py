@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.ablation.arms import ACTION_DROPOUT, ARMS
 from training.ablation.orderings import (
@@ -13,7 +14,6 @@ from training.ablation.orderings import (
     MORE_PAIRS,
     PAIRS,
     PAPER,
-    Metric,
     Ordering,
     of,
     orderings,
@@ -68,14 +68,15 @@ def page(results: Mapping[str, Any], images: Sequence[str]) -> str:
         "",
         "## Scores",
         "",
-        f"Mean +- standard deviation over {results['num_seeds']} seeds; "
+        f"Mean +- standard deviation over the seeds ({results['num_seeds']}); "
         f"{results['num_windows']['table']} held-out windows, "
         f"{results['settings']['sampling']['num_steps']} sampling steps a frame.",
         "",
         *_scores_table(results),
         "",
         "* Action gap: PSNR under the recorded actions minus that under another episode's.",
-        f"* Frechet distance: features are {FEATURES}. Only distances in this table compare.",
+        f"* Frechet distance: the network is {results['sources']['checkpoint']}; features are "
+        f"{FEATURES}. Only distances in this table compare.",
         "* *Other recordings*: as many other windows of the same episodes, the distance that a "
         "perfect model would come near.",
         "* From-scratch training and guided shift are not in the paper's table.",
@@ -129,7 +130,7 @@ def summary(found: Sequence[Ordering], num_seeds: int) -> str:
     shown = len(claimed) - sum(map(len, missing.values()))
     text = (
         f"{shown} of {len(claimed)} orderings of Table 2 show in every seed. (By chance alone, "
-        f"{num_seeds} seeds would agree with one of them one time in {2**num_seeds}.)"
+        f"every seed (of {num_seeds}) would agree with one of them one time in {2**num_seeds}.)"
     )
     if not missing:
         return text
@@ -141,7 +142,7 @@ def _scores_table(results: Mapping[str, Any]) -> list[str]:
     heads = [f"{m.title} {'^' if m.sign > 0 else 'v'}" for m in METRICS]
     rows = [["weights", "action guidance", *heads, "paper: FVD, SSIM, PSNR"]]
     for arm in ARMS:
-        cells = [_cell(of(results["arms"], arm.name, metric), metric) for metric in METRICS]
+        cells = [_cell(of(results["arms"], arm.name, metric), metric.digits) for metric in METRICS]
         paper = PAPER.get(arm.name)
         theirs = f"{paper['frechet']}, {paper['ssim']:.3f}, {paper['psnr']}" if paper else "-"
         rows.append([arm.transfer or "from scratch", "yes" if arm.guided else "no", *cells, theirs])
@@ -155,7 +156,15 @@ def _orderings_table(found: Sequence[Ordering]) -> list[str]:
     rows = [["better than", "metric", "paper", "ours", "verdict"]]
     for item in found:
         paper = "-" if item.paper is None else f"{item.paper:+.{item.metric.digits}f}"
-        rows.append([_pair(item), item.metric.title, paper, _difference(item), item.verdict])
+        rows.append(
+            [
+                _pair(item),
+                item.metric.title,
+                paper,
+                _cell(item.ours, item.metric.digits, "+"),
+                item.verdict,
+            ]
+        )
     return _table(rows)
 
 
@@ -167,10 +176,8 @@ def _curve_table(results: Mapping[str, Any]) -> list[str]:
         found = results["arms"][arm.name]["curves"]
         cells = []
         for i in (i for i in chosen if i < len(steps)):
-            errors = [row["error"][i] for row in found]
-            cells.append(f"{np.mean(errors):.3f} +- {spread(errors):.3f}")
-        gaps = [row["action_gap"][-1] for row in found]
-        rows.append([arm.title, *cells, f"{np.mean(gaps):.3f} +- {spread(gaps):.3f}"])
+            cells.append(_cell([row["error"][i] for row in found], 3))
+        rows.append([arm.title, *cells, _cell([row["action_gap"][-1] for row in found], 3)])
     note = "The last column: how much larger the last error is with another episode's actions."
     return [*_table(rows), "", note]
 
@@ -191,7 +198,8 @@ def _protocol(results: Mapping[str, Any]) -> list[str]:
     return [
         f"* U-Net of {results['parameters_m']:.1f} million parameters ({s['model_channels']} "
         f"channels, mult {' '.join(map(str, s['channel_mult']))}, statistics of each frame), on "
-        "latents of the shipped checkpoint's frozen autoencoder.",
+        "latents of the frozen autoencoder of "
+        f"{results['sources']['checkpoint']}.",
         f"* Pre-training: not causal, no actions, one noise level a clip, {s['pretrain_steps']} "
         f"steps of {s['batch_size']} clips from the first {s['unlabelled']:.0%} of the training "
         f"episodes ({windows['pretraining']} windows), once; held-out loss "
@@ -218,13 +226,10 @@ def _pair(item: Ordering) -> str:
     return f"{_TITLES[item.better]} > {_TITLES[item.worse]}"
 
 
-def _difference(item: Ordering) -> str:
-    digits = item.metric.digits
-    return f"{item.mean:+.{digits}f} +- {spread(item.ours):.{digits}f}"
-
-
-def _cell(values: Any, metric: Metric) -> str:
-    return f"{np.mean(values):.{metric.digits}f} +- {spread(values):.{metric.digits}f}"
+def _cell(values: Sequence[float] | NDArray[np.float64], digits: int, sign: str = "") -> str:
+    """Mean and standard deviation; one seed has no deviation."""
+    mean = f"{np.mean(values):{sign}.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} +- {spread(values):.{digits}f}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

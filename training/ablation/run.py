@@ -26,7 +26,7 @@ from training.trainer import LoopConfig, Trainer
 from training.video_pretraining import VideoDiffusionTask, video_config
 from v2w_core.config import SamplingConfig, WorldModelConfig
 from v2w_core.errors import V2WError
-from v2w_core.media import write_text
+from v2w_core.media import shown_path, write_text
 from v2w_core.world_model import WorldModel
 
 SAMPLING = SamplingConfig(num_steps=8, guidance_rescale=0.7, history_level=20, eta=0.0)
@@ -94,7 +94,8 @@ class Ablation:
     """One ablation in a folder.
 
     Args:
-        network: whose autoencoder all arms share and whose features the Frechet distance compares.
+        checkpoint: whose autoencoder all arms share and whose features the Frechet distance
+            compares.
         train, val: folders of episodes.
         out: the folder; a run that was begun there with other settings is refused.
     """
@@ -102,14 +103,18 @@ class Ablation:
     def __init__(
         self,
         config: AblationConfig,
-        network: WorldModel,
+        checkpoint: str | pathlib.Path,
         train: str | pathlib.Path,
         val: str | pathlib.Path,
         out: pathlib.Path,
+        device: str = "cpu",
     ) -> None:
-        self.config, self.network, self.out = config, network, out
+        self.config, self.out = config, out
+        self.network = network = WorldModel.from_pretrained(checkpoint, device)
         self.model_config = config.world_model(network.config)
-        self._same_settings({"train": str(train), "val": str(val)})
+        sources = {"checkpoint": checkpoint, "train": train, "val": val}
+        self.sources = {name: shown_path(path) for name, path in sources.items()}
+        self._same_settings()
         self.train = encode_episodes(network, train, out / "latents" / "train.safetensors")
         self.val = encode_episodes(network, val, out / "latents" / "val.safetensors")
         self.val_folder = val
@@ -141,6 +146,7 @@ class Ablation:
         parts = [pretraining, *trained, *scored]
         return {
             "settings": dataclasses.asdict(self.config),
+            "sources": self.sources,
             "num_seeds": num_seeds,
             "guidance_scale": scale,
             "guidance_choice": choice,
@@ -261,9 +267,9 @@ class Ablation:
         )
         return judge.references(another.latents)
 
-    def _same_settings(self, data: dict[str, str]) -> None:
+    def _same_settings(self) -> None:
         """More seeds may join a finished run; anything else would mix two ablations."""
-        settings = json.loads(json.dumps({**dataclasses.asdict(self.config), **data}))
+        settings = json.loads(json.dumps({**dataclasses.asdict(self.config), **self.sources}))
         file = self.out / "settings.json"
         if file.is_file():
             known = _read(file)

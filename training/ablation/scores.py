@@ -17,10 +17,9 @@ from v2w_core.metrics.steps import psnr_limited
 from v2w_core.world_model import WorldModel
 
 FEATURES = (
-    "the middle block of the shipped world model's U-Net (v2w_core/checkpoints/doom_maze), told no "
-    "actions, over the clip's latents at noise level 0; the mean over the cells of each frame "
-    "after the given ones is one sample. A frame's features see the frames before it, so that "
-    "motion counts"
+    "the middle block of its U-Net, told no actions, over the clip's latents at noise level 0; the "
+    "mean over the cells of each frame after the given ones is one sample. A frame's features see "
+    "the frames before it, so that motion counts"
 )
 
 
@@ -68,12 +67,15 @@ class Judge:
         right = self.imagine(model, self.windows.actions, guidance_scale)
         other = self.imagine(model, self.windows.other_actions, guidance_scale)
         found = self.compare(right)
-        return Scores(**found, action_gap=found["psnr"] - self.compare(other)["psnr"])
+        return Scores(**found, action_gap=found["psnr"] - self.psnr_of(other))
 
     def psnr(self, model: WorldModel, guidance_scale: float) -> float:
         """PSNR (dB) under the recorded actions."""
-        imagined = self.imagine(model, self.windows.actions, guidance_scale)
-        return float(psnr_limited(self.pictures(imagined), self.recorded).mean())
+        return self.psnr_of(self.imagine(model, self.windows.actions, guidance_scale))
+
+    def psnr_of(self, ahead: Tensor) -> float:
+        """PSNR (dB) of latents [W, horizon, C, h, w]."""
+        return float(psnr_limited(self.pictures(ahead), self.recorded).mean())
 
     def references(self, another_sample: Tensor) -> dict[str, dict[str, float]]:
         """What repeating the last given frame gives, and what no model of these latents beats.
