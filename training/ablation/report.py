@@ -170,13 +170,12 @@ def _orderings_table(found: Sequence[Ordering]) -> list[str]:
 
 def _curve_table(results: Mapping[str, Any]) -> list[str]:
     steps = results["arms"][ARMS[0].name]["curves"][0]["steps"]
-    chosen = sorted({0, 1, len(steps) // 4, len(steps) // 2, len(steps) - 1})
-    rows = [["error at step", *(str(steps[i]) for i in chosen if i < len(steps)), "action gap"]]
+    last = len(steps) - 1
+    chosen = sorted({0, min(1, last), last // 4, last // 2, last})
+    rows = [["error at step", *(str(steps[i]) for i in chosen), "action gap"]]
     for arm in ARMS:
         found = results["arms"][arm.name]["curves"]
-        cells = []
-        for i in (i for i in chosen if i < len(steps)):
-            cells.append(_cell([row["error"][i] for row in found], 3))
+        cells = [_cell([row["error"][i] for row in found], 3) for i in chosen]
         rows.append([arm.title, *cells, _cell([row["action_gap"][-1] for row in found], 3)])
     note = "The last column: how much larger the last error is with another episode's actions."
     return [*_table(rows), "", note]
