@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,14 +43,7 @@ class Clips:
         Raises:
             DataError: no episode is long enough.
         """
-        spans = zip(self.starts[:-1], self.starts[1:], strict=True)
-        parts = [np.arange(a, max(a, b - window + 1)) for a, b in spans]
-        joined = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        if joined.size == 0:
-            longest = int(np.diff(self.starts).max(initial=0))
-            rule = f"episodes of at least {window} frames (num_frames)"
-            raise DataError("data.train", rule, f"longest has {longest}")
-        return joined
+        return window_starts(self.starts, window)
 
     def take(self, episodes: Sequence[int]) -> Clips:
         """Only the episodes of these numbers."""
@@ -69,6 +63,25 @@ class Clips:
             return self, self
         kept, held = split_episodes(count, held_out)
         return self.take(kept), self.take(held)
+
+
+def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    """Frames at which ``window`` frames of one episode begin.
+
+    Args:
+        starts: first frame of each episode, and the end of the last.
+
+    Raises:
+        DataError: no episode is long enough.
+    """
+    spans = itertools.pairwise(starts.tolist())
+    parts = [np.arange(a, max(a, b - window + 1)) for a, b in spans]
+    joined = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    if joined.size == 0:
+        longest = int(np.diff(starts).max(initial=0))
+        rule = f"episodes of at least {window} frames (num_frames)"
+        raise DataError("data.train", rule, f"longest has {longest}")
+    return joined
 
 
 def load_clips(

@@ -129,6 +129,29 @@ def training_loss(
     return noisy.error(predicted, config).mean()
 
 
+def video_loss(
+    unet: UNet,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Scalar loss of plain video diffusion: one noise level a clip, no actions.
+
+    What a base model is pre-trained with, before it is made causal.
+
+    Args:
+        latents: [B, T, C, H, W], clean and normalised.
+        config: its ``weighting`` only.
+        generator: on the CPU; draws levels and noise.
+    """
+    batch, num_frames = latents.shape[:2]
+    level = torch.randint(schedule.num_levels, (batch, 1), generator=generator)
+    noisy = _Noisy(schedule, latents, level.expand(batch, num_frames), generator)
+    predicted, _ = unet(noisy.latents, noisy.level)
+    return noisy.error(predicted, config).mean()
+
+
 def _teacher_forcing(
     unet: UNet,
     schedule: NoiseSchedule,
