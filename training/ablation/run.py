@@ -202,7 +202,7 @@ class Ablation:
         )  # fmt: skip
         curve = {0: task.validate()}
         minutes = Trainer(task, loop, folder, seed).run()["minutes"]
-        curve |= _validations(folder / "metrics.jsonl")
+        curve |= validations(folder / "metrics.jsonl")
         model.save_pretrained(folder / "checkpoint")
         steps = sorted(curve)
         rows = {name: [curve[step][name] for step in steps] for name in curve[0]}
@@ -280,12 +280,12 @@ class Ablation:
         _write(file, settings)
 
 
-def _validations(file: pathlib.Path) -> dict[int, dict[str, float]]:
+def validations(file: pathlib.Path) -> dict[int, dict[str, float]]:
     """Validation figures by step; a resumed run repeats some steps with the same figures."""
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    wanted = ("error", "action_gap")
+    other = ("step", "seconds", "group")
     return {
-        line["step"]: {name: line[name] for name in wanted}
+        line["step"]: {name: value for name, value in line.items() if name not in other}
         for line in lines
         if line["group"] == "val"
     }
