@@ -17,7 +17,7 @@ from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
 
-from v2w.conversions import duration_message
+from v2w.conversions import duration_message, trajectory_markers
 from v2w.errors import CODES
 from v2w.images import compressed_message
 
@@ -110,6 +110,13 @@ def test_the_time_budget_is_kept(robot: Robot) -> None:
     assert answer.error_code == 0
     assert answer.timed_out
     assert time.monotonic() - began < 15.0
+
+
+def test_candidates_that_were_not_scored_are_not_drawn() -> None:
+    paths = np.zeros((3, 4, 3))
+    drawn = trajectory_markers(paths, np.array([2.0, np.inf, 1.0]), 0, "odom").markers[1:]
+    assert [marker.color.r for marker in drawn] == [1.0, 0.0]
+    assert len(trajectory_markers(paths, np.full(3, np.inf), 0, "odom").markers) == 1
 
 
 def image() -> CompressedImage:
