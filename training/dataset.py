@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,14 +43,7 @@ class Clips:
         Raises:
             DataError: no episode is long enough.
         """
-        spans = zip(self.starts[:-1], self.starts[1:], strict=True)
-        parts = [np.arange(a, max(a, b - window + 1)) for a, b in spans]
-        joined = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        if joined.size == 0:
-            longest = int(np.diff(self.starts).max(initial=0))
-            rule = f"episodes of at least {window} frames (num_frames)"
-            raise DataError("data.train", rule, f"longest has {longest}")
-        return joined
+        return window_starts(self.starts, window)
 
 
 @dataclass(frozen=True)
@@ -100,6 +94,25 @@ class EpisodeFiles:
             starts.append(starts[-1] + whole.stop)
         joined = np.concatenate(frames), np.concatenate(actions)
         return Clips(*joined, np.array(starts), self.action_spec)
+
+
+def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    """Frames at which ``window`` frames of one episode begin.
+
+    Args:
+        starts: first frame of each episode, and the end of the last.
+
+    Raises:
+        DataError: no episode is long enough.
+    """
+    spans = itertools.pairwise(starts.tolist())
+    parts = [np.arange(a, max(a, b - window + 1)) for a, b in spans]
+    joined = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    if joined.size == 0:
+        longest = int(np.diff(starts).max(initial=0))
+        rule = f"episodes of at least {window} frames (num_frames)"
+        raise DataError("data.train", rule, f"longest has {longest}")
+    return joined
 
 
 def open_episodes(

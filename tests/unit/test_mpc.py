@@ -74,6 +74,9 @@ def test_a_deadline_lets_the_chunks_grow_to_what_fits():
     assert sizes[:5] == [4, 16, 16, 16, 12]  # a first look at the clock, then full chunks
     assert sum(sizes) == 3 * 64
     assert not result.timed_out
+    session.calls.clear()
+    Planner(SPEC).plan(session, latent_cost(), deadline_s=30.0)
+    assert [call["num_candidates"] for call in session.calls][:4] == [4, 60, 64, 64]
 
 
 def test_a_generous_deadline_changes_nothing():

@@ -136,7 +136,7 @@ def test_no_frame_of_a_strict_transfer_sees_the_future(base):
     context = model.frame_context(tokens, 5)
     level, actions = torch.full((1, 5), 500), torch.zeros(1, 5, 3)
     with torch.inference_mode():
-        first, second = (unet.velocity(c, level, actions, None, context) for c in (x, other))
+        first, second = (unet(c, level, actions, context=context)[0] for c in (x, other))
     assert torch.equal(first[:, :3], second[:, :3]) and not torch.equal(first, second)
 
 

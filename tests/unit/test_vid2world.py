@@ -70,13 +70,13 @@ def test_a_step_is_what_the_paper_says(files, monkeypatch):
         assert abs(float(noise.mean())) < 0.2 and 0.8 < float(noise.std()) < 1.2
         return pictures.mean(dim=1, keepdim=True)[:, :, ::8, ::8].expand_as(noise)
 
-    def velocity(x, level, actions, known, context):
+    def predict(x, level, actions, known, context):
         passes.append((x, level, actions, known, context))
-        return torch.zeros_like(x[:, :, :12])
+        return torch.zeros_like(x[:, :, :12]), None
 
     monkeypatch.setattr(it.model.image_context, "forward", look)
     monkeypatch.setattr(it.model.autoencoder, "sample", encode)
-    monkeypatch.setattr(it.model.unet, "velocity", velocity)
+    monkeypatch.setattr(it.model.unet, "forward", predict)
     generator = random(0)
     for _ in range(40):
         it.loss(generator, 0.0)

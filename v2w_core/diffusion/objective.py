@@ -141,7 +141,7 @@ def forcing_error(
     latents: Tensor,
     levels: Tensor,
     noise: Tensor,
-    told: tuple[Tensor, Tensor],
+    told: tuple[Tensor | None, Tensor | None],
     config: ObjectiveConfig,
     context: Context | None = None,
 ) -> Tensor:
@@ -149,13 +149,37 @@ def forcing_error(
 
     Args:
         latents, noise: [B, T, C, H, W]; levels: [B, T].
-        told: the action that leads to each frame [B, T, A], and which are known [B, T].
+        told: the action that leads to each frame [B, T, A], and which are known [B, T]; None for
+            models without actions.
     """
     noisy = _Noisy(schedule, latents, levels, noise)
     x = noisy.latents
     if unet.config.in_channels > latents.shape[2]:
         x = beside_first_frame(x, latents[:, :1])
-    return noisy.error(unet.velocity(x, noisy.level, *told, context=context), config)
+    predicted, _ = unet(x, noisy.level, *told, context=context)
+    return noisy.error(predicted, config)
+
+
+def video_loss(
+    unet: UNet,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Scalar loss of plain video diffusion: one noise level a clip, no actions.
+
+    What a base model is pre-trained with, before it is made causal.
+
+    Args:
+        latents: [B, T, C, H, W], clean and normalised.
+        config: its ``weighting`` only.
+        generator: on the CPU; draws levels and noise.
+    """
+    batch, num_frames = latents.shape[:2]
+    level = torch.randint(schedule.num_levels, (batch, 1), generator=generator)
+    levels, noise = level.expand(batch, num_frames), _noise_like(latents, generator)
+    return forcing_error(unet, schedule, latents, levels, noise, (None, None), config).mean()
 
 
 def _teacher_forcing(

@@ -14,22 +14,27 @@ from v2w_core.models.temporal import TemporalTransformer
 class Stage(nn.Sequential):
     """Layers in a row; each is handed what it takes.
 
-    ``recompute``: what lies inside is computed again in the backward pass instead of kept
-    (gradient checkpointing), except where a cache is walked, which must be walked only once.
+    ``recompute``: of whole clips (no past in a cache), what lies inside is computed again in the
+    backward pass instead of kept: gradient checkpointing.
     """
 
     recompute = False
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk | None
+        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk
     ) -> Tensor:
-        if self.recompute and walk is None and is_grad_enabled():
-            out: Tensor = checkpoint(self._layers, x, embedding, context, None, use_reentrant=False)
-            return out
-        return self._layers(x, embedding, context, walk)
+        if not self.recompute or walk.cache is not None or not is_grad_enabled():
+            return self._layers(x, embedding, context, walk)
+        walks = iter([walk])  # the second time, what a walk leaves behind is thrown away
+
+        def layers(x: Tensor, embedding: Tensor) -> Tensor:
+            return self._layers(x, embedding, context, next(walks, walk.anew()))
+
+        out: Tensor = checkpoint(layers, x, embedding, use_reentrant=False)
+        return out
 
     def _layers(
-        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk | None
+        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk
     ) -> Tensor:
         for layer in self:
             if isinstance(layer, ResBlock):

@@ -163,17 +163,6 @@ class UNet(nn.Module):
         v = self._run(x, noise_level, actions, action_mask, walk, context, frame_stride)
         return v, walk.finish(x.shape[1])
 
-    def velocity(
-        self,
-        x: Tensor,
-        noise_level: Tensor,
-        actions: Tensor | None = None,
-        action_mask: Tensor | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """v of whole clips, as :meth:`forward`, without a cache: for training."""
-        return self._run(x, noise_level, actions, action_mask, None, context, None)
-
     def forward_forced(
         self,
         past: Tensor,
@@ -205,7 +194,7 @@ class UNet(nn.Module):
         noise_level: Tensor,
         actions: Tensor | None,
         action_mask: Tensor | None,
-        walk: CacheWalk | None,
+        walk: CacheWalk,
         context: Context | None,
         frame_stride: Tensor | None,
     ) -> Tensor:
