@@ -93,7 +93,8 @@ def convert(
                 if len(recording) < least:
                     done.too_short.append(len(recording))
                     continue
-                bar.set_postfix_str(f"episode {len(done.paths) + 1} of {source.num_recordings}")
+                at = f"episode {len(done.paths) + 1} of {source.num_recordings}"
+                bar.set_postfix_str(at, refresh=False)
                 path = working / f"{len(done.paths)}{SUFFIX}"
                 writer = EpisodeWriter(
                     path,

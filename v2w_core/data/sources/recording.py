@@ -50,7 +50,7 @@ class RecordingSet:
         num_recordings: how many there are (at most).
         num_frames: of all recordings together; None: not known in advance.
         fit_bounds: the action bounds are those of the data, known when all was read.
-        facts: what a summary should say about the source.
+        facts: what a summary should say about the source; complete when all was read.
     """
 
     title: str

@@ -8,7 +8,7 @@ vector, whose entries the files do not name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -28,8 +28,8 @@ from v2w_core.domains import RT1_ACTION, RT1_FIELDS
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec, FloatArray
 
-#: {"steps": [step, ...], "episode_metadata": {...}}, a step being a dict of NumPy arrays.
-Episode = Mapping[str, Any]
+#: A decoded step: a dict of NumPy arrays, possibly nested.
+Step = Mapping[str, Any]
 
 _INFO, _FEATURES = "dataset_info.json", "features.json"
 
@@ -71,7 +71,7 @@ def open_rlds(
 
 
 def open_episodes(
-    episodes: Iterable[Episode],
+    episodes: Iterable[Sequence[Step]],
     num_episodes: int,
     *,
     name: str,
@@ -79,13 +79,13 @@ def open_episodes(
     image_key: str | None = None,
     rate_hz: float | None = None,
 ) -> RecordingSet:
-    """Recordings from decoded episodes; the first one decides the layout.
+    """Recordings from decoded episodes; the first step of all decides the layout.
 
     Args:
-        episodes: in order, each read when it is asked for.
+        episodes: the steps of each, read when they are asked for.
         name, split: of the data set.
-        image_key: the camera among the observations; found when there is only one. Episodes
-            whose metadata says that they lack it (``has_KEY``) are left out.
+        image_key: the camera among the observations; found when there is only one. Episodes in
+            which it is black throughout lack this camera: they are left out and counted.
         rate_hz: steps a second, needed for flat actions; RT-1's 3 Hz are known.
 
     Raises:
@@ -94,30 +94,36 @@ def open_episodes(
     """
     title = f"rlds {name} {split}"
     stream = iter(episodes)
-    first = next(stream, None)
-    steps = first["steps"] if first else []
-    if not steps:
+    first = next(stream, [])
+    if not first:
         raise DataError(title, "at least one episode with steps", "nothing")
-    assert first is not None
-    spec = _action_spec(_entry(steps[0], "action", title), rate_hz)
-    camera = _find_camera(_entry(steps[0], "observation", title), image_key)
-    recordings = (
-        _recording(f"episode {number}", episode["steps"], spec, camera)
-        for number, episode in enumerate(chain([first], stream))
-        if episode.get("episode_metadata", {}).get(f"has_{camera}", True)
-    )
+    spec = _action_spec(_entry(first[0], "action", title), rate_hz)
+    camera = _find_camera(_entry(first[0], "observation", title), image_key)
+    facts: dict[str, Any] = {"split": split, "camera": camera, "no_picture": 0}
+
+    def recordings() -> Iterator[Recording]:
+        number = -1
+        for number, steps in enumerate(chain([first], stream)):
+            recording = _recording(f"episode {number}", steps, spec, camera)
+            if any(frame.any() for frame in recording.frames):
+                yield recording
+            else:
+                facts["no_picture"] += 1
+        if facts["no_picture"] == number + 1:
+            raise DataError("--image-key", "a camera that is not black in all episodes", camera)
+
     return RecordingSet(
         title=title,
         name=name,
         action_spec=spec,
-        recordings=recordings,
+        recordings=recordings(),
         num_recordings=num_episodes,
         fit_bounds=spec != RT1_ACTION,
-        facts={"split": split, "camera": camera},
+        facts=facts,
     )
 
 
-def _recording(name: str, steps: Any, spec: ActionSpec, camera: str) -> Recording:
+def _recording(name: str, steps: Sequence[Step], spec: ActionSpec, camera: str) -> Recording:
     frames: list[ImageArray] = []
     actions = np.zeros((len(steps), spec.dim), dtype=np.float32)
     for index, step in enumerate(steps):
@@ -211,8 +217,8 @@ def _prepared(source: Path) -> list[Path]:
     return []
 
 
-def _read_split(folder: Path, split: str) -> tuple[Iterator[Episode], int]:
-    """Decoded episodes, and how many there are."""
+def _read_split(folder: Path, split: str) -> tuple[Iterator[list[Step]], int]:
+    """The decoded steps of each episode, and how many episodes there are."""
     try:
         # tensorflow-datasets reads these record files with TensorFlow only, which it does not
         # install itself and imports late.
@@ -235,19 +241,15 @@ def _read_split(folder: Path, split: str) -> tuple[Iterator[Episode], int]:
     return _numpy_episodes(data, folder), count
 
 
-def _numpy_episodes(data: Any, folder: Path) -> Iterator[Episode]:
+def _numpy_episodes(data: Any, folder: Path) -> Iterator[list[Step]]:
     stream = iter(data)
     while True:
         with _guard(folder):
             episode = next(stream, None)
             if episode is None:
                 return
-            metadata = episode.get("episode_metadata", {})
-            decoded = {
-                "steps": list(episode["steps"].as_numpy_iterator()),
-                "episode_metadata": {key: item.numpy() for key, item in metadata.items()},
-            }
-        yield decoded
+            steps = list(episode["steps"].as_numpy_iterator())
+        yield steps
 
 
 @contextmanager
