@@ -11,7 +11,7 @@ from torch import Tensor
 
 from planners.costs.base import Cost, CostContext, Costs
 from planners.protocols import FloatArray, Rollouts, Session
-from v2w_core.errors import V2WError
+from v2w_core.errors import Interrupted, V2WError
 from v2w_core.spec import ActionSpec
 
 #: Candidates of the first chunk under a deadline, those that are worth a last chunk, and the
@@ -64,6 +64,10 @@ class Clock:
     @property
     def elapsed_s(self) -> float:
         return time.perf_counter() - self.started
+
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline_s is not None and self.elapsed_s > self.deadline_s
 
     def chunk(self, num_left: int, largest: int) -> int:
         """How many candidates to score next; 0 when not one more can be expected to be ready.
@@ -138,7 +142,11 @@ class Scorer:
                 self.timed_out = True
                 break
             chunk = slice(done, done + max(size, 1))
-            costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
+            try:
+                costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
+            except Interrupted:
+                self.timed_out = True
+                break
             done = chunk.stop
         return costs
 
@@ -170,6 +178,7 @@ class Scorer:
                 num_sampling_steps=num_sampling_steps,
                 guidance_scale=self.settings.guidance_scale,
                 seed=self.seed,
+                interrupt=self.clock.is_over if self._scored else None,
             )
 
         return CostContext(
