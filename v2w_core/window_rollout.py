@@ -15,8 +15,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from v2w_core.diffusion.compat import Noise, WindowSampler, frame_tokens
+from v2w_core.diffusion.compat import Noise, WindowSampler
 from v2w_core.errors import Interrupted
+from v2w_core.models.conditioning import beside_first_frame
 from v2w_core.rollout import Rollouts, UInt8Array, asked_for
 
 if TYPE_CHECKING:
@@ -145,12 +146,11 @@ class _Denoiser:
             known = known.clone()
             known[:, -1] = False
         if model.config.first_frame_channels:
-            first = self.session._latents[:1].expand(*x.shape[:2], *x.shape[2:])
-            x = torch.cat([x, first], dim=2)
-        context, tokens = None, self.session._tokens
+            x = beside_first_frame(x, self.session._latents[None, :1])
+        tokens = self.session._tokens
         if tokens is not None:
-            spread = tokens.expand(len(x), -1, -1)
-            context = frame_tokens(spread, num_frames, model.config.compat)
+            tokens = tokens.expand(len(x), -1, -1)
+        context = model.frame_context(tokens, num_frames)
         v, _ = model.unet(x, level, self.actions[:, :num_frames], known, context=context)
         out: Tensor = v
         return out

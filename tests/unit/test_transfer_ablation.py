@@ -77,7 +77,7 @@ def test_a_clip_has_one_noise_level_and_no_actions():
     (x, level), rest = seen[0][:2], seen[0][2:]
     assert x.shape[:2] == level.shape == (8, WINDOW)
     assert (level == level[:, :1]).all() and len(level[:, 0].unique()) > 1
-    assert rest == ()
+    assert all(given is None for given in rest)
     with pytest.raises(V2WError, match="neither causal"):
         VideoDiffusionTask(WorldModel.build(CONFIG), data, starts, data, starts, 8)
 
