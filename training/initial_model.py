@@ -10,7 +10,7 @@ from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
 from v2w_core.errors import V2WError
 from v2w_core.models.goal_distance import GoalDistanceConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
-from v2w_core.transfer.causal import causal_model, check_transfer
+from v2w_core.transfer.causal import causal_model, check_base, check_transfer
 from v2w_core.transfer.weight_transfer import TransferMode
 from v2w_core.world_model import WorldModel, load_config
 
@@ -33,6 +33,8 @@ def observation_of(settings: Mapping[str, Any]) -> ObservationSpec:
     if transfer and not source:
         rule = "the checkpoint folder of a base that is not causal (v2w import), to be transferred"
         raise V2WError("init_from", rule, source)
+    if transfer:
+        check_base(load_config(source))
     return build_dataclass(ObservationSpec, settings["observation"], "observation")
 
 

@@ -150,6 +150,10 @@ def causal(tmp_path_factory):
     ("overrides", "match"),
     [
         (["init_from={causal}", "transfer=extrapolative"], "transfer: a base that is not causal"),
+        (
+            ["init_from={causal}", "transfer=shift", "+model.unet.action_dim=13"],
+            "transfer: a base that is not causal",
+        ),
         (["init_from={base}"], "transfer: extrapolative, masked or shift"),
         (["transfer=masked"], "init_from: "),
         (["init_from={base}", "transfer=sideways"], "transfer: one of"),

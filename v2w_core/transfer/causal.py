@@ -43,11 +43,16 @@ def causal_model(
     return model
 
 
-def check_transfer(base: WorldModelConfig, config: WorldModelConfig) -> None:
-    """Raises V2WError unless the weights of ``base`` can become those of ``config``."""
+def check_base(base: WorldModelConfig) -> None:
+    """Raises V2WError for a model that is causal already."""
     if base.unet.causal:
         rule = "a base that is not causal; this one is: fine-tune it without transfer"
         raise V2WError("transfer", rule, "unet.causal: True")
+
+
+def check_transfer(base: WorldModelConfig, config: WorldModelConfig) -> None:
+    """Raises V2WError unless the weights of ``base`` can become those of ``config``."""
+    check_base(base)
     if not config.action_guided:
         rule = "True, with action_dim: a transfer makes a causal model with actions"
         raise V2WError("model.unet.causal", rule, (config.unet.causal, config.unet.action_dim))
