@@ -44,7 +44,7 @@ def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bo
     both = len(NODES)
     while min(frames.get_subscription_count(), odometry.get_subscription_count()) < both:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(2.0)  # readers learn of a writer later than it learns of them
     print("go", flush=True)
     start, worst = time.monotonic(), 0.0
     for index in range(round(seconds * rate_hz)):
