@@ -1,7 +1,8 @@
-"""A 30 Hz camera of 640x480 into planner_node: lost frames and CPU, idle and while it plans.
+"""A 30 Hz camera of 640x480 into both model nodes: lost frames and CPU, idle and while one plans.
 
-Camera, odometry and node run in processes of their own; frames cross DDS on this machine. The
-node's own counter (/diagnostics) is compared with what was published.
+Camera, odometry and nodes run in processes of their own; frames cross DDS on this machine. The
+nodes' own counters (/diagnostics) are compared with what was published. While planner_node plans,
+its CPU is that of the plans too; world_model_node beside it shows what the intake alone takes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 NS = 1_000_000_000
+NODES = ("planner_node", "world_model_node")
 
 
 def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bool) -> None:
@@ -39,9 +41,10 @@ def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bo
     picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     make = images.compressed_message if compressed else images.image_message
     message = make(picture, conversions.header_message(0, "camera"))
-    while not frames.get_subscription_count() or not odometry.get_subscription_count():
+    both = len(NODES)
+    while min(frames.get_subscription_count(), odometry.get_subscription_count()) < both:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(2.0)  # readers learn of a writer later than it learns of them
     print("go", flush=True)
     start, worst = time.monotonic(), 0.0
     for index in range(round(seconds * rate_hz)):
@@ -70,14 +73,20 @@ class Probe:
 
         rclpy.init()
         self.node = rclpy.create_node("bench_probe")
-        self.values: dict[str, str] = {}
+        self.values: dict[str, dict[str, str]] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on, 10)
         self._kind = Plan
         self._client = self.node.create_client(Plan, "planner_node/plan")
         threading.Thread(target=rclpy.spin, args=(self.node,), daemon=True).start()
 
     def _on(self, message: Any) -> None:
-        self.values = {entry.key: entry.value for entry in message.status[0].values}
+        status = message.status[0]
+        self.values[status.name.split(":")[0].strip("/")] = {e.key: e.value for e in status.values}
+
+    def frames(self, name: str) -> int | None:
+        """Camera frames that a node has taken in; None before its first report."""
+        count = self.values.get(name, {}).get("camera frames")
+        return None if count is None else int(count)
 
     def plan(self) -> tuple[int, float]:
         """(error_code, planning time in seconds) of one plan with an image goal."""
@@ -99,13 +108,13 @@ def run(args: argparse.Namespace, probe: Probe, checkpoint: Path, plans: bool) -
 
     from v2w import graph
 
-    overrides = {"planner_node": {"checkpoint": str(checkpoint), "status_period": 0.25}}
-    command = graph.commands(["planner_node"], overrides=overrides)["planner_node"]
-    process = subprocess.Popen(command)
+    values = {"checkpoint": str(checkpoint), "status_period": 0.25}
+    commands = graph.commands(NODES, overrides=dict.fromkeys(NODES, values))
     probe.values = {}
+    running = {name: subprocess.Popen(command) for name, command in commands.items()}
     try:
-        while probe.values.get("camera frames") != "0":
-            assert process.poll() is None, "planner_node ended"
+        while any(probe.frames(name) != 0 for name in NODES):
+            assert all(p.poll() is None for p in running.values()), "a node ended"
             time.sleep(0.1)
         own = [sys.executable, __file__, "--camera", "--seconds", str(args.seconds)]
         own += ["--rate", str(args.rate), "--width", str(args.width), "--height", str(args.height)]
@@ -114,8 +123,8 @@ def run(args: argparse.Namespace, probe: Probe, checkpoint: Path, plans: bool) -
         )
         assert source.stdout is not None
         source.stdout.readline()
-        node = psutil.Process(process.pid)
-        before, began = sum(node.cpu_times()[:2]), time.monotonic()
+        seen = {name: psutil.Process(process.pid) for name, process in running.items()}
+        before, began = {n: sum(p.cpu_times()[:2]) for n, p in seen.items()}, time.monotonic()
         times: list[float] = []
         while plans and time.monotonic() - began < args.seconds - 1.0:
             code, planning_s = probe.plan()
@@ -124,22 +133,22 @@ def run(args: argparse.Namespace, probe: Probe, checkpoint: Path, plans: bool) -
             else:
                 time.sleep(0.2)
         sent, worst = source.stdout.readline().split()
-        cores = (sum(node.cpu_times()[:2]) - before) / (time.monotonic() - began)
+        elapsed = time.monotonic() - began
+        used = {n: (sum(p.cpu_times()[:2]) - before[n]) / elapsed for n, p in seen.items()}
         source.wait()
         time.sleep(1.0)
-        received = int(probe.values["camera frames"])
-        return {
-            "published": int(sent),
-            "taken_in": received,
-            "lost": int(sent) - received,
-            "node_cores": round(cores, 3),
-            "num_plans": len(times),
-            "plan_s_p50": round(float(np.median(times)), 3) if times else None,
-            "camera_latest_s": float(worst),
-        }
+        result: dict[str, Any] = {"published": int(sent), "camera_latest_s": float(worst)}
+        for name in NODES:
+            result[f"{name}_lost"] = int(sent) - (probe.frames(name) or 0)
+            result[f"{name}_cores"] = round(used[name], 3)
+        result["num_plans"] = len(times)
+        result["plan_s_p50"] = round(float(np.median(times)), 3) if times else None
+        return result
     finally:
-        process.terminate()
-        process.wait()
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
 
 
 def main() -> None:
@@ -168,9 +177,9 @@ def main() -> None:
         name: run(args, probe, checkpoint, name == "planning") for name in ("idle", "planning")
     }
     print(f"{args.rate:g} Hz, {args.width}x{args.height}, {args.seconds:g} s, {checkpoint.name}")
-    print(f"{'':18} {'idle':>10} {'planning':>10}")
+    print(f"{'':24} {'idle':>10} {'planning':>10}")
     for key in results["idle"]:
-        print(f"{key:18} {results['idle'][key]!s:>10} {results['planning'][key]!s:>10}")
+        print(f"{key:24} {results['idle'][key]!s:>10} {results['planning'][key]!s:>10}")
     if args.json:
         with tempfile.NamedTemporaryFile("w", dir=args.json.parent, delete=False) as file:
             json.dump(results, file, indent=2)

@@ -1,7 +1,7 @@
 """Model predictive control: plan, execute the first actions, look again, plan from there.
 
-``MPC`` is shared by the ROS planner node, ``v2w plan`` and ``v2w evaluate planning``; it holds no
-clock, no thread and no ROS.
+``MPC`` decides when to plan, as in ``v2w evaluate planning``; it holds no clock, no thread and no
+ROS. The planner node is asked for each plan instead (``v2w.planning``).
 """
 
 from __future__ import annotations

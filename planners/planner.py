@@ -84,7 +84,7 @@ class Planner:
         optimizer: any of ``planners.optimizers``.
         max_change: rate limits [A], largest change from step to step; None: none.
         imagination: denoising steps, guidance and coarse screening.
-        chunk_size: candidates that are scored between two looks at the clock (only with a
+        chunk_size: most candidates that are scored between two looks at the clock (only with a
             deadline; without one all candidates are one batch).
     """
 
@@ -93,7 +93,7 @@ class Planner:
     optimizer: Optimizer[Any] = field(default_factory=CEM)
     max_change: Sequence[float] | None = None
     imagination: ImaginationSettings = field(default_factory=ImaginationSettings)
-    chunk_size: int = 32
+    chunk_size: int = 64
 
     def plan(
         self,

@@ -6,6 +6,7 @@ of ``v2w evaluate planning``) and the known toy worlds of the tests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,8 +43,12 @@ class Session(Protocol):
         num_sampling_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int = 0,
+        interrupt: Callable[[], bool] | None = None,
     ) -> Rollouts:
-        """What follows each of the candidates [K, horizon, A] (physical units)."""
+        """What follows each of the candidates [K, horizon, A] (physical units).
+
+        ``interrupt`` is asked now and then; where it says True, ``Interrupted`` is raised.
+        """
         ...
 
 

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from planners.costs.base import Cost, CostContext, Costs
 from planners.protocols import FloatArray, Rollouts, Session
-from v2w_core.errors import V2WError
+from v2w_core.errors import Interrupted, V2WError
 from v2w_core.spec import ActionSpec
 
-#: Candidates of the first chunk under a deadline, and the margin on the time a chunk will take.
+#: Candidates of the first chunk under a deadline, those that are worth a last chunk, and the
+#: margin on the time a chunk will take.
 FIRST_CHUNK = 4
+SMALL_CHUNK = 8
 SAFETY = 1.1
 
 
@@ -63,10 +65,16 @@ class Clock:
     def elapsed_s(self) -> float:
         return time.perf_counter() - self.started
 
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline_s is not None and self.elapsed_s > self.deadline_s
+
     def chunk(self, num_left: int, largest: int) -> int:
         """How many candidates to score next; 0 when not one more can be expected to be ready.
 
-        The first chunk is small: it is what a plan with any deadline takes at least.
+        The first chunk is small: it is what a plan with any deadline takes at least. Later ones
+        take at most half of the time that is left, so that a wrong guess does not miss the
+        deadline, and a plan with time to spare scores all in one batch.
         """
         if self.deadline_s is None:
             return num_left
@@ -74,7 +82,7 @@ class Clock:
             return min(num_left, largest, FIRST_CHUNK)
         left_s = self.deadline_s - self.elapsed_s
         fits = math.floor(left_s / max(SAFETY * self.candidate_s, 1e-9))
-        return max(0, min(num_left, largest, fits))
+        return max(0, min(num_left, largest, max(fits // 2, min(fits, SMALL_CHUNK))))
 
     def note(self, num_candidates: int, seconds: float) -> None:
         """Learns from a scored chunk."""
@@ -134,7 +142,11 @@ class Scorer:
                 self.timed_out = True
                 break
             chunk = slice(done, done + max(size, 1))
-            costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
+            try:
+                costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
+            except Interrupted:
+                self.timed_out = True
+                break
             done = chunk.stop
         return costs
 
@@ -166,6 +178,7 @@ class Scorer:
                 num_sampling_steps=num_sampling_steps,
                 guidance_scale=self.settings.guidance_scale,
                 seed=self.seed,
+                interrupt=self.clock.is_over if self._scored else None,
             )
 
         return CostContext(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+
+# The models of the tests are tiny. More OpenMP workers than free cores wait for each other by
+# spinning: beside another load the same tests take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process that
 # they start would ignore it too; the tests of interrupts need it.

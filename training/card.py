@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from training.dataset import Clips
+from training.dataset import EpisodeFiles
 from v2w_core.world_model import WorldModel
 
 
 def model_card(
     model: WorldModel,
     settings: Mapping[str, Any],
-    train: Clips,
-    val: Clips,
+    train: EpisodeFiles,
+    val: EpisodeFiles,
     figures: Mapping[str, Mapping[str, float]],
     command: str,
 ) -> str:
@@ -54,10 +54,10 @@ def model_card(
             f"- frames: RGB {observation.height}x{observation.width} ({observation.resize}), "
             f"{model.config.num_history} of history, window {model.config.num_frames}",
             f"- actions: {bounds}, {spec.rate_hz:g} Hz",
-            f"- training data: {data['train']}: {len(train.starts) - 1} episodes, "
-            f"{len(train.frames)} frames",
-            f"- held-out data: {data.get('val') or 'split off'}: {len(val.starts) - 1} episodes, "
-            f"{len(val.frames)} frames",
+            f"- training data: {data['train']}: {len(train.episodes)} episodes, "
+            f"{train.num_frames} frames",
+            f"- held-out data: {data.get('val') or 'split off'}: {len(val.episodes)} episodes, "
+            f"{val.num_frames} frames",
             f"- seed: {settings['seed']}",
             f"- machine: {machine}",
             f"- date: {datetime.date.today().isoformat()}",
@@ -69,7 +69,7 @@ def model_card(
             command,
             "```",
             "",
-            "Figures on held-out data (averaged weights; dB, steps, minutes of training):",
+            "Figures on held-out data (of the saved weights; dB, steps, minutes of training):",
             "",
             "| stage | figure | value |",
             "|---|---|---|",

@@ -1,7 +1,8 @@
-"""Episodes in memory: resized frames, normalised actions, and windows drawn from a seed."""
+"""Episodes for training: in their files or in memory, and windows drawn from a seed."""
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from v2w_core.data.episode import list_episodes, read_episode
+from v2w_core.data.episode import Episode, list_episodes, read_episode
 from v2w_core.data.transforms import resize_frames
-from v2w_core.data.windows import split_episodes
+from v2w_core.data.windows import Window, WindowIndex, split_episodes
 from v2w_core.errors import DataError
 from v2w_core.spec import ActionSpec, ObservationSpec
 
@@ -42,47 +43,85 @@ class Clips:
         Raises:
             DataError: no episode is long enough.
         """
-        spans = zip(self.starts[:-1], self.starts[1:], strict=True)
-        parts = [np.arange(a, max(a, b - window + 1)) for a, b in spans]
-        joined = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        if joined.size == 0:
-            longest = int(np.diff(self.starts).max(initial=0))
-            rule = f"episodes of at least {window} frames (num_frames)"
-            raise DataError("data.train", rule, f"longest has {longest}")
-        return joined
+        return window_starts(self.starts, window)
 
-    def take(self, episodes: Sequence[int]) -> Clips:
-        """Only the episodes of these numbers."""
-        spans = [slice(self.starts[i], self.starts[i + 1]) for i in episodes]
-        lengths = [span.stop - span.start for span in spans]
-        return Clips(
-            np.concatenate([self.frames[span] for span in spans]),
-            np.concatenate([self.actions[span] for span in spans]),
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            self.action_spec,
-        )
 
-    def split(self, held_out: float = 0.1) -> tuple[Clips, Clips]:
+@dataclass(frozen=True)
+class EpisodeFiles:
+    """Episodes whose frames stay in their files until they are asked for: any amount fits."""
+
+    episodes: tuple[Episode, ...]
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """The same in all episodes (but for the bounds)."""
+        return self.episodes[0].action_spec
+
+    @property
+    def num_frames(self) -> int:
+        return sum(len(episode) for episode in self.episodes)
+
+    def split(self, held_out: float = 0.1) -> tuple[EpisodeFiles, EpisodeFiles]:
         """(training, held out), by whole episodes; a single episode serves as both."""
-        count = len(self.starts) - 1
-        if count < 2:
+        if len(self.episodes) < 2:
             return self, self
-        kept, held = split_episodes(count, held_out)
-        return self.take(kept), self.take(held)
+        kept, held = split_episodes(len(self.episodes), held_out)
+        parts = [tuple(self.episodes[i] for i in numbers) for numbers in (kept, held)]
+        return EpisodeFiles(parts[0]), EpisodeFiles(parts[1])
+
+    def windows(self, num_frames: int) -> WindowIndex:
+        """All windows of ``num_frames``. Raises DataError when no episode is long enough."""
+        return WindowIndex([len(episode) for episode in self.episodes], num_frames)
+
+    def frames(self, window: Window, observation: ObservationSpec) -> NDArray[np.uint8]:
+        """uint8 [T, h, w, 3], read and resized."""
+        episode = self.episodes[window.episode]
+        return resize_frames(episode.frames(window.start, window.stop), observation)
+
+    def actions(self, window: Window) -> NDArray[np.float32]:
+        """[T, A] physical units; the last is zero, as in :class:`Clips`."""
+        recorded = self.episodes[window.episode].actions[window.start : window.stop - 1]
+        return np.concatenate([recorded, np.zeros_like(recorded, shape=(1, recorded.shape[1]))])
+
+    def in_memory(self, observation: ObservationSpec) -> Clips:
+        """All frames, resized, with progress."""
+        frames, actions, starts = [], [], [0]
+        numbers = range(len(self.episodes))
+        for number in tqdm(numbers, desc="reading episodes", unit="episode", leave=False):
+            whole = Window(number, 0, len(self.episodes[number]))
+            frames.append(self.frames(whole, observation))
+            actions.append(self.actions(whole))
+            starts.append(starts[-1] + whole.stop)
+        joined = np.concatenate(frames), np.concatenate(actions)
+        return Clips(*joined, np.array(starts), self.action_spec)
 
 
-def load_clips(
-    folder: str | pathlib.Path,
-    observation: ObservationSpec,
-    *,
-    action_spec: ActionSpec | None = None,
-    first: int | None = None,
-) -> Clips:
-    """Read the episodes of a folder into memory, resized, with progress.
+def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    """Frames at which ``window`` frames of one episode begin.
+
+    Args:
+        starts: first frame of each episode, and the end of the last.
+
+    Raises:
+        DataError: no episode is long enough.
+    """
+    spans = itertools.pairwise(starts.tolist())
+    parts = [np.arange(a, max(a, b - window + 1)) for a, b in spans]
+    joined = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    if joined.size == 0:
+        longest = int(np.diff(starts).max(initial=0))
+        rule = f"episodes of at least {window} frames (num_frames)"
+        raise DataError("data.train", rule, f"longest has {longest}")
+    return joined
+
+
+def open_episodes(
+    folder: str | pathlib.Path, *, action_spec: ActionSpec | None = None
+) -> EpisodeFiles:
+    """The episodes of a folder.
 
     Args:
         action_spec: what the episodes must agree with; the first episode's when None.
-        first: use only the first so many frames of every episode.
 
     Raises:
         DataError: no episodes. V2WError: ActionSpecs that differ.
@@ -91,20 +130,24 @@ def load_clips(
     if not paths:
         rule = "a folder with episodes; make some with v2w collect or v2w convert"
         raise DataError("data", rule, str(folder))
-    frames, actions, starts, spec = [], [], [0], action_spec
-    for path in tqdm(paths, desc=f"reading {folder}", unit="episode", leave=False):
-        episode = read_episode(path)
-        if spec is None:
-            spec = episode.action_spec
-        spec.require_same(episode.action_spec, field=str(path))
-        part = resize_frames(episode.frames(0, first), observation)
-        moves = np.zeros((len(part), spec.dim), np.float32)
-        moves[: len(part) - 1] = episode.actions[: len(part) - 1]
-        frames.append(part)
-        actions.append(moves)
-        starts.append(starts[-1] + len(part))
-    assert spec is not None
-    return Clips(np.concatenate(frames), np.concatenate(actions), np.array(starts), spec)
+    episodes = [
+        read_episode(path)
+        for path in tqdm(paths, desc=f"opening {folder}", unit="episode", leave=False)
+    ]
+    spec = action_spec or episodes[0].action_spec
+    for episode in episodes:
+        spec.require_same(episode.action_spec, field=str(episode.path))
+    return EpisodeFiles(tuple(episodes))
+
+
+def load_clips(
+    folder: str | pathlib.Path,
+    observation: ObservationSpec,
+    *,
+    action_spec: ActionSpec | None = None,
+) -> Clips:
+    """The episodes of a folder in memory; see :func:`open_episodes`."""
+    return open_episodes(folder, action_spec=action_spec).in_memory(observation)
 
 
 def draw_windows(

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from training.batch_rollout import imagine_latents
 from training.dataset import Clips, draw_windows
 from training.tasks import EncodedClips
-from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
-from v2w_core.models.conditioning import shift_actions
 from v2w_core.world_model import WorldModel
 
 
@@ -162,36 +161,13 @@ def imagine_windows(
     Returns:
         latents [W * horizon, C, h, w] and the frame number of each.
     """
-    config, device = model.config, model.device
+    history = model.config.num_history
     generator = torch.Generator().manual_seed(seed)
-    views, numbers = [], []
-    for window in tqdm(index.split(chunk), desc="imagining", unit=f" x{chunk}", leave=False):
-        clip, told = latents[window].to(device), shift_actions(actions[window].to(device))
-        history = config.num_history
-        cache = None
-        frames = clip[:, :history]
-        for t in range(history, window.shape[1]):
-            past = slice(0, history) if cache is None else slice(t - 1, t)
-            level = torch.full(frames.shape[:2], config.sampling.history_level, device=device)
-            noise = torch.randn(frames.shape, generator=generator).to(device)
-            known = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
-            known[:, 0] = cache is not None
-            held = model.schedule.add_noise(frames, noise, level)
-            _, cache = model.unet(held, level, told[:, past], known, cache=cache)
-            action = told[:, t : t + 1]
-
-            def denoise(
-                x: Tensor, at: Tensor, action: Tensor = action, cache: object = cache
-            ) -> Tensor:
-                v: Tensor = model.unet(x, at, action, torch.ones_like(at) > 0, cache=cache)[0]
-                return v
-
-            start = torch.randn((1, 1, *frames.shape[2:]), generator=generator).to(device)
-            start = start.expand(len(window), -1, -1, -1, -1)
-            frames = ddim_sample(denoise, model.schedule, start, config.sampling.num_steps)
-            views.append(frames[:, 0].cpu())
-            numbers.append(window[:, t])
-    return torch.cat(views), torch.cat(numbers)
+    views = [
+        imagine_latents(model, latents[window][:, :history], actions[window], generator)
+        for window in tqdm(index.split(chunk), desc="imagining", unit=f" x{chunk}", leave=False)
+    ]
+    return torch.cat(views).flatten(0, 1), index[:, history:].flatten()
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:

@@ -24,6 +24,8 @@ from tqdm import tqdm
 from training.ema import EMA
 from v2w_core.errors import CheckpointError, V2WError
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -31,34 +33,39 @@ class LoopConfig:
 
     Attributes:
         num_steps: optimiser steps in all.
-        batch_size: clips (world model) or frames (autoencoder) a step.
+        batch_size: clips (world model) or frames (autoencoder) computed at once.
+        accumulate: so many batches make one step; the same as one larger batch.
         learning_rate: after ``warmup_steps``; falls linearly to zero over the last
-            ``cooldown`` share of the steps.
-        ema_decay: of the average that is validated and saved.
-        precision: "float32", or "bfloat16" for mixed precision.
+            ``cooldown`` share of the steps. Constant when both are 0.
+        betas: of AdamW.
+        ema_decay: of the average that is validated and saved; None: the weights themselves.
+        precision: "float32", or "bfloat16" or "float16" for mixed precision (float16 with a
+            scaled loss).
         validate_every, checkpoint_every_s: steps between validations, seconds between
             checkpoints.
     """
 
     num_steps: int
     batch_size: int = 16
+    accumulate: int = 1
     learning_rate: float = 5e-4
     warmup_steps: int = 200
     cooldown: float = 0.3
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
-    ema_decay: float = 0.999
+    ema_decay: float | None = 0.999
     precision: str = "float32"
     compile: bool = False
     validate_every: int = 1000
     checkpoint_every_s: float = 180.0
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "validate_every"):
+        for name in ("num_steps", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise V2WError(name, "at least 1", getattr(self, name))
-        if self.precision not in ("float32", "bfloat16"):
-            raise V2WError("precision", "float32 or bfloat16", self.precision)
+        if self.precision not in PRECISIONS:
+            raise V2WError("precision", f"one of {list(PRECISIONS)}", self.precision)
 
     def rate_at(self, step: int) -> float:
         """Learning rate of optimiser step ``step`` (from 0)."""
@@ -94,17 +101,19 @@ class Trainer:
         self.seed = seed
         self.step = 0
         self.seconds = 0.0
-        self.ema = EMA(task.module, config.ema_decay)
+        self.ema = None if config.ema_decay is None else EMA(task.module, config.ema_decay)
         self.optimizer = torch.optim.AdamW(
             task.module.parameters(),
             lr=config.learning_rate,
-            betas=(0.9, 0.99),
+            betas=config.betas,
             weight_decay=config.weight_decay,
         )
+        self.device = next(task.module.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(self.device, enabled=config.precision == "float16")
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> dict[str, float]:
-        """Train to the last step; leaves the averaged weights in the module.
+        """Train to the last step; leaves the averaged weights, if any, in the module.
 
         Returns:
             the last validation's figures, with "steps" and "minutes" (of training, all
@@ -154,7 +163,8 @@ class Trainer:
             if writer is not None:
                 writer.close()
         self.save()
-        self.ema.swap(self.task.module)
+        if self.ema is not None:
+            self.ema.swap(self.task.module)
         self.task.module.eval()
         if not figures:
             figures = self.task.validate()
@@ -166,8 +176,21 @@ class Trainer:
             group["lr"] = config.rate_at(self.step)
         torch.manual_seed(self.seed * 7_919 + self.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        device = next(self.task.module.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = [self._accumulate(generator) for _ in range(config.accumulate)]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.task.module.parameters(), config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.task.module, self.step)
+        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+
+    def _accumulate(self, generator: torch.Generator) -> dict[str, float]:
+        """Add one batch's share to the gradients."""
+        config = self.config
+        dtype = PRECISIONS[config.precision]
+        with torch.autocast(self.device, dtype, enabled=dtype is not None):
             loss, logged = self.task.loss(generator, self.step / config.num_steps)
         if not torch.isfinite(loss):
             raise V2WError(
@@ -176,11 +199,7 @@ class Trainer:
                 "precision=float32)",
                 f"{loss.item()} at step {self.step}",
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.task.module.parameters(), config.clip_norm)
-        self.optimizer.step()
-        self.ema.update(self.task.module, self.step)
+        self.scaler.scale(loss / config.accumulate).backward()
         return {"loss": float(loss.detach()), **logged}
 
     def _validate(self) -> dict[str, float]:
@@ -189,12 +208,14 @@ class Trainer:
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        self.ema.swap(self.task.module)
+        if self.ema is not None:
+            self.ema.swap(self.task.module)
         self.task.module.eval()
         try:
             yield
         finally:
-            self.ema.swap(self.task.module)
+            if self.ema is not None:
+                self.ema.swap(self.task.module)
             self.task.module.train()
 
     def save(self) -> None:
@@ -203,8 +224,9 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "module": self.task.module.state_dict(),
-            "ema": self.ema.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         temporary = self.folder / ".state.pt.tmp"
         torch.save(state, temporary)
@@ -217,8 +239,10 @@ class Trainer:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.task.module.load_state_dict(state["module"])
-            self.ema.load_state_dict(state["ema"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state.get("scaler", {}))
         except Exception as error:
             rule = "a state of this run with the same sizes; delete the folder to start over"
             raise CheckpointError(str(path), rule, str(error)) from error

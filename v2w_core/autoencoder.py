@@ -81,9 +81,17 @@ class Autoencoder(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """The posterior's mean, normalised to mean 0 and standard deviation 1 a channel."""
         mean, _ = self.posterior(images)
-        return (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+        return self._normalised(mean)
+
+    def sample(self, images: Tensor, noise: Tensor) -> Tensor:
+        """A draw of the posterior, normalised; ``noise`` [N, C, h, w] is standard normal."""
+        mean, log_variance = self.posterior(images)
+        return self._normalised(mean + (0.5 * log_variance).exp() * noise)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of :meth:`encode`, clipped to [-1, 1]."""
         raw = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         return self.reconstruct(raw).clamp(-1.0, 1.0)
+
+    def _normalised(self, raw_latents: Tensor) -> Tensor:
+        return (raw_latents - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]

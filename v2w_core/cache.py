@@ -135,6 +135,11 @@ class CacheWalk:
             mask = ones.tril(num_own - num_new)
         return Attended(shared, own, mask)
 
+    def anew(self) -> CacheWalk:
+        """Another walk from nothing, as this one was when it began."""
+        assert self.cache is None
+        return type(self)(None, self.leave_out)
+
     def finish(self, num_new_frames: int) -> Cache:
         """The cache after this pass over ``num_new_frames``."""
         num_new_frames -= self.leave_out

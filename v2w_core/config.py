@@ -99,8 +99,11 @@ class WorldModelConfig:
 
     @property
     def cacheable(self) -> bool:
-        """True for models whose past can be cached: no frame looks ahead, no image context yet."""
-        return self.unet.causal and self.unet.norm_scope == "frame" and self.context is None
+        """True for models whose past can be cached: no frame looks ahead, and a frame is told its
+        noise level and action only (no first frame, image context or dynamic rescale yet)."""
+        frame_alone = self.context is None and not self.first_frame_channels
+        strict = self.unet.causal and self.unet.norm_scope == "frame"
+        return strict and frame_alone and self.diffusion.base_scale == 1.0
 
     @property
     def first_frame_channels(self) -> int:

@@ -33,6 +33,10 @@ class DataError(V2WError):
     """A recording, an episode or an image that cannot be used as it is."""
 
 
+class Interrupted(Exception):
+    """Whoever asked for a rollout no longer wants it (a deadline, a cancelled plan)."""
+
+
 def _short(value: object, limit: int = 160) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text.split())

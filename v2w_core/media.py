@@ -186,7 +186,7 @@ def contact_sheet(
 
 
 def line_plot(
-    series: Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]],
+    series: Mapping[str, ArrayLike | tuple[ArrayLike, ...]],
     *,
     title: str,
     x_label: str,
@@ -196,7 +196,8 @@ def line_plot(
     """A line chart as PNG bytes.
 
     Args:
-        series: legend text -> y values, or (x values, y values); without x they count from 1.
+        series: legend text -> y values, (x values, y values), or (x, y, half the width of a band
+            around y); without x they count from 1.
         title, x_label, y_label: with units.
         size: inches, 110 pixels each.
     """
@@ -206,11 +207,14 @@ def line_plot(
     axes = figure.add_subplot()
     for name, values in series.items():
         if isinstance(values, tuple):
-            x, y = np.asarray(values[0]), np.asarray(values[1])
+            x, y, *band = (np.asarray(part) for part in values)
         else:
-            y = np.asarray(values)
+            y, band = np.asarray(values), []
             x = np.arange(1, len(y) + 1)
-        axes.plot(x, y, marker="o" if len(y) <= 64 else None, markersize=3.5, label=name)
+        marker = "o" if len(y) <= 64 else None
+        (line,) = axes.plot(x, y, marker=marker, markersize=3.5, label=name)
+        for half in band:
+            axes.fill_between(x, y - half, y + half, color=line.get_color(), alpha=0.15, lw=0)
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     if len(series) > 1:

@@ -10,6 +10,7 @@ it (``SamplingConfig.imagined_history``).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from v2w_core.cache import Cache
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.sampler import ddim_sample
-from v2w_core.errors import V2WError
+from v2w_core.errors import Interrupted, V2WError
 
 if TYPE_CHECKING:
     from v2w_core.backends.base import Stepper
@@ -131,6 +132,7 @@ class Session:
         seed: int | None = None,
         batch_size: int = 64,
         bounds: bool = True,
+        interrupt: Callable[[], bool] | None = None,
     ) -> Rollouts:
         """Roll out every candidate from the shared history.
 
@@ -141,37 +143,45 @@ class Session:
                 that they differ by their actions only and the batch size changes nothing.
             batch_size: candidates computed at once.
             bounds: False accepts actions outside the bounds (recorded ones may be).
+            interrupt: asked before every frame; True gives the rollout up.
 
         Raises:
             V2WError: actions of a wrong shape, NaN or out of bounds; a horizon past the window.
+            Interrupted: ``interrupt`` said so.
         """
         began = time.perf_counter()
         asked = asked_for(self, candidates, num_sampling_steps, guidance_scale, seed, bounds)
         with self.backend.rolling_out():
             parts = [
-                self._imagine(chunk, asked.num_steps, asked.guidance_scale, asked.seed)
-                for chunk in asked.actions.split(batch_size)
+                self._imagine(chunk, asked, interrupt) for chunk in asked.actions.split(batch_size)
             ]
         return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
 
-    def _imagine(self, actions: Tensor, num_steps: int, scale: float, seed: int) -> Tensor:
-        """[K, horizon, A] normalised -> latents [K, horizon, C, h, w]."""
+    def _imagine(
+        self, actions: Tensor, asked: Asked, interrupt: Callable[[], bool] | None
+    ) -> Tensor:
+        """Some of the asked-for actions [K, horizon, A] -> latents [K, horizon, C, h, w]."""
         num_candidates, horizon = actions.shape[:2]
-        noise = self._noise(2 * horizon, seed + 1_000_003)
+        noise = self._noise(2 * horizon, asked.seed + 1_000_003)
         initial, held = noise[0::2], noise[1::2]  # so that a longer horizon begins the same
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(asked.seed)
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
         sampling = self.model.config.sampling
         denoise_onto = sampling.imagined_history == "denoised"
         past, frames = self.backend.begin(self._cache, num_candidates), []
         newest: _Frames | None = None  # the imagined frame that the past does not hold yet
         for step in range(horizon):
+            if interrupt is not None and interrupt():
+                raise Interrupted
             action = actions[:, step : step + 1]
-            denoiser = _Denoiser(self, past, newest, action, mask, scale=scale, keep=denoise_onto)
+            denoiser = _Denoiser(
+                self, past, newest, action, mask, scale=asked.guidance_scale, keep=denoise_onto
+            )
             x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
             x = ddim_sample(
-                denoiser, self.model.schedule, x, num_steps, eta=sampling.eta, generator=generator
-            )
+                denoiser, self.model.schedule, x, asked.num_steps, eta=sampling.eta,
+                generator=generator,
+            )  # fmt: skip
             frames.append(x)
             if denoise_onto:
                 past = denoiser.past_after

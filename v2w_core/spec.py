@@ -178,11 +178,17 @@ class ObservationSpec:
     Attributes:
         height, width: pixels after resizing.
         resize: "stretch" ignores the aspect, "crop" keeps the centre, "pad" adds black bars.
+        inner_size: (height, width) that the picture is stretched to between the black bars of
+            "pad"; None: as large as its own aspect allows.
+        crop_aspect: width / height; the picture's centre of this aspect is what everything else
+            starts from. None: the whole picture.
     """
 
     height: int
     width: int
     resize: Resize = "stretch"
+    inner_size: tuple[int, int] | None = None
+    crop_aspect: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -191,13 +197,28 @@ class ObservationSpec:
                 raise V2WError(f"ObservationSpec.{name}", "an integer of at least 8 pixels", value)
         if self.resize not in ("stretch", "crop", "pad"):
             raise V2WError("ObservationSpec.resize", "one of stretch, crop, pad", self.resize)
+        if self.inner_size is not None:
+            self._check_inner_size(self.inner_size)
+        aspect = self.crop_aspect
+        if aspect is not None and not (math.isfinite(aspect) and aspect > 0):
+            rule = "a positive number: width / height"
+            raise V2WError("ObservationSpec.crop_aspect", rule, aspect)
+
+    def _check_inner_size(self, size: tuple[int, int]) -> None:
+        if self.resize != "pad":
+            raise V2WError("ObservationSpec.inner_size", 'only with resize "pad"', self.resize)
+        limits = self.height, self.width
+        whole = len(size) == 2 and all(isinstance(item, int) for item in size)
+        if not whole or not all(8 <= a <= b for a, b in zip(size, limits, strict=True)):
+            rule = f"(height, width) in pixels, from 8 to {limits}"
+            raise V2WError("ObservationSpec.inner_size", rule, size)
 
     def to_dict(self) -> dict[str, Any]:
         return _plain(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ObservationSpec:
-        return cls(**_checked(cls, data, optional=("resize",)))
+        return cls(**_checked(cls, data, optional=("resize", "inner_size", "crop_aspect")))
 
 
 def _plain(spec: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Nothing of their past can be cached, so that every denoising step computes the w
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from v2w_core.diffusion.compat import Noise, WindowSampler, frame_tokens
+from v2w_core.diffusion.compat import Noise, WindowSampler
+from v2w_core.errors import Interrupted
+from v2w_core.models.conditioning import beside_first_frame
 from v2w_core.rollout import Rollouts, UInt8Array, asked_for
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class WindowSession:
         seed: int | None = None,
         batch_size: int = 1,
         bounds: bool = True,
+        interrupt: Callable[[], bool] | None = None,
     ) -> Rollouts:
         """As :meth:`v2w_core.rollout.Session.imagine`; the whole window at every step."""
         began = time.perf_counter()
@@ -89,9 +92,9 @@ class WindowSession:
         parts = []
         for chunk in asked.actions.split(batch_size):
             history = self._latents.expand(len(chunk), *self._latents.shape)
-            latents = sampler.autoregressive(
-                _Denoiser(self, chunk), history, num_frames, self._shared_noise(asked.seed)
-            )
+            denoise = _Denoiser(self, chunk, interrupt)
+            noise = self._shared_noise(asked.seed)
+            latents = sampler.autoregressive(denoise, history, num_frames, noise)
             parts.append(latents[:, self.num_history :])
         return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
 
@@ -127,23 +130,27 @@ class WindowSession:
 class _Denoiser:
     """Velocity of a window of all candidates; guidance leaves out the newest action."""
 
-    def __init__(self, session: WindowSession, candidates: Tensor) -> None:
+    def __init__(
+        self, session: WindowSession, candidates: Tensor, interrupt: Callable[[], bool] | None
+    ) -> None:
         self.session = session
+        self.interrupt = interrupt
         self.actions, self.known = session.told(candidates)
 
     def __call__(self, x: Tensor, level: Tensor, *, guided: bool) -> Tensor:
+        if self.interrupt is not None and self.interrupt():
+            raise Interrupted
         model, num_frames = self.session.model, x.shape[1]
         known = self.known[:, :num_frames]
         if not guided:
             known = known.clone()
             known[:, -1] = False
         if model.config.first_frame_channels:
-            first = self.session._latents[:1].expand(*x.shape[:2], *x.shape[2:])
-            x = torch.cat([x, first], dim=2)
-        context, tokens = None, self.session._tokens
+            x = beside_first_frame(x, self.session._latents[None, :1])
+        tokens = self.session._tokens
         if tokens is not None:
-            spread = tokens.expand(len(x), -1, -1)
-            context = frame_tokens(spread, num_frames, model.config.compat)
+            tokens = tokens.expand(len(x), -1, -1)
+        context = model.frame_context(tokens, num_frames)
         v, _ = model.unet(x, level, self.actions[:, :num_frames], known, context=context)
         out: Tensor = v
         return out

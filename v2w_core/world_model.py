@@ -22,8 +22,10 @@ from v2w_core.backends.base import Backend, BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
 from v2w_core.config import WorldModelConfig
 from v2w_core.data.transforms import resize_frames
+from v2w_core.diffusion.compat import frame_tokens
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.attention import Context
 from v2w_core.models.goal_distance import GoalDistance
 from v2w_core.models.image_context import ImageContext
 from v2w_core.models.unet import UNet, UNetConfig
@@ -105,13 +107,16 @@ class WorldModel(nn.Module):
         if bad:
             raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad[0]}")
         model.load_state_dict(state)
+        model.eval().on_device(device).use_backend(backend, BackendOptions(precision))
+        return model
+
+    def on_device(self, device: str) -> WorldModel:
+        """The model itself, moved. Raises V2WError for a device that is not there."""
         try:
-            model.eval().to(device)
+            return self.to(device)
         except (RuntimeError, AssertionError) as error:
             raise V2WError("device", "a device of this machine: cpu, or cuda where there is a GPU",
                            f"{device}: {error}", code="MODEL_ERROR") from error  # fmt: skip
-        model.use_backend(backend, BackendOptions(precision))
-        return model
 
     def use_backend(self, name: str, options: BackendOptions | None = None) -> Backend:
         """Rollouts of sessions started from here on are computed by this back end.
@@ -208,6 +213,14 @@ class WorldModel(nn.Module):
             parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         stacked: UInt8Array = np.concatenate(parts)
         return stacked.reshape(*lead, *stacked.shape[1:])
+
+    def frame_context(self, tokens: Tensor | None, num_frames: int) -> Context | None:
+        """Each frame's context from ``image_context``'s tokens [B, L, D]; None for None."""
+        context = self.config.context
+        if tokens is None or context is None:
+            return None
+        numbers = {"num_text": context.num_text, "per_frame": context.resampler.num_queries}
+        return frame_tokens(tokens, num_frames, self.config.compat, **numbers)
 
     def start(
         self, frames: ArrayLike, actions: ArrayLike, *, seed: int = 0

@@ -276,7 +276,7 @@ def test_not_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "complete bag" in fails(capsys, out, str(notes), str(out))
     assert "no such file" in fails(capsys, out, str(tmp_path / "absent"), str(out))
     (tmp_path / "empty").mkdir()
-    assert "without a bag" in fails(capsys, out, str(tmp_path / "empty"), str(out))
+    assert "without any of these" in fails(capsys, out, str(tmp_path / "empty"), str(out))
     assert not Path("owned").exists()
 
 

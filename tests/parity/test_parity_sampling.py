@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
+from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
 from v2w_core.diffusion.schedule import (
     DiffusionConfig,
     NoiseSchedule,
@@ -143,15 +144,10 @@ def test_the_training_loss(recorded, model):
     unet, tensors = model
     at = {key.removeprefix("train."): value for key, value in tensors.items()}
     clean, noise = at["x"].transpose(1, 2), at["noise"].transpose(1, 2)
-    level, num_frames = at["t"], clean.shape[1]
-    scaled = SCHEDULE.rescaled(clean, level)
-    noisy = torch.cat(
-        [SCHEDULE.add_noise(scaled, noise, level), clean[:, :1].expand_as(clean)], dim=2
-    )
-    tokens = frame_tokens(at["ctx"], num_frames, RELEASED)
+    tokens = frame_tokens(at["ctx"], clean.shape[1], RELEASED)
     told = shift_actions(at["action"]), at["action_mask"]
-    v, _ = unet(noisy, level, *told, context=tokens)
-    recorded.check("train.pred", v.transpose(1, 2), at["pred"], LIMIT)
-    error = (v - SCHEDULE.velocity(scaled, noise, level)).square().mean(dim=(2, 3, 4))
+    error = forcing_error(
+        unet, SCHEDULE, clean, at["t"], noise, told, ObjectiveConfig(weighting="velocity"), tokens
+    )
     recorded.check("train.loss_per_frame", error, at["loss_per_frame"], LIMIT)
     recorded.check("train.loss", error.mean()[None], at["loss"], LIMIT)

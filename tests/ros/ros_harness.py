@@ -17,7 +17,6 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
-from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
@@ -27,6 +26,7 @@ from v2w_msgs.srv import Imagine
 from v2w_msgs.srv import Plan as PlanService
 
 from v2w import conversions, graph, images
+from v2w.action_client import ThreadedActionClient
 from v2w.health import LATCHED
 from v2w_core.world_model import PLANAR_4HZ
 
@@ -168,7 +168,7 @@ class Robot:
 
     def send_goal(self, goal: Any, on_feedback: Callable[[Any], None] | None = None) -> Any:
         """The handle of an accepted goal of the plan action."""
-        client = ActionClient(self.node, PlanAction, "planner_node/plan")
+        client = ThreadedActionClient(self.node, PlanAction, "planner_node/plan")
         assert client.wait_for_server(PATIENCE_S)
         future = client.send_goal_async(goal, feedback_callback=on_feedback)
         wait_for(future.done, PATIENCE_S, "the goal to be accepted")

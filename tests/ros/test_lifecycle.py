@@ -23,6 +23,7 @@ def managed(tmp_path: Path) -> Nodes:
 
 def test_a_manager_can_drive_the_transitions(managed: Nodes, checkpoint: Path) -> None:
     values = {"checkpoint": str(checkpoint), "device": "cpu", "autostart": False}
+    values |= {"max_history_age": 60.0, "buffer_duration": 60.0}  # whatever the machine does beside
     managed.start(["planner_node"], {"planner_node": values | {"status_period": 0.2}})
     robot = Robot(managed.domain, compressed=True)
     try:

@@ -17,7 +17,8 @@ from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
 
-from v2w.conversions import duration_message
+from v2w.action_client import ThreadedActionClient
+from v2w.conversions import duration_message, trajectory_markers
 from v2w.errors import CODES
 from v2w.images import compressed_message
 
@@ -112,6 +113,13 @@ def test_the_time_budget_is_kept(robot: Robot) -> None:
     assert time.monotonic() - began < 15.0
 
 
+def test_candidates_that_were_not_scored_are_not_drawn() -> None:
+    paths = np.zeros((3, 4, 3))
+    drawn = trajectory_markers(paths, np.array([2.0, np.inf, 1.0]), 0, "odom").markers[1:]
+    assert [marker.color.r for marker in drawn] == [1.0, 0.0]
+    assert len(trajectory_markers(paths, np.full(3, np.inf), 0, "odom").markers) == 1
+
+
 def image() -> CompressedImage:
     return compressed_message(np.full((32, 32, 3), 90, np.uint8), AHEAD.header)
 
@@ -130,6 +138,32 @@ def test_action_gives_feedback_and_a_result(robot: Robot) -> None:
     assert costs == sorted(costs, reverse=True)
     assert all(m.feedback.mean_cost >= m.feedback.best_cost for m in seen)
     assert len(seen[-1].feedback.best_path.poses) == 7
+
+
+class SlowHandle:
+    """The client's handle, returning from a request long after its answer has come."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def send_goal_request(self, request: Any) -> Any:
+        number = self._handle.send_goal_request(request)
+        time.sleep(1.0)
+        return number
+
+
+def test_an_answer_that_comes_at_once_is_not_lost(robot: Robot) -> None:
+    client = ThreadedActionClient(robot.node, PlanAction, "planner_node/plan")
+    assert client.wait_for_server(PATIENCE_S)
+    client._client_handle = SlowHandle(client._client_handle)
+    goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), num_iterations=1, num_candidates=4)
+    future = client.send_goal_async(goal)
+    wait_for(future.done, PATIENCE_S, "the goal to be accepted")
+    result = future.result().get_result_async()
+    wait_for(result.done, PATIENCE_S, "the result")
 
 
 def test_a_running_action_makes_the_service_busy_and_can_be_cancelled(robot: Robot) -> None:
@@ -183,7 +217,9 @@ def test_a_plan_is_driven_and_ends_with_a_stop(robot: Robot) -> None:
 @pytest.mark.usefixtures("driving")
 def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> None:
     assert set_parameter(robot, "settle_time", 5.0).successful
-    assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
+    # another goal: on the way to the last one this robot did not move, which counts as a wall
+    elsewhere = pose_goal(1.0, 0.5, frame_id="base_link")
+    assert robot.plan(goal_pose=elsewhere, **SMALL).error_code == 0
     wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
     robot.odometry_on = False
     assert set_parameter(robot, "odometry_timeout", 0.5).successful

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2w_core.errors import Interrupted
 from v2w_core.geometry import integrate_actions
 from v2w_core.spec import ActionSpec
 
@@ -55,9 +56,14 @@ class ToySession:
         self.seconds = seconds_per_candidate
         self.calls: list[dict[str, Any]] = []
 
-    def imagine(self, candidates: np.ndarray, **settings: Any) -> ToyRollouts:
+    def imagine(
+        self, candidates: np.ndarray, *, interrupt: Any = None, **settings: Any
+    ) -> ToyRollouts:
         self.calls.append({"num_candidates": len(candidates), **settings})
-        time.sleep(self.seconds * len(candidates))
+        for _ in range(candidates.shape[1]):
+            if interrupt is not None and interrupt():
+                raise Interrupted
+            time.sleep(self.seconds * len(candidates) / candidates.shape[1])
         return ToyRollouts(picture(integrate_actions(candidates, self.pose)[:, 1:]))
 
 

@@ -18,9 +18,9 @@ from v2w_core.world_model import WorldModel
 WIDTH, TEXT_LENGTH = 32, 77
 
 
-def tiny_released_config():
-    """The RECON model's structure with other sizes."""
-    full = released_config("vid2world-recon")
+def tiny_released_config(kind="vid2world-recon"):
+    """A released model's structure and actions with other sizes."""
+    full = released_config(kind)
     return dataclasses.replace(
         full,
         observation=ObservationSpec(32, 64, "pad"),

@@ -10,7 +10,7 @@ import torch
 from core_toys import candidates, history, small_model
 
 from v2w_core.diffusion.sampler import ddim_sample
-from v2w_core.errors import V2WError
+from v2w_core.errors import Interrupted, V2WError
 from v2w_core.world_model import WorldModel, tiny_config
 
 HORIZON = 3
@@ -227,3 +227,19 @@ def test_a_causal_model_must_know_the_actions_it_is_configured_for():
     for wrong in (None, 2):
         with pytest.raises(V2WError, match=r"unet\.action_dim"):
             dataclasses.replace(config, unet=dataclasses.replace(config.unet, action_dim=wrong))
+
+
+def test_a_rollout_that_is_no_longer_wanted_stops_between_frames(model):
+    frames, past = history()
+    session = model.start(frames, past)
+    expected = session.imagine(candidates())
+    asked = []
+
+    def interrupt():
+        asked.append(None)
+        return len(asked) == 2
+
+    with pytest.raises(Interrupted):
+        session.imagine(candidates(), interrupt=interrupt)
+    assert len(asked) == 2
+    assert torch.equal(session.imagine(candidates()).latents, expected.latents)

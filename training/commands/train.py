@@ -27,6 +27,13 @@ on your own bag:
 fine-tune a model that exists (its sizes are kept, the action space is your data's):
   v2w train init_from=runs/train/doom_maze/checkpoint data.train=my_episodes data.val=null \\
             out=runs/train/tuned world_model_loop.num_steps=500
+
+Vid2World's recipe (docs/recipes.md; a GPU, and episodes of that domain):
+  v2w import DynamiCrafter_512.ckpt runs/dynamicrafter --kind dynamicrafter512
+  v2w train +experiment=vid2world_rt1 data.train=runs/episodes/rt1 init_from=runs/dynamicrafter
+  the same: vid2world_csgo, vid2world_recon; vid2world_paper for any other actions
+  v2w train +experiment=vid2world_small            in small, on a CPU
+  v2w train --show +experiment=vid2world_rt1       every value, from the paper's Table 3
 """
 
 

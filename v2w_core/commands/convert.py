@@ -1,134 +1,173 @@
-"""``v2w convert``: a robot's recording becomes episodes to train on."""
+"""``v2w convert``: a recording or a data set becomes episodes to train on."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from v2w_core.errors import DataError
 
 if TYPE_CHECKING:
-    from v2w_core.data.sources.bag import BagScan
-    from v2w_core.spec import ActionSpec, ObservationSpec
+    from v2w_core.data.convert import Converted
+    from v2w_core.spec import ObservationSpec
 
-HELP = "turn a ROS bag (camera + odometry) into episodes"
+HELP = "turn a ROS bag, or an RLDS, RECON or CS:GO data set, into episodes"
 DESCRIPTION = """\
-Turns a recording of your robot into episodes: rosbag2 (a folder, or a bare .mcap or .db3 file)
-or a ROS 1 .bag, with a camera (sensor_msgs/Image or CompressedImage) and odometry
-(nav_msgs/Odometry). Images are paired with poses by header stamp and taken at a steady rate; the
-actions are the body-frame displacements (dx m, dy m, dyaw rad) between successive images.
-A gap in the camera or the odometry starts a new episode.
+Turns a recording of your robot, or a data set, into episodes. What it is, is found from the files:
+
+  bag    rosbag2 (a folder, or a bare .mcap or .db3 file) or a ROS 1 .bag, with a camera
+         (sensor_msgs/Image or CompressedImage) and odometry (nav_msgs/Odometry). Images are
+         paired with poses by header stamp and taken at a steady rate; the actions are the
+         body-frame displacements (dx m, dy m, dyaw rad) between successive images. A gap in the
+         camera or the odometry starts a new episode.
+  rlds   a prepared RLDS data set: RT-1 (fractal20220817_data), or one with flat actions
+  recon  RECON's HDF5 files, or trajectory folders of pictures with traj_data.pkl
+  csgo   DIAMOND's CS:GO HDF5 files
+
+Layouts, units and what each model makes of the pictures: docs/datasets.md.
 """
 EPILOG = """\
 examples:
   v2w convert drive_bag runs/my_robot --image-size 48x64
   v2w convert drive.mcap runs/my_robot --image-topic /front/image_raw --rate-hz 10
+  v2w convert fractal20220817_data/0.1.0 runs/rt1 --split "train[:100]"
+  v2w convert recon_release runs/recon --max-episodes 50
   v2w data preview runs/my_robot            look at the result
 """
 
+#: Listed in full on the screen; more are in the summary (--json).
+MAX_LINES = 20
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag")
-    parser.add_argument("dest", type=Path, help="folder for the episodes (NAME_000.h5, ...)")
-    parser.add_argument("--image-topic", help="camera topic; found by type when there is one")
-    parser.add_argument(
-        "--odom-topic",
-        help="odometry topic; found by type when there is one (a PoseStamped must be named)",
-    )
-    parser.add_argument("--rate-hz", type=float, default=4.0, help="images a second (default 4)")
-    parser.add_argument("--image-size", metavar="HxW", help="pixels, default the camera's own")
-    parser.add_argument(
+    add = parser.add_argument
+    add("source", type=Path, help="a bag, a data set's file, or a folder")
+    add("dest", type=Path, help="folder for the episodes (NAME_000.h5, ...)")
+    add("--kind", default="auto", help="bag, rlds, recon or csgo (default auto: from the files)")
+    add("--image-size", metavar="HxW", help="pixels, default the recording's own")
+    add(
         "--resize",
         choices=("stretch", "crop", "pad"),
         default="crop",
         help="how another aspect is fitted into --image-size (default crop: keeps the centre)",
     )
-    parser.add_argument(
-        "--max-gap-s", type=float, help="longer gaps start a new episode (default 1.5 periods)"
+    add("--min-frames", type=int, default=2, help="leave out shorter recordings (default 2)")
+    add("--max-episodes", type=int, metavar="N", help="stop after so many")
+    add("--image-format", choices=("jpeg", "png"), default="jpeg")
+    add("--quality", type=int, default=95, help="JPEG quality 1-100 (default 95)")
+    add("--name", help="start of the episodes' names (default: the source's name)")
+    add("--overwrite", action="store_true", help="replace episodes of that name")
+    add("--json", type=Path, metavar="FILE", help="write a summary")
+    _add_options_of_kinds(parser)
+
+
+def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
+    """Options without a default here: one that is given for another kind is refused."""
+    add = parser.add_argument_group("bag, rlds and recon").add_argument
+    add(
+        "--rate-hz",
+        type=float,
+        help="bag: images a second to take; recon: the data's own (default 4); "
+        "rlds: the data's own, needed for flat actions",
     )
-    parser.add_argument("--min-frames", type=int, default=2, help="drop shorter episodes")
-    parser.add_argument("--start-s", type=float, default=0.0, help="leave out what comes before")
-    parser.add_argument("--end-s", type=float, help="leave out what comes from here on")
+    add = parser.add_argument_group("bag").add_argument
+    add("--image-topic", help="camera topic; found by type when there is one")
+    add(
+        "--odom-topic",
+        help="odometry topic; found by type when there is one (a PoseStamped must be named)",
+    )
+    add("--max-gap-s", type=float, help="longer gaps start a new episode (default 1.5 periods)")
+    add("--start-s", type=float, help="leave out what comes before (default 0)")
+    add("--end-s", type=float, help="leave out what comes from here on")
     for name in ("low", "high"):
-        parser.add_argument(
+        add(
             f"--action-{name}",
             type=float,
             nargs=3,
             metavar=("DX", "DY", "DYAW"),
             help=f"{name} bounds in m, m, rad (default: a tenth of the range beyond the data's)",
         )
-    parser.add_argument("--image-format", choices=("jpeg", "png"), default="jpeg")
-    parser.add_argument("--quality", type=int, default=95, help="JPEG quality 1-100 (default 95)")
-    parser.add_argument("--name", help="start of the episodes' names (default: the bag's name)")
-    parser.add_argument("--overwrite", action="store_true", help="replace episodes of that name")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary")
+    add = parser.add_argument_group("rlds").add_argument
+    add("--split", help='as tensorflow-datasets writes it, e.g. "train[:100]" (default train)')
+    add("--image-key", help="the camera among the observations; found when there is one")
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    from v2w_core.data.sources.bag import scan_bag
-    from v2w_core.data.sources.resample import action_spec_for
+    from v2w_core.data.convert import convert
+    from v2w_core.data.sources.kinds import KINDS, find_kind
     from v2w_core.media import write_text
 
     observation = observation_from(args.image_size, args.resize)
-    scan = scan_bag(
-        args.source,
-        image_topic=args.image_topic,
-        odom_topic=args.odom_topic,
-        rate_hz=args.rate_hz,
-        max_gap_s=args.max_gap_s,
-        min_frames=args.min_frames,
-        start_s=args.start_s,
-        end_s=args.end_s,
-    )
-    actions = np.concatenate([part.actions for part in scan.segments])
-    low = None if args.action_low is None else tuple(args.action_low)
-    high = None if args.action_high is None else tuple(args.action_high)
-    spec = action_spec_for(actions, args.rate_hz, low, high)
-    outside = int(((actions < spec.low) | (actions > spec.high)).any(axis=1).sum())
-    if outside:
-        print(
-            f"warning: {outside} of {len(actions)} actions lie outside the bounds given",
-            file=sys.stderr,
-        )
-    name = args.name or default_name(args.source)
-    paths = write_episodes(
-        scan,
+    if args.kind not in ("auto", *KINDS):
+        raise DataError("--kind", f"one of auto, {', '.join(KINDS)}", args.kind)
+    kind = find_kind(args.source) if args.kind == "auto" else args.kind
+    source = KINDS[kind].open(args.source, **_options(args, kind))
+    done = convert(
+        source,
         args.dest,
-        name,
-        spec,
-        observation,
+        args.name or source.name,
+        observation=observation,
+        min_frames=args.min_frames,
+        max_episodes=args.max_episodes,
         image_format=args.image_format,
         quality=args.quality,
         overwrite=args.overwrite,
     )
-    print(f"camera    {scan.image_topic}, {scan.num_images} images, {scan.num_frames} used")
-    print(f"odometry  {scan.odom_topic}")
-    for column, label in enumerate(spec.names):
-        print(
-            f"{label:<9} {actions[:, column].min():+.3f} .. {actions[:, column].max():+.3f} "
-            f"{spec.units[column]} a step, bounds {spec.low[column]:g} .. {spec.high[column]:g}"
-        )
-    for path, part in zip(paths, scan.segments, strict=True):
-        print(f"{path}  {len(part)} frames")
+    _report(kind, source.facts, done)
     if args.json:
         summary = {
-            "episodes": [str(path) for path in paths],
-            "frames": [len(part) for part in scan.segments],
-            "num_images": scan.num_images,
-            "image_topic": scan.image_topic,
-            "odom_topic": scan.odom_topic,
-            "action_spec": spec.to_dict(),
+            "kind": kind,
+            "episodes": [str(path) for path in done.paths],
+            "frames": done.lengths,
+            **source.facts,
+            "action_spec": done.action_spec.to_dict(),
         }
         write_text(args.json, json.dumps(summary, indent=2) + "\n")
     return 0
+
+
+def _options(args: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """The options that were given and belong to the kind; DataError for those of another."""
+    from v2w_core.data.sources.kinds import KINDS
+
+    given: dict[str, Any] = {}
+    for name in {name for item in KINDS.values() for name in item.options}:
+        value = getattr(args, name)
+        if value is None:
+            continue
+        if name not in KINDS[kind].options:
+            owners = " or ".join(k for k, item in KINDS.items() if name in item.options)
+            option = f"--{name.replace('_', '-')}"
+            raise DataError(option, f"only for {owners}; this source is {kind}", value)
+        given[name] = value
+    return given
+
+
+def _report(kind: str, facts: dict[str, Any], done: Converted) -> None:
+    spec = done.action_spec
+    if done.num_outside:
+        steps = sum(done.lengths) - len(done.lengths)
+        print(f"warning: {done.num_outside} of {steps} actions lie outside the bounds",
+              file=sys.stderr)  # fmt: skip
+    print(f"{'kind':<12} {kind}")
+    for name, value in facts.items():
+        print(f"{name:<12} {value}")
+    for column, label in enumerate(spec.names[:MAX_LINES]):
+        print(
+            f"{label:<12} {done.action_min[column]:+.3f} .. {done.action_max[column]:+.3f} "
+            f"{spec.units[column]} a step, bounds {spec.low[column]:g} .. {spec.high[column]:g}"
+        )
+    if spec.dim > MAX_LINES:
+        print(f"... and {spec.dim - MAX_LINES} more action dimensions")
+    if done.too_short:
+        print(f"left out     {len(done.too_short)} recordings with too few frames")
+    for path, length in list(zip(done.paths, done.lengths, strict=True))[:MAX_LINES]:
+        print(f"{path}  {length} frames")
+    if len(done.paths) > MAX_LINES:
+        print(f"... and {len(done.paths) - MAX_LINES} more episodes")
 
 
 def observation_from(text: str | None, resize: str) -> ObservationSpec | None:
@@ -143,69 +182,3 @@ def observation_from(text: str | None, resize: str) -> ObservationSpec | None:
     if resize not in ("stretch", "crop", "pad"):
         raise DataError("resize", "one of stretch, crop, pad", resize)
     return ObservationSpec(int(parts[0]), int(parts[1]), resize)  # type: ignore[arg-type]
-
-
-def default_name(source: Path) -> str:
-    """The bag's own name; a folder that is just called "bag" gets its parent's."""
-    path = source.resolve()
-    stem = path.stem if path.is_file() else path.name
-    return path.parent.name if stem == "bag" and path.parent.name else stem
-
-
-def write_episodes(
-    scan: BagScan,
-    dest: Path,
-    name: str,
-    spec: ActionSpec,
-    observation: ObservationSpec | None = None,
-    *,
-    image_format: str = "jpeg",
-    quality: int = 95,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Writes one episode for each segment of the scan; all of them appear at the end, or none.
-
-    Raises:
-        DataError: episodes of that name exist, an image cannot be decoded.
-    """
-    from tqdm import tqdm
-
-    from v2w_core.data.episode import EpisodeWriter
-
-    targets = [dest / f"{name}_{number:03d}.h5" for number in range(len(scan.segments))]
-    existing = [path.name for path in targets if path.exists()]
-    if existing and not overwrite:
-        raise DataError(str(dest), "no episodes of that name yet, or --overwrite", existing[:3])
-    working = dest / f".{name}.{os.getpid()}.tmp"
-    working.mkdir(parents=True)
-    writer: EpisodeWriter | None = None
-    finished: list[Path] = []
-    try:
-        frames = scan.frames(observation)
-        for number, frame in tqdm(frames, total=scan.num_frames, unit="frame", desc="convert"):
-            part = scan.segments[number]
-            if writer is None:
-                writer = EpisodeWriter(
-                    working / targets[number].name,
-                    action_spec=spec,
-                    source=f"bag {scan.path.name} {scan.image_topic} {scan.odom_topic}",
-                    attributes={"segment": number, "num_segments": len(scan.segments)},
-                    image_format="png" if image_format == "png" else "jpeg",
-                    quality=quality,
-                )
-            index = len(writer)
-            writer.add(frame, part.poses[index], int(part.stamps_ns[index]))
-            if len(writer) == len(part):
-                finished.append(writer.close(part.actions))
-                writer = None
-        _move(finished, targets)
-    finally:
-        if writer is not None:
-            writer.abort()
-        shutil.rmtree(working, ignore_errors=True)
-    return targets
-
-
-def _move(sources: Sequence[Path], targets: Sequence[Path]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        os.replace(source, target)

@@ -22,6 +22,9 @@ examples:
   v2w data preview runs/episodes --out runs/preview
 """
 
+#: Action dimensions whose ranges are in the table; all of them are in the JSON.
+MAX_RANGES = 7
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -110,7 +113,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
                 f"{row['duration_s']:.1f} s",
                 f"{row['height']}x{row['width']}",
                 f"{row['rate_hz']:g} Hz",
-                ", ".join(ranges),
+                ", ".join(ranges[:MAX_RANGES]) + (", ..." if len(ranges) > MAX_RANGES else ""),
                 row["source"],
             )
         )

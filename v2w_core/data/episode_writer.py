@@ -208,6 +208,12 @@ def write_episode(
         return writer.close(actions)
 
 
+def replace_action_spec(path: Path, spec: ActionSpec) -> None:
+    """Another ActionSpec for a closed episode file, in place (its bounds were not known before)."""
+    with h5py.File(path, "r+") as file:
+        file.attrs["action_spec"] = json.dumps(spec.to_dict())
+
+
 def check_rows(
     num_frames: int,
     actions: ArrayLike,

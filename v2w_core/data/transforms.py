@@ -74,23 +74,26 @@ def encode_image(frame: ImageArray, image_format: ImageFormat = "jpeg", quality:
 
 
 def resize_frame(frame: ImageArray, spec: ObservationSpec) -> ImageArray:
-    """One RGB frame uint8 [H, W, 3] -> uint8 [spec.height, spec.width, 3]."""
-    height, width = frame.shape[:2]
-    if (height, width) == (spec.height, spec.width):
+    """One RGB frame uint8 [H, W, 3] -> uint8 [spec.height, spec.width, 3].
+
+    A frame that has that size already is returned as it is: it was prepared before.
+    """
+    if frame.shape[:2] == (spec.height, spec.width):
         return frame
+    if spec.crop_aspect is not None:
+        height, width = frame.shape[:2]
+        frame = _centre(frame, width / spec.crop_aspect, height * spec.crop_aspect)
     if spec.resize == "stretch":
         return _scale(frame, spec.height, spec.width)
+    height, width = frame.shape[:2]
     ratios = spec.height / height, spec.width / width
     if spec.resize == "crop":
-        ratio = max(ratios)
-        keep_h = min(height, max(1, round(spec.height / ratio)))
-        keep_w = min(width, max(1, round(spec.width / ratio)))
-        top, left = (height - keep_h) // 2, (width - keep_w) // 2
-        kept = frame[top : top + keep_h, left : left + keep_w]
+        kept = _centre(frame, spec.height / max(ratios), spec.width / max(ratios))
         return _scale(kept, spec.height, spec.width)
-    ratio = min(ratios)
-    new_h = min(spec.height, max(1, round(height * ratio)))
-    new_w = min(spec.width, max(1, round(width * ratio)))
+    new_h, new_w = spec.inner_size or (
+        min(spec.height, max(1, round(height * min(ratios)))),
+        min(spec.width, max(1, round(width * min(ratios)))),
+    )
     padded = np.zeros((spec.height, spec.width, 3), dtype=np.uint8)
     top, left = (spec.height - new_h) // 2, (spec.width - new_w) // 2
     padded[top : top + new_h, left : left + new_w] = _scale(frame, new_h, new_w)
@@ -100,8 +103,8 @@ def resize_frame(frame: ImageArray, spec: ObservationSpec) -> ImageArray:
 def resize_frames(frames: ImageArray, spec: ObservationSpec) -> ImageArray:
     """RGB frames uint8 [T, H, W, 3] -> uint8 [T, spec.height, spec.width, 3].
 
-    ``spec.resize`` decides what happens to another aspect: "stretch" distorts, "crop" keeps the
-    centre, "pad" adds black bars. Frames of the right size are returned as they are.
+    See :class:`~v2w_core.spec.ObservationSpec` for what happens to another aspect. Frames of the
+    right size are returned as they are.
 
     Raises:
         DataError: not uint8 RGB [T, H, W, 3].
@@ -113,6 +116,14 @@ def resize_frames(frames: ImageArray, spec: ObservationSpec) -> ImageArray:
     for index, frame in enumerate(array):
         resized[index] = resize_frame(frame, spec)
     return resized
+
+
+def _centre(frame: ImageArray, height: float, width: float) -> ImageArray:
+    """The middle of at most height x width pixels."""
+    keep_h = min(frame.shape[0], max(1, round(height)))
+    keep_w = min(frame.shape[1], max(1, round(width)))
+    top, left = (frame.shape[0] - keep_h) // 2, (frame.shape[1] - keep_w) // 2
+    return frame[top : top + keep_h, left : left + keep_w]
 
 
 def _scale(frame: ImageArray, height: int, width: int) -> ImageArray:

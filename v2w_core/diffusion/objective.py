@@ -15,7 +15,8 @@ from torch import Tensor
 
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import V2WError
-from v2w_core.models.conditioning import shift_actions
+from v2w_core.models.attention import Context
+from v2w_core.models.conditioning import beside_first_frame, shift_actions
 from v2w_core.models.unet import UNet
 
 SHARES = (
@@ -103,6 +104,9 @@ def training_loss(
     config: ObjectiveConfig,
     generator: torch.Generator,
     progress: float = 1.0,
+    *,
+    context: Context | None = None,
+    zero_first_action: bool = False,
 ) -> Tensor:
     """Scalar loss of one step: diffusion forcing or, for a share of the steps, teacher forcing.
 
@@ -111,6 +115,9 @@ def training_loss(
         actions: [B, T, A] normalised, actions[:, t] leads from frame t to t+1 (last unused).
         generator: on the CPU; draws levels, noise and dropout, so that a step can be repeated.
         progress: share of the training that is done, 0..1.
+        context: for models with ``context_dim`` (diffusion forcing only).
+        zero_first_action: as in ``CompatConfig``: frame 0 is told a zero action, dropped out like
+            any other; if not, it is told none.
     """
     forced = bool(torch.rand((), generator=generator) < config.forced_probability)
     if forced:
@@ -118,15 +125,61 @@ def training_loss(
         latents, actions = latents[:half], actions[:half]
     batch, num_frames = latents.shape[:2]
     keep = torch.rand(batch, num_frames, generator=generator) >= config.action_dropout
-    keep[:, 0] = False  # no action leads to the first frame
+    keep[:, 0] &= zero_first_action
     told = shift_actions(actions), keep.to(latents.device)
     if forced:
         imagine = config.imagined_past_probability if progress >= config.imagined_past_after else 0
         return _teacher_forcing(unet, schedule, latents, told, config, generator, imagine)
     levels = draw_noise_levels(batch, num_frames, schedule.num_levels, config, generator)
-    noisy = _Noisy(schedule, latents, levels, generator)
-    predicted, _ = unet(noisy.latents, noisy.level, *told)
-    return noisy.error(predicted, config).mean()
+    noise = _noise_like(latents, generator)
+    return forcing_error(unet, schedule, latents, levels, noise, told, config, context).mean()
+
+
+def forcing_error(
+    unet: UNet,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    told: tuple[Tensor | None, Tensor | None],
+    config: ObjectiveConfig,
+    context: Context | None = None,
+) -> Tensor:
+    """Diffusion forcing with everything drawn: the error [B, T] of each frame's velocity.
+
+    Args:
+        latents, noise: [B, T, C, H, W]; levels: [B, T].
+        told: the action that leads to each frame [B, T, A], and which are known [B, T]; None for
+            models without actions.
+    """
+    noisy = _Noisy(schedule, latents, levels, noise)
+    x = noisy.latents
+    if unet.config.in_channels > latents.shape[2]:
+        x = beside_first_frame(x, latents[:, :1])
+    predicted, _ = unet(x, noisy.level, *told, context=context)
+    return noisy.error(predicted, config)
+
+
+def video_loss(
+    unet: UNet,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Scalar loss of plain video diffusion: one noise level a clip, no actions.
+
+    What a base model is pre-trained with, before it is made causal.
+
+    Args:
+        latents: [B, T, C, H, W], clean and normalised.
+        config: its ``weighting`` only.
+        generator: on the CPU; draws levels and noise.
+    """
+    batch, num_frames = latents.shape[:2]
+    level = torch.randint(schedule.num_levels, (batch, 1), generator=generator)
+    levels, noise = level.expand(batch, num_frames), _noise_like(latents, generator)
+    return forcing_error(unet, schedule, latents, levels, noise, (None, None), config).mean()
 
 
 def _teacher_forcing(
@@ -147,8 +200,9 @@ def _teacher_forcing(
     before = latents
     if bool(torch.rand((), generator=generator) < imagined_past_probability):
         before = _imagined_past(unet, schedule, latents, told[0], config.min_past, generator)
-    past = _Noisy(schedule, before, low.long().clamp(max=last), generator)
-    targets = _Noisy(schedule, latents, torch.where(blind, last, high), generator)
+    past_noise, noise = _noise_like(latents, generator), _noise_like(latents, generator)
+    past = _Noisy(schedule, before, low.long().clamp(max=last), past_noise)
+    targets = _Noisy(schedule, latents, torch.where(blind, last, high), noise)
     _, predicted = unet.forward_forced(
         past.latents, past.level, targets.latents, targets.level, *told
     )
@@ -172,23 +226,28 @@ def _imagined_past(
     known = torch.ones(shape, dtype=torch.bool, device=latents.device)
     known[:, 0] = False
     clean = torch.zeros(shape, dtype=torch.long, device=latents.device)
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    noise = _noise_like(latents, generator)
     level = torch.full_like(clean, last)
     _, velocity = unet.forward_forced(latents, clean, noise, level, actions, known)
     imagined, _ = schedule.from_velocity(noise, velocity.float(), level)
+    imagined = imagined / schedule.scale[last]
     cut = torch.randint(min_past, shape[1] + 1, (shape[0], 1), generator=generator)
     after = (torch.arange(shape[1])[None] >= cut).to(latents.device)
     return torch.where(after[..., None, None, None], imagined, latents)
 
 
+def _noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(latents.shape, generator=generator).to(latents.device)
+
+
 class _Noisy:
-    """Frames at drawn noise levels, and how far a predicted velocity is from theirs."""
+    """Frames at noise levels, dynamically rescaled, and how far a velocity is from theirs."""
 
     def __init__(
-        self, schedule: NoiseSchedule, clean: Tensor, level: Tensor, generator: torch.Generator
+        self, schedule: NoiseSchedule, clean: Tensor, level: Tensor, noise: Tensor
     ) -> None:
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         self.level = level.to(clean.device)
+        clean = schedule.rescaled(clean, self.level)
         self.latents = schedule.add_noise(clean, noise, self.level)
         self.target = schedule.velocity(clean, noise, self.level)
         self.noise_share = 1 - schedule.alphas_cumprod[self.level]

@@ -69,6 +69,11 @@ class NoiseLevelEmbedding(nn.Module):
         return embedded
 
 
+def beside_first_frame(x: Tensor, first: Tensor) -> Tensor:
+    """x [B, T, C, H, W] with the clean first frame [B or 1, 1, C', H, W] beside every frame."""
+    return torch.cat([x, first.expand(*x.shape[:2], *first.shape[2:])], dim=2)
+
+
 def shift_actions(actions: Tensor) -> Tensor:
     """[B, T, A] with a_t leading from frame t to t+1 -> the action that leads to each frame.
 

@@ -23,6 +23,7 @@ from v2w_core.models.conditioning import (
 )
 from v2w_core.models.forcing import ForcedWalk
 from v2w_core.models.layers import Conv, Downsample, Norm, Upsample, zero_init
+from v2w_core.models.stage import Stage
 from v2w_core.models.temporal import NormScope, TemporalTransformer
 
 
@@ -76,24 +77,6 @@ class UNetConfig:
             if channels % self.norm_groups or channels % self.head_dim:
                 rule = f"multiples of norm_groups {self.norm_groups} and head_dim {self.head_dim}"
                 raise V2WError("UNetConfig.channel_mult", rule, channels)
-
-
-class Stage(nn.Sequential):
-    """Layers in a row; each is handed what it takes."""
-
-    def forward(  # type: ignore[override]
-        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk | None
-    ) -> Tensor:
-        for layer in self:
-            if isinstance(layer, ResBlock):
-                x = layer(x, embedding, walk)
-            elif isinstance(layer, SpatialTransformer):
-                x = layer(x, context)
-            elif isinstance(layer, TemporalTransformer):
-                x = layer(x, walk)
-            else:
-                x = layer(x)
-        return x
 
 
 class UNet(nn.Module):

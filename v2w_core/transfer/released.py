@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,14 @@ from v2w_core.autoencoder import AutoencoderConfig
 from v2w_core.config import SamplingConfig, WorldModelConfig
 from v2w_core.diffusion.compat import RELEASED
 from v2w_core.diffusion.schedule import DiffusionConfig
+from v2w_core.domains import (
+    CSGO_ACTION,
+    CSGO_OBSERVATION,
+    RECON_ACTION,
+    RECON_OBSERVATION,
+    RT1_ACTION,
+    RT1_OBSERVATION,
+)
 from v2w_core.errors import CheckpointError, V2WError
 from v2w_core.models.image_context import ImageContextConfig
 from v2w_core.models.unet import UNetConfig
@@ -125,50 +132,20 @@ SCHEDULE_BUFFERS = frozenset(
     }
 )
 
-#: Action spaces. RT-1's and CS:GO's reach the model as they are.
-_RT1 = (
-    ("base_dx", "m", 1.0), ("base_dy", "m", 1.0), ("base_dyaw", "rad", math.pi),
-    ("gripper_closedness", "1", 1.0),
-    ("rotation_x", "rad", math.pi / 2), ("rotation_y", "rad", math.pi / 2),
-    ("rotation_z", "rad", math.pi / 2),
-    ("terminate_0", "1", 1.0), ("terminate_1", "1", 1.0), ("terminate_2", "1", 1.0),
-    ("world_x", "m", 2.0), ("world_y", "m", 2.0), ("world_z", "m", 2.0),
-)  # fmt: skip
-WAYPOINT_SPACING_M = 0.25
-
 
 def released_action_spec(kind: Kind) -> ActionSpec:
     """The action space of a released model (for the base model, which has none, RECON's)."""
-    if kind == "vid2world-rt1":
-        return ActionSpec(
-            names=tuple(name for name, _, _ in _RT1),
-            units=tuple(unit for _, unit, _ in _RT1),
-            low=tuple(-bound for _, _, bound in _RT1),
-            high=tuple(bound for _, _, bound in _RT1),
-            rate_hz=3.0,
-            scale=(1.0,) * len(_RT1),
-        )
-    if kind == "vid2world-csgo":
-        keys = ("w", "a", "s", "d", "space", "ctrl", "shift", "1", "2", "3", "r", "fire", "aim")
-        names = (
-            *(f"key_{key}" for key in keys),
-            *(f"mouse_x_{i}" for i in range(23)),
-            *(f"mouse_y_{i}" for i in range(15)),
-        )
-        one = (1.0,) * len(names)
-        return ActionSpec(names, ("1",) * len(names), (0.0,) * len(names), one, 16.0, scale=one)
-    low, high = (-2.5, -4.0), (5.0, 4.0)  # waypoints; the model sees them from -1 to 1
-    half = [(b - a) / 2 * WAYPOINT_SPACING_M for a, b in zip(low, high, strict=True)]
-    middle = [(b + a) / 2 * WAYPOINT_SPACING_M for a, b in zip(low, high, strict=True)]
-    return ActionSpec(
-        names=("dx", "dy", "dyaw"),
-        units=("m", "m", "rad"),
-        low=(*(a * WAYPOINT_SPACING_M for a in low), -math.pi),
-        high=(*(b * WAYPOINT_SPACING_M for b in high), math.pi),
-        rate_hz=4.0,
-        offset=(*middle, 0.0),
-        scale=(*half, 1.0),
-    )
+    specs = {"vid2world-rt1": RT1_ACTION, "vid2world-csgo": CSGO_ACTION}
+    return specs.get(kind, RECON_ACTION)
+
+
+#: How each domain's pictures become 320x512; the base model's keep their aspect.
+_OBSERVATIONS: dict[Kind, ObservationSpec] = {
+    "dynamicrafter512": ObservationSpec(320, 512, "pad"),
+    "vid2world-rt1": RT1_OBSERVATION,
+    "vid2world-csgo": CSGO_OBSERVATION,
+    "vid2world-recon": RECON_OBSERVATION,
+}
 
 
 def released_config(kind: Kind) -> WorldModelConfig:
@@ -176,7 +153,7 @@ def released_config(kind: Kind) -> WorldModelConfig:
     history, window = {"vid2world-rt1": (1, 16), "vid2world-recon": (4, 20)}.get(kind, (4, 16))
     return WorldModelConfig(
         action=released_action_spec(kind),
-        observation=ObservationSpec(320, 512, "pad"),
+        observation=_OBSERVATIONS[kind],
         autoencoder=AutoencoderConfig(
             latent_channels=4,
             block_channels=(128, 256, 512, 512),

@@ -127,15 +127,24 @@ def action_spec_for(
 
     Bounds that are not given reach a tenth of the range (at least 0.01) beyond the data.
     """
-    smallest, largest = (np.float64(end) for end in (actions.min(axis=0), actions.max(axis=0)))
-    margin = np.maximum(0.1 * (largest - smallest), 0.01)
+    around = bounds_around(actions.min(axis=0), actions.max(axis=0))
     return ActionSpec(
         names=("dx", "dy", "dyaw"),
         units=("m", "m", "rad"),
-        low=low or tuple(float(item) for item in np.round(smallest - margin, 4)),
-        high=high or tuple(float(item) for item in np.round(largest + margin, 4)),
+        low=low or around[0],
+        high=high or around[1],
         rate_hz=rate_hz,
     )
+
+
+def bounds_around(
+    smallest: NDArray[np.float32], largest: NDArray[np.float32]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(low, high) a tenth of the range, at least 0.01, beyond the extremes [A] of the data."""
+    low, high = smallest.astype(np.float64), largest.astype(np.float64)
+    margin = np.maximum(0.1 * (high - low), 0.01)
+    rounded = np.round(low - margin, 4), np.round(high + margin, 4)
+    return tuple(rounded[0].tolist()), tuple(rounded[1].tolist())
 
 
 def _check_rate(stamps: Int64Array, rate_hz: float) -> None:

@@ -135,13 +135,19 @@ def candidates_from(
 def trajectory_markers(
     paths: NDArray[np.float64], costs: NDArray[np.float64], start_ns: int, frame_id: str
 ) -> Any:
-    """Candidate paths [N, horizon + 1, 3] -> MarkerArray: green is cheap, red is dear."""
+    """Candidate paths [N, horizon + 1, 3] -> MarkerArray: green is cheap, red is dear.
+
+    Those without a finite cost (which a deadline left out) are not drawn.
+    """
     from geometry_msgs.msg import Point
     from std_msgs.msg import ColorRGBA
     from visualization_msgs.msg import Marker, MarkerArray
 
     markers = MarkerArray()
     markers.markers.append(Marker(action=Marker.DELETEALL))
+    paths, costs = paths[np.isfinite(costs)], costs[np.isfinite(costs)]
+    if not len(costs):
+        return markers
     spread = float(np.ptp(costs)) or 1.0
     for index, (path, cost) in enumerate(zip(paths, costs, strict=True)):
         share = float(cost - costs.min()) / spread

@@ -14,7 +14,6 @@ from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
-from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -26,6 +25,7 @@ from v2w_msgs.srv import Imagine, Teleport
 from visualization_msgs.msg import MarkerArray
 
 from v2w import conversions, images
+from v2w.action_client import ThreadedActionClient
 from v2w.demo.goals import DemoGoal, Pose
 from v2w.demo.records import PlanRecord, Recorder, Trajectory
 from v2w.health import LATCHED
@@ -72,7 +72,7 @@ class RobotClient:
         subscribe(Image, "image_raw", self._on_image, qos_profile_sensor_data)
         subscribe(MarkerArray, "planner_node/candidate_trajectories", self._on_markers, 1)
         subscribe(Bool, "planner_node/executing", self._on_executing, LATCHED)
-        self._plan = ActionClient(self._node, Plan, "planner_node/plan")
+        self._plan = ThreadedActionClient(self._node, Plan, "planner_node/plan")
         self._teleport = self._node.create_client(Teleport, "simulator_node/teleport")
         self._imagine = self._node.create_client(Imagine, "world_model_node/imagine")
         self._thread = threading.Thread(target=self._spin, daemon=True)

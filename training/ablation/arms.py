@@ -1,0 +1,180 @@
+"""The arms of the transfer ablation: what each begins from, and how all are fine-tuned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.dataset import draw_windows
+from training.latent_video import LatentVideo
+from v2w_core.config import WorldModelConfig
+from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
+from v2w_core.models.conditioning import shift_actions
+from v2w_core.transfer.weight_transfer import TransferMode, transfer_weights
+from v2w_core.world_model import WorldModel
+
+#: Of the guided arms' actions (Vid2World section 4.2); 0 for the arms without action guidance.
+ACTION_DROPOUT = 0.2
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to a causal, action-conditioned model.
+
+    Attributes:
+        transfer: of the temporal kernels; None begins from scratch.
+        guided: trained with action dropout and sampled with action guidance.
+    """
+
+    transfer: TransferMode | None
+    guided: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.transfer or 'scratch'}{'_guided' if self.guided else ''}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.transfer or 'from scratch'}{', guided' if self.guided else ''}"
+
+    @property
+    def objective(self) -> ObjectiveConfig:
+        """Diffusion forcing as in the paper: levels independent for all frames, nothing else."""
+        return ObjectiveConfig(
+            past_probability=0.0,
+            blind_probability=0.0,
+            action_dropout=ACTION_DROPOUT if self.guided else 0.0,
+            weighting="velocity",
+        )
+
+
+ARMS = (
+    Arm("shift", False),
+    Arm("masked", False),
+    Arm("extrapolative", False),
+    Arm("shift", True),
+    Arm("masked", True),
+    Arm("extrapolative", True),
+    Arm(None, True),
+)
+
+
+def build_arm(arm: Arm, base: WorldModel, config: WorldModelConfig, seed: int) -> WorldModel:
+    """The causal model before fine-tuning.
+
+    Args:
+        base: the non-causal, action-free model; its autoencoder serves all arms.
+        seed: of the action layers, which all arms have fresh (and, from scratch, of the rest).
+    """
+    model = WorldModel.build(config, seed)
+    model.autoencoder.load_state_dict(base.autoencoder.state_dict())
+    if arm.transfer is not None:
+        weights = transfer_weights(base.unet.state_dict(), arm.transfer)
+        missing, unexpected = model.unet.load_state_dict(weights, strict=False)
+        assert not unexpected and all(name.startswith("action_embed.") for name in missing)
+    return model.to(base.device)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Held-out clips with another episode's actions beside their own.
+
+    Attributes:
+        latents: [W, T, C, h, w]; actions, other_actions: [W, T, A] normalised, actions[:, t] leads
+            from frame t to t + 1. The given frames' actions are the recorded ones in both.
+        frames: [W, T] numbers of the frames in the video.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    other_actions: Tensor
+    frames: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        video: LatentVideo,
+        starts: NDArray[np.int64],
+        count: int,
+        config: WorldModelConfig,
+        offset: float = 0.0,
+    ) -> Windows:
+        """``count`` windows evenly apart; ``offset`` (0 to 1) moves them all by part of the gap."""
+        at = ((torch.arange(count) + offset) * len(starts) / count).long()
+        frames = torch.from_numpy(starts)[at][:, None] + torch.arange(config.num_frames)[None]
+        actions = video.actions[frames]
+        other = actions.roll(count // 2, dims=0)  # half the episodes away
+        other[:, : config.num_history - 1] = actions[:, : config.num_history - 1]
+        return cls(video.latents[frames], actions, other, frames)
+
+
+class FineTuningTask:
+    """Diffusion forcing of one arm; its validation is the error of the next frame."""
+
+    name = "world model"
+
+    def __init__(
+        self,
+        model: WorldModel,
+        arm: Arm,
+        train: LatentVideo,
+        starts: NDArray[np.int64],
+        batch_size: int,
+        held_out: Windows,
+    ) -> None:
+        self.model = model
+        self.module: nn.Module = model.unet
+        self.objective = arm.objective
+        self.train, self.starts = train, starts
+        self.batch_size = batch_size
+        self.held_out = held_out
+
+    def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
+        model, window = self.model, self.model.config.num_frames
+        index = draw_windows(self.starts, self.batch_size, window, generator)
+        latents = self.train.latents[index].to(model.device)
+        actions = self.train.actions[index].to(model.device)
+        loss = training_loss(
+            model.unet, model.schedule, latents, actions, self.objective, generator, progress
+        )
+        return loss, {}
+
+    def validate(self) -> dict[str, float]:
+        windows = self.held_out
+        right = next_frame_error(self.model, windows.latents, windows.actions)
+        other = next_frame_error(self.model, windows.latents, windows.other_actions)
+        return {"error": right, "action_gap": other - right}
+
+
+@torch.no_grad()
+def next_frame_error(model: WorldModel, latents: Tensor, actions: Tensor, chunk: int = 32) -> float:
+    """Mean squared error of next frames' latents, predicted in one step and without guidance.
+
+    Every frame after the first ``num_history`` is predicted from the recorded frames before it,
+    held at the history noise level, always with the same noise.
+
+    Args:
+        latents, actions: as in :class:`Windows`.
+    """
+    schedule, device = model.schedule, model.device
+    history = model.config.num_history
+    generator = torch.Generator().manual_seed(0)
+    errors = []
+    for part, acts in zip(latents.split(chunk), actions.split(chunk), strict=True):
+        clean, told = part.to(device), shift_actions(acts.to(device))
+        past_noise, noise = (
+            torch.randn(part.shape, generator=generator).to(device) for _ in range(2)
+        )
+        low = torch.full(part.shape[:2], model.config.sampling.history_level, device=device)
+        high = torch.full_like(low, schedule.num_levels - 1)
+        known = torch.ones_like(low, dtype=torch.bool)
+        known[:, 0] = False
+        past = schedule.add_noise(clean, past_noise, low)
+        _, velocity = model.unet.forward_forced(past, low, noise, high, told, known)
+        predicted, _ = schedule.from_velocity(noise, velocity, high)
+        errors.append((predicted - clean)[:, history:].square().mean(dim=(1, 2, 3, 4)).cpu())
+    return float(torch.cat(errors).mean())

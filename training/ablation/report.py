@@ -1,0 +1,236 @@
+"""The ablation as a page: table, orderings beside the paper's, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.ablation.arms import ACTION_DROPOUT, ARMS
+from training.ablation.orderings import (
+    METRICS,
+    MORE_PAIRS,
+    PAIRS,
+    PAPER,
+    Ordering,
+    of,
+    orderings,
+    spread,
+)
+from training.ablation.scores import FEATURES
+from v2w_core.media import line_plot
+
+_TITLES = {arm.name: arm.title for arm in ARMS}
+
+
+def curves(results: Mapping[str, Any], *, guided: bool) -> bytes:
+    """Error of the next frame against fine-tuning steps, a band of one standard deviation; PNG.
+
+    Args:
+        guided: the arms trained with action dropout, or those without.
+    """
+    series = {}
+    for arm in (arm for arm in ARMS if arm.guided == guided):
+        rows = results["arms"][arm.name]["curves"]
+        errors = np.array([row["error"] for row in rows])
+        half = np.array([spread(column) for column in errors.T])
+        series[arm.title] = (rows[0]["steps"], errors.mean(axis=0), half)
+    return line_plot(
+        series,
+        title=f"Next frame, held-out episodes ({results['num_seeds']} seeds)",
+        x_label="fine-tuning steps",
+        y_label="squared error of latents",
+        size=(7.6, 4.6),
+    )
+
+
+def page(results: Mapping[str, Any], images: Sequence[str]) -> str:
+    """Markdown.
+
+    Args:
+        results: of ``Ablation.run``, with "command", "machine" and "date".
+        images: paths of the curves, relative to the page.
+    """
+    arms = results["arms"]
+    in_paper, beyond = orderings(arms, PAIRS), orderings(arms, MORE_PAIRS)
+    parts = [
+        "# The transfer ablation in small",
+        "",
+        "Vid2World's Table 2, repeated with a small model in the simulated maze. Written by",
+        "",
+        f"```\n{results['command']}\n```",
+        "",
+        f"on {results['machine']}, {results['date']}: {results['minutes']:.0f} minutes of training "
+        "and scoring. The same command resumes what was interrupted. The numbers are in "
+        "`benchmarks/results/transfer_ablation.json`.",
+        "",
+        "## Scores",
+        "",
+        f"Mean +- standard deviation over the seeds ({results['num_seeds']}); "
+        f"{results['num_windows']['table']} held-out windows, "
+        f"{results['settings']['sampling']['num_steps']} sampling steps a frame.",
+        "",
+        *_scores_table(results),
+        "",
+        "* Action gap: PSNR under the recorded actions minus that under another episode's.",
+        f"* Frechet distance: the network is {results['sources']['checkpoint']}; features are "
+        f"{FEATURES}. Only distances in this table compare.",
+        "* *Other recordings*: as many other windows of the same episodes, the distance that a "
+        "perfect model would come near.",
+        "* From-scratch training and guided shift are not in the paper's table.",
+        "",
+        "## The paper's orderings",
+        "",
+        summary(in_paper, results["num_seeds"]),
+        "",
+        *_orderings_table(in_paper),
+        "",
+        "Differences are of one seed's two arms, which share data order, noise and fresh layers; "
+        "positive: the first arm is better. The paper's are from one run each (FVD, SSIM, PSNR of "
+        "RT-1 after 30,000 steps); sizes do not compare, only signs.",
+        "",
+        "Beyond the paper's table:",
+        "",
+        *_orderings_table(beyond),
+        "",
+        "## Learning curves",
+        "",
+        *(f"![Error of the next frame against fine-tuning steps]({image})" for image in images),
+        "",
+        "One step ahead from recorded frames, without guidance in all arms, so that the curves "
+        "show what was learned and not how it is sampled.",
+        "",
+        *_curve_table(results),
+        "",
+        "## Guidance scale",
+        "",
+        f"{results['guidance_scale']:g} for all guided arms: the best mean PSNR of seed 0 on "
+        f"{results['settings']['choice_windows']} windows of held-out episodes that the table "
+        "does not use. Scale 1 samples the same models without guidance, and could not be chosen.",
+        "",
+        *_scale_table(results),
+        "",
+        "## How it was done",
+        "",
+        *_protocol(results),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def summary(found: Sequence[Ordering], num_seeds: int) -> str:
+    """How many of the paper's orderings show, and which do not."""
+    claimed = [item for item in found if item.claimed]
+    missing: dict[str, list[str]] = {}
+    for item in claimed:
+        if not item.shows:
+            missing.setdefault(_pair(item), []).append(item.metric.title)
+    shown = len(claimed) - sum(map(len, missing.values()))
+    text = (
+        f"{shown} of {len(claimed)} orderings of Table 2 show in every seed. (By chance alone, "
+        f"every seed (of {num_seeds}) would agree with one of them one time in {2**num_seeds}.)"
+    )
+    if not missing:
+        return text
+    names = "; ".join(f"{pair} in {', '.join(titles)}" for pair, titles in missing.items())
+    return f"{text} **They do not all show.** Missing or unclear: {names}."
+
+
+def _scores_table(results: Mapping[str, Any]) -> list[str]:
+    heads = [f"{m.title} {'^' if m.sign > 0 else 'v'}" for m in METRICS]
+    rows = [["weights", "action guidance", *heads, "paper: FVD, SSIM, PSNR"]]
+    for arm in ARMS:
+        cells = [_cell(of(results["arms"], arm.name, metric), metric.digits) for metric in METRICS]
+        paper = PAPER.get(arm.name)
+        theirs = f"{paper['frechet']}, {paper['ssim']:.3f}, {paper['psnr']}" if paper else "-"
+        rows.append([arm.transfer or "from scratch", "yes" if arm.guided else "no", *cells, theirs])
+    for name, values in results["references"].items():
+        cells = [f"{values[m.key]:.{m.digits}f}" if m.key in values else "-" for m in METRICS]
+        rows.append([f"*{name}*", "", *cells, ""])
+    return _table(rows)
+
+
+def _orderings_table(found: Sequence[Ordering]) -> list[str]:
+    rows = [["better than", "metric", "paper", "ours", "verdict"]]
+    for item in found:
+        paper = "-" if item.paper is None else f"{item.paper:+.{item.metric.digits}f}"
+        rows.append(
+            [
+                _pair(item),
+                item.metric.title,
+                paper,
+                _cell(item.ours, item.metric.digits, "+"),
+                item.verdict,
+            ]
+        )
+    return _table(rows)
+
+
+def _curve_table(results: Mapping[str, Any]) -> list[str]:
+    steps = results["arms"][ARMS[0].name]["curves"][0]["steps"]
+    last = len(steps) - 1
+    chosen = sorted({0, min(1, last), last // 4, last // 2, last})
+    rows = [["error at step", *(str(steps[i]) for i in chosen), "action gap"]]
+    for arm in ARMS:
+        found = results["arms"][arm.name]["curves"]
+        cells = [_cell([row["error"][i] for row in found], 3) for i in chosen]
+        rows.append([arm.title, *cells, _cell([row["action_gap"][-1] for row in found], 3)])
+    note = "The last column: how much larger the last error is with another episode's actions."
+    return [*_table(rows), "", note]
+
+
+def _scale_table(results: Mapping[str, Any]) -> list[str]:
+    table = results["guidance_choice"]
+    names = list(next(iter(table.values())))
+    rows = [["scale", *(_TITLES[name] for name in names), "mean PSNR (dB)"]]
+    for scale, row in table.items():
+        mean = sum(row.values()) / len(row)
+        rows.append([scale, *(f"{row[name]:.2f}" for name in names), f"{mean:.2f}"])
+    return _table(rows)
+
+
+def _protocol(results: Mapping[str, Any]) -> list[str]:
+    s, windows = results["settings"], results["num_windows"]
+    sampling = s["sampling"]
+    return [
+        f"* U-Net of {results['parameters_m']:.1f} million parameters ({s['model_channels']} "
+        f"channels, mult {' '.join(map(str, s['channel_mult']))}, statistics of each frame), on "
+        "latents of the frozen autoencoder of "
+        f"{results['sources']['checkpoint']}.",
+        f"* Pre-training: not causal, no actions, one noise level a clip, {s['pretrain_steps']} "
+        f"steps of {s['batch_size']} clips from the first {s['unlabelled']:.0%} of the training "
+        f"episodes ({windows['pretraining']} windows), once; held-out loss "
+        f"{results['pretraining']['loss']:.4f}.",
+        f"* Fine-tuning: on the other episodes ({windows['fine-tuning']} windows), "
+        f"{s['finetune_steps']} steps of {s['batch_size']} clips, AdamW {s['finetune_rate']:g} "
+        f"(constant after {s['warmup_steps']} steps), averaged weights ({s['ema_decay']}); "
+        "diffusion forcing as in the paper: noise levels independent for all frames, velocity "
+        "loss, no teacher forcing. Within a seed all arms see the same clips, levels and noise.",
+        f"* Guided arms drop an action with probability {ACTION_DROPOUT} in training and are "
+        f"sampled with guidance (rescale {sampling['guidance_rescale']:g}); "
+        "the others have neither.",
+        f"* Sampling: DDIM, {sampling['num_steps']} trailing steps, eta {sampling['eta']:g}, "
+        f"history at level {sampling['history_level']}, the same noise for all arms.",
+        "* Seeds change the data order, the noise and the fresh layers. The base model is one for "
+        "all of them, so the standard deviations leave out what another pre-training would change.",
+        "* Unlike the paper: base and target are the same maze (so that the base knows its look), "
+        "the base is told no first frame and no text, steps are hundreds and not 30,000, group "
+        "norms do not look ahead, and one learning rate serves all arms, from scratch too.",
+    ]
+
+
+def _pair(item: Ordering) -> str:
+    return f"{_TITLES[item.better]} > {_TITLES[item.worse]}"
+
+
+def _cell(values: Sequence[float] | NDArray[np.float64], digits: int, sign: str = "") -> str:
+    """Mean and standard deviation; one seed has no deviation."""
+    mean = f"{np.mean(values):{sign}.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} +- {spread(values):.{digits}f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return [head, "|" + "---|" * len(rows[0]), *body]

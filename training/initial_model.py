@@ -1,0 +1,110 @@
+"""The model that a training starts from: untrained, an earlier one, or a base made causal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
+from v2w_core.errors import V2WError
+from v2w_core.models.goal_distance import GoalDistanceConfig
+from v2w_core.spec import ActionSpec, ObservationSpec
+from v2w_core.transfer.causal import causal_model, check_base, check_transfer
+from v2w_core.transfer.weight_transfer import TransferMode
+from v2w_core.world_model import WorldModel, load_config
+
+
+def observation_of(settings: Mapping[str, Any]) -> ObservationSpec:
+    """What frames are resized to: the settings', or an earlier model's own.
+
+    Raises:
+        V2WError: ``transfer`` and ``init_from`` that do not fit each other.
+    """
+    source, transfer = settings["init_from"], settings["transfer"]
+    if transfer and transfer not in get_args(TransferMode):
+        raise V2WError("transfer", f"one of {list(get_args(TransferMode))}", transfer)
+    if source and not transfer:
+        base = load_config(source)
+        if not base.unet.causal:
+            rule = "extrapolative, masked or shift: init_from is not causal and knows no actions"
+            raise V2WError("transfer", rule, transfer)
+        return base.observation
+    if transfer and not source:
+        rule = "the checkpoint folder of a base that is not causal (v2w import), to be transferred"
+        raise V2WError("init_from", rule, source)
+    if transfer:
+        check_base(load_config(source))
+    return build_dataclass(ObservationSpec, settings["observation"], "observation")
+
+
+def initial_model(settings: Mapping[str, Any], action: ActionSpec, seed: int) -> WorldModel:
+    """The model before the first step.
+
+    Args:
+        settings: of the run.
+        action: the data's.
+        seed: of the weights that are new.
+
+    Raises:
+        V2WError: see :func:`model_config`.
+    """
+    config = model_config(settings, action)
+    if not settings["init_from"]:
+        return WorldModel.build(config, seed)
+    base = WorldModel.from_pretrained(settings["init_from"])
+    if settings["transfer"]:
+        return causal_model(base, config, settings["transfer"], seed)
+    model = WorldModel.build(config, seed)
+    added = model.load_state_dict(base.state_dict(), strict=False).missing_keys
+    assert all(name.startswith("goal_distance.") for name in added), added
+    return model
+
+
+def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelConfig:
+    """The model's configuration: the settings', or that of ``init_from`` with the data's actions.
+
+    Raises:
+        V2WError: values that do not fit each other, the data or ``init_from``.
+    """
+    observation = observation_of(settings)
+    learned = _goal_distance(settings, action)
+    if settings["init_from"] and not settings["transfer"]:
+        base = load_config(settings["init_from"])
+        if base.action.names != action.names or base.action.units != action.units:
+            rule = f"the checkpoint's {base.action.names} in {base.action.units}"
+            raise V2WError("data: ActionSpec", rule, (action.names, action.units))
+        learned = base.goal_distance or learned
+        return dataclasses.replace(base, action=action, goal_distance=learned)
+    model = settings["model"]
+    channels = int(model["autoencoder"]["latent_channels"])
+    unet = {
+        "in_channels": channels,
+        "out_channels": channels,
+        "action_dim": action.dim,
+        **model["unet"],
+    }
+    sampling = build_dataclass(SamplingConfig, settings["sampling"], "sampling")
+    config = build_dataclass(
+        WorldModelConfig,
+        {
+            **model,
+            "action": action.to_dict(),
+            "observation": observation.to_dict(),
+            "unet": unet,
+            "sampling": dataclasses.asdict(sampling),
+            "num_history": settings["num_history"],
+            "num_frames": settings["num_frames"],
+            "goal_distance": None if learned is None else dataclasses.asdict(learned),
+        },
+        "model",
+    )
+    if settings["transfer"]:
+        check_transfer(load_config(settings["init_from"]), config)
+    return config
+
+
+def _goal_distance(settings: Mapping[str, Any], action: ActionSpec) -> GoalDistanceConfig | None:
+    """Where poses follow from the actions, and the stage is wanted."""
+    wanted = action.is_planar and "goal_distance" in settings["stages"]
+    return GoalDistanceConfig() if wanted else None

@@ -1,0 +1,161 @@
+"""Recordings of any source -> episodes: written under temporary names, renamed at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
+from v2w_core.data.sources.recording import Recording, RecordingSet
+from v2w_core.data.sources.resample import bounds_around
+from v2w_core.data.transforms import ImageFormat, resize_frame
+from v2w_core.errors import DataError
+from v2w_core.spec import ActionSpec, ObservationSpec
+
+
+@dataclass
+class Converted:
+    """What was written.
+
+    Attributes:
+        action_spec: of all episodes.
+        paths, lengths: the episodes and their numbers of frames.
+        action_min, action_max: [A], over all actions.
+        num_outside: steps with an action beyond the spec's bounds.
+        too_short: lengths of the recordings that were left out.
+    """
+
+    action_spec: ActionSpec
+    paths: list[Path] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    action_min: NDArray[np.float32] = field(init=False)
+    action_max: NDArray[np.float32] = field(init=False)
+    num_outside: int = 0
+    too_short: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.action_min = np.full(self.action_spec.dim, np.inf, np.float32)
+        self.action_max = -self.action_min
+
+    def add(self, recording: Recording, path: Path) -> None:
+        """Counts a recording that was written to ``path``."""
+        self.paths.append(path)
+        self.lengths.append(len(recording))
+        actions = recording.actions
+        self.action_min = np.minimum(self.action_min, actions.min(axis=0))
+        self.action_max = np.maximum(self.action_max, actions.max(axis=0))
+        beyond = (actions < self.action_spec.low) | (actions > self.action_spec.high)
+        self.num_outside += int(beyond.any(axis=1).sum())
+
+
+def convert(
+    source: RecordingSet,
+    dest: Path,
+    name: str,
+    *,
+    observation: ObservationSpec | None = None,
+    min_frames: int = 2,
+    max_episodes: int | None = None,
+    image_format: ImageFormat = "jpeg",
+    quality: int = 95,
+    overwrite: bool = False,
+) -> Converted:
+    """Writes one episode for each recording; all of them appear at the end, or none.
+
+    Args:
+        dest, name: episodes become DEST/NAME_000.h5 and so on.
+        observation: resizes each frame; None keeps the source's size.
+        min_frames: shorter recordings are left out; an episode has at least 2.
+        max_episodes: stop after so many.
+
+    Raises:
+        DataError: episodes of that name exist, no recording is long enough, a recording cannot
+            be read.
+    """
+    if max_episodes is not None and max_episodes < 1:
+        raise DataError("--max-episodes", "at least 1", max_episodes)
+    _refuse_existing(dest, name, overwrite)
+    least = max(min_frames, 2)
+    done = Converted(source.action_spec)
+    working = dest / f".{name}.{os.getpid()}.tmp"
+    working.mkdir(parents=True)
+    try:
+        with tqdm(total=source.num_frames, unit="frame", desc="convert") as bar:
+            for recording in source.recordings:
+                if len(recording) < least:
+                    done.too_short.append(len(recording))
+                    continue
+                at = f"episode {len(done.paths) + 1} of {source.num_recordings}"
+                bar.set_postfix_str(at, refresh=False)
+                path = working / f"{len(done.paths)}{SUFFIX}"
+                writer = EpisodeWriter(
+                    path,
+                    action_spec=source.action_spec,
+                    source=f"{source.title} {recording.name}".strip(),
+                    attributes=recording.attributes,
+                    image_format=image_format,
+                    quality=quality,
+                )
+                with writer:
+                    _write(writer, recording, observation, bar.update)
+                done.add(recording, path)
+                if len(done.paths) == max_episodes:
+                    break
+        if not done.paths:
+            rule = f"at least one with {least} frames in a row (--min-frames)"
+            raise DataError(
+                "recordings", rule, f"at most {max(done.too_short, default=0)} in a row"
+            )
+        if source.fit_bounds:
+            _fit_bounds(done)
+        _rename(done, dest, name, source.num_recordings)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return done
+
+
+def _write(
+    writer: EpisodeWriter,
+    recording: Recording,
+    observation: ObservationSpec | None,
+    count: Callable[[], object],
+) -> None:
+    rows = zip(recording.frames, recording.poses, recording.stamps_ns, strict=True)
+    for frame, pose, stamp in rows:
+        prepared = resize_frame(frame, observation) if observation else frame
+        writer.add(prepared, pose, int(stamp))
+        count()
+    writer.close(recording.actions)
+
+
+def _fit_bounds(done: Converted) -> None:
+    """Bounds a little beyond all of the data, in every episode."""
+    low, high = bounds_around(done.action_min, done.action_max)
+    spec = done.action_spec
+    done.action_spec = replace(spec, low=low, high=high, scale=())
+    done.num_outside = 0
+    for path in done.paths:
+        replace_action_spec(path, done.action_spec)
+
+
+def _rename(done: Converted, dest: Path, name: str, num_recordings: int) -> None:
+    digits = max(3, len(str(num_recordings - 1)))
+    targets = [dest / f"{name}_{n:0{digits}d}{SUFFIX}" for n in range(len(done.paths))]
+    for path, target in zip(done.paths, targets, strict=True):
+        os.replace(path, target)
+    done.paths = targets
+
+
+def _refuse_existing(dest: Path, name: str, overwrite: bool) -> None:
+    pattern = re.compile(rf"{re.escape(name)}_\d+{re.escape(SUFFIX)}")
+    existing = sorted(item.name for item in dest.glob("*") if pattern.fullmatch(item.name))
+    if existing and not overwrite:
+        raise DataError(str(dest), "no episodes of that name yet, or --overwrite", existing[:3])

@@ -1,0 +1,48 @@
+"""A stage of the U-Net: residual block, transformers, change of size, one after the other."""
+
+from __future__ import annotations
+
+from torch import Tensor, is_grad_enabled, nn
+from torch.utils.checkpoint import checkpoint
+
+from v2w_core.cache import CacheWalk
+from v2w_core.models.attention import Context, SpatialTransformer
+from v2w_core.models.blocks import ResBlock
+from v2w_core.models.temporal import TemporalTransformer
+
+
+class Stage(nn.Sequential):
+    """Layers in a row; each is handed what it takes.
+
+    ``recompute``: of whole clips (no past in a cache), what lies inside is computed again in the
+    backward pass instead of kept: gradient checkpointing.
+    """
+
+    recompute = False
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk
+    ) -> Tensor:
+        if not self.recompute or walk.cache is not None or not is_grad_enabled():
+            return self._layers(x, embedding, context, walk)
+        walks = iter([walk])  # the second time, what a walk leaves behind is thrown away
+
+        def layers(x: Tensor, embedding: Tensor) -> Tensor:
+            return self._layers(x, embedding, context, next(walks, walk.anew()))
+
+        out: Tensor = checkpoint(layers, x, embedding, use_reentrant=False)
+        return out
+
+    def _layers(
+        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk
+    ) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                x = layer(x, embedding, walk)
+            elif isinstance(layer, SpatialTransformer):
+                x = layer(x, context)
+            elif isinstance(layer, TemporalTransformer):
+                x = layer(x, walk)
+            else:
+                x = layer(x)
+        return x
