@@ -26,7 +26,7 @@ GoalImageTerm = GoalImageLatent | GoalImageLearned
 
 #: (arrival_distance, near_distance) of an image goal, in the unit of its distance.
 LATENT_ARRIVAL = (0.1, 0.3)
-LEARNED_ARRIVAL = (0.05, 0.35)
+LEARNED_ARRIVAL = (0.05, 0.25)
 
 #: Closer than this (m, rad) counts as the same place.
 SAME_PLACE = (0.1, 0.1)
@@ -110,7 +110,7 @@ class ImageGoal:
     Args:
         model: encodes the goal and what the camera sees.
         frame: uint8 [H, W, 3] RGB.
-        arrival_distance, near_distance: in the unit of the distance; None: 0.05 and 0.35 for the
+        arrival_distance, near_distance: in the unit of the distance; None: 0.05 and 0.25 for the
             learned one (see ``GoalDistanceConfig``), 0.1 and 0.3 for latents.
         near_m, near_rad: metres and radians along the plan.
         smoothness: weight of the smoothness term.

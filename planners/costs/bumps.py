@@ -18,7 +18,7 @@ from v2w_core.geometry import integrate_actions, relative_motion
 Pose = tuple[float, float, float]
 #: A command counts as blocked when it asked for more than this (m) ...
 LEAST_M = 0.1
-#: ... and less than this share of it was achieved in its direction.
+#: ... and more than this share of it is missing.
 BLOCKED_SHARE = 0.5
 #: Cost of a way through a wall that was touched: more than any goal is worth (metres, views).
 WALL = 10.0
@@ -29,8 +29,8 @@ class Bumps:
     """1 for a sequence that leads on where the robot was blocked, 0 for one that does not.
 
     Args:
-        bumps: [N, 3]: where the robot was stopped (x m, y m) and in which direction it wanted to
-            go (rad), in the current body frame.
+        bumps: [N, 3]: where the robot was stopped (x m, y m) and in which direction it could not
+            go on (rad), in the current body frame.
         half_width_m: how far to either side the wall is believed to go on.
         depth_m: how far beyond the cost is 1; it rises from 0.
     """
@@ -91,16 +91,16 @@ class BumpMemory:
 def blocked(before: Pose, commanded: NDArray[np.floating], now: Pose) -> NDArray[np.float64] | None:
     """Where and in which direction (x, y, rad) the commands were blocked; None: they were not.
 
+    The direction is that of the missing motion: of a robot that slides along a wall, it is the
+    wall's normal, so that the way along the wall stays open.
+
     Args:
         before, now: poses around the commands, in one fixed frame.
         commanded: planar displacements [n, 3] of the body frame.
     """
     wanted = integrate_actions(commanded, before)[-1]
-    x, y = wanted[0] - before[0], wanted[1] - before[1]
-    distance = float(np.hypot(x, y))
-    if distance < LEAST_M:
-        return None
-    achieved = ((now[0] - before[0]) * x + (now[1] - before[1]) * y) / distance
-    if achieved >= BLOCKED_SHARE * distance:
+    asked = float(np.hypot(wanted[0] - before[0], wanted[1] - before[1]))
+    x, y = wanted[0] - now[0], wanted[1] - now[1]
+    if asked < LEAST_M or np.hypot(x, y) <= BLOCKED_SHARE * asked:
         return None
     return np.array([now[0], now[1], np.arctan2(y, x)])

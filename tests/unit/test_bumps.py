@@ -28,6 +28,17 @@ def test_a_command_is_blocked_when_most_of_it_did_not_happen():
     assert blocked((0, 0, 0), straight(0.0, 0.0, 0.4), (0, 0, 0)) is None  # a turn asks for no way
 
 
+def test_along_a_wall_the_way_stays_open():
+    diagonal = straight(0.2, 0.2, steps=1)  # a wall to the left lets half of it happen
+    memory = BumpMemory()
+    memory.sent((0.0, 0.0, 0.0), diagonal)
+    memory.executed((0.2, 0.0, 0.0))
+    np.testing.assert_allclose(memory.places, [[0.2, 0.0, math.pi / 2]], atol=1e-6)
+    cost = memory.added_to(lambda context: np.zeros(context.num_candidates), (0.2, 0.0, 0.0))
+    on_and_left = CostContext(np.stack([straight(0.3), straight(0.0, 0.3)]), SPEC)
+    np.testing.assert_allclose(cost(on_and_left), [0.0, WALL], atol=1e-4)
+
+
 def test_only_sequences_that_lead_beyond_the_wall_cost():
     wall_ahead = Bumps(np.array([[0.2, 0.0, 0.0]]))
     candidates = np.stack(

@@ -15,7 +15,7 @@ from planner_toys import SPEC
 from planners.costs.base import CostContext
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_learned import GoalImageLearned
-from planners.goals import ImageGoal, goal_image_term, times_looked
+from planners.goals import LATENT_ARRIVAL, LEARNED_ARRIVAL, ImageGoal, goal_image_term, times_looked
 from training.dataset import Clips
 from training.goal_distance import (
     GoalDistanceTask,
@@ -160,10 +160,10 @@ def test_an_image_goal_asks_what_the_model_has_learned():
     frame = np.zeros((16, 16, 3), np.uint8)
     learned = ImageGoal(learned_model(), frame)
     assert isinstance(learned.term, GoalImageLearned)
-    assert (learned.arrival_distance, learned.near_distance) == (0.05, 0.35)
+    assert (learned.arrival_distance, learned.near_distance) == LEARNED_ARRIVAL
     plain = ImageGoal(small_model(), frame)
     assert isinstance(plain.term, GoalImageLatent)
-    assert (plain.arrival_distance, plain.near_distance) == (0.1, 0.3)
+    assert (plain.arrival_distance, plain.near_distance) == LATENT_ARRIVAL
     model = learned_model()
     term = goal_image_term(model, frame)
     candidates = np.zeros((2, 3, 3), np.float32)

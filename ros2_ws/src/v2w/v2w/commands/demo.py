@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="action sequences imagined in an iteration (default: %(default)s)")  # fmt: skip
     add("--iterations", type=int, default=3, metavar="N",
         help="of the planner, for one plan (default: %(default)s)")  # fmt: skip
-    add("--execute-steps", type=int, default=2, metavar="N",
+    add("--execute-steps", type=int, default=1, metavar="N",
         help="steps of 0.25 s that are driven of each plan (default: %(default)s)")  # fmt: skip
-    add("--max-steps", type=int, default=24, metavar="N",
+    add("--max-steps", type=int, default=40, metavar="N",
         help="steps driven towards a goal before it counts as missed (default: %(default)s)",
         )  # fmt: skip
     add("--time-limit-s", type=float, default=420.0, metavar="S",
