@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from core_toys import history, small_model
+from numpy.typing import NDArray
 
 from planners.goals import PoseGoal
 from v2w.history import Snapshot
@@ -48,6 +49,19 @@ def test_a_drive_keeps_away_from_the_wall_it_touched(core: PlanningCore) -> None
 
 def test_plans_that_are_not_driven_know_of_no_drive(core: PlanningCore) -> None:
     assert leads_on(core, replace(DRIVE, drive=False))
+
+
+def test_the_same_seed_plans_the_same_one_plan_after_the_other() -> None:
+    def plans(seed: int) -> list[NDArray[np.float32]]:
+        core = PlanningCore(small_model(), seed)
+        asked = replace(DRIVE, drive=False)
+        outcomes = [core.plan(snapshot_at(0.0), AHEAD, i, asked) for i in range(2)]
+        return [outcome.result.action_sequence for outcome in outcomes]
+
+    first, again, other = plans(1), plans(1), plans(2)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
 
 
 def test_a_time_jump_ends_the_drive(core: PlanningCore) -> None:

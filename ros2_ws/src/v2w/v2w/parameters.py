@@ -115,6 +115,10 @@ PLANNER = (
         0.05, 600.0,
     ),
     Parameter(
+        "seed", -1, "", "Of plans whose goal names none, one after the other; -1 = random.",
+        -1, 2**31 - 1, fixed=True,
+    ),
+    Parameter(
         "publish_velocity", False, "", "Drive the plans: publish velocity commands on ~/cmd_vel."
     ),
     Parameter(

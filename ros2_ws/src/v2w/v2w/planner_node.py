@@ -54,7 +54,7 @@ class PlannerNode(ModelNode):
 
     def serve(self) -> None:
         values = parameters.values(self, self.table)
-        self._core = PlanningCore(self.model)
+        self._core = PlanningCore(self.model, None if values["seed"] < 0 else values["seed"])
         self._tracker = VelocityTracker(self.model.config.action, self._tracker_config())
         service = self.create_service(
             PlanService, "~/plan", self._on_service, callback_group=self.request_group

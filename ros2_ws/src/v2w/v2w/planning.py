@@ -29,8 +29,8 @@ WARM_START_S = 30.0
 class PlanSettings:
     """Numbers of one request, defaults filled in.
 
-    ``seed`` is None for a random one. ``drive``: the plan will be driven, so that what the camera
-    saw and the walls that were touched on the way to this goal count.
+    ``seed`` is None for the planning core's choice. ``drive``: the plan will be driven, so that
+    what the camera saw and the walls that were touched on the way to this goal count.
     """
 
     horizon: int
@@ -69,10 +69,15 @@ class _Drive:
 
 
 class PlanningCore:
-    """Plans with one model; the next plan to the same goal starts from the rest of the last."""
+    """Plans with one model; the next plan to the same goal starts from the rest of the last.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        seed: of the seeds of requests that bring none; None: others every time.
+    """
+
+    def __init__(self, model: Any, seed: int | None = None) -> None:
         self._model = model
+        self._seeds = np.random.default_rng(seed)
         self._planners: dict[int, Planner] = {}
         self._previous: _Previous | None = None
         self._drive: _Drive | None = None
@@ -111,7 +116,7 @@ class PlanningCore:
         spec = self._model.config.action
         seed = settings.seed
         if seed is None:
-            seed = int(np.random.default_rng().integers(2**31))
+            seed = int(self._seeds.integers(2**31))
         x, y, _, yaw = (float(value) for value in snapshot.poses[-1])
         here = (x, y, yaw)
         # The robot may have moved a little beyond what it is allowed to choose.

@@ -122,6 +122,7 @@ def _parameters(settings: DemoSettings) -> dict[str, dict[str, Any]]:
         "num_candidates": settings.num_candidates,
         "num_iterations": settings.num_iterations,
         "execute_steps": settings.execute_steps,
+        "seed": settings.seed,
         "publish_velocity": True,
         # Ask for the next plan soon: a history that stands still says little about how to go on.
         "settle_time": 0.25,
