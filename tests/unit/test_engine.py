@@ -1,4 +1,4 @@
-"""What a node computes with: the back end's choice, its loss, warming up, times; whose turn it is."""
+"""What a node computes with: choice of the back end, its loss, warming up, times; turns."""
 
 from __future__ import annotations
 

@@ -279,7 +279,9 @@ class ModelNode(AutostartNode, ABC):
         history = self.history
         if history is None or not self.readiness.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
-        return history.snapshot(self.now_ns, at_ns)
+        assert self.model is not None
+        with self.model.timings.stage("history"):
+            return history.snapshot(self.now_ns, at_ns)
 
     def on_model_replaced(self) -> None:
         """For subclasses: what was encoded by the model before is of no use any more."""

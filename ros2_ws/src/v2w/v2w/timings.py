@@ -9,9 +9,9 @@ from time import perf_counter
 
 import numpy as np
 
-#: Encode the history, imagine (all rollouts of a request), decode frames, and the whole request
-#: from its turn to its answer; the step is one call of the back end.
-STAGES = ("encode", "imagine", "decode", "request", "step")
+#: Of a request: take the history from the buffer, encode it, imagine (all rollouts), decode frames,
+#: fill the answer; the whole from its turn on; and one step of the back end.
+STAGES = ("history", "encode", "imagine", "decode", "answer", "request", "step")
 #: Requests (and rollouts, for steps) that the figures are over.
 WINDOW = 100
 

@@ -69,14 +69,15 @@ class WorldModelNode(ModelNode):
         frames = None if request.frame_format == NONE else model.decode(rollouts.latents)
         seconds = time.perf_counter() - began
         quality = request.jpeg_quality or values["jpeg_quality"]
-        for index, actions in enumerate(candidates):
-            rollout = rollout_messages.rollout_message(self, snapshot, actions)
-            rollout.candidate_index = index
-            if frames is not None:
-                rollout_messages.fill_frames(
-                    self, rollout, frames[index], request.frame_format, quality
-                )
-            response.rollouts.append(rollout)
+        with model.timings.stage("answer"):
+            for index, actions in enumerate(candidates):
+                rollout = rollout_messages.rollout_message(self, snapshot, actions)
+                rollout.candidate_index = index
+                if frames is not None:
+                    rollout_messages.fill_frames(
+                        self, rollout, frames[index], request.frame_format, quality
+                    )
+                response.rollouts.append(rollout)
         response.inference_time = conversions.duration_message(seconds)
         return seconds
 
