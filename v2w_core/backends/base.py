@@ -9,7 +9,8 @@ pass of batch 1.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from v2w_core.errors import V2WError
+from v2w_core.errors import DeviceError, V2WError
 
 if TYPE_CHECKING:
     from v2w_core.cache import Cache
@@ -27,12 +28,17 @@ if TYPE_CHECKING:
 AUTO = "auto"
 #: Every back end by name, as module:class (imported when first asked for).
 BACKENDS = {
+    "tensorrt": "v2w_core.backends.tensorrt:TensorRt",
+    "tensorrt-rtx": "v2w_core.backends.tensorrt_rtx:TensorRtRtx",
+    "torch": "v2w_core.backends.torch_graphs:TorchGraphs",
     "onnx": "v2w_core.backends.onnx_runtime:OnnxRuntime",
     "eager": "v2w_core.backends.eager:Eager",
 }
 #: What "auto" tries, in this order.
-CHAIN = ("onnx", "eager")
-PRECISIONS = ("fp32", "int8")
+CHAIN = tuple(BACKENDS)
+PRECISIONS = ("fp32", "fp16", "bf16")
+#: What messages of a CUDA device that is gone or broken have in common, whoever raises them.
+DEVICE_ERRORS = ("cuda error", "cuda failure", "cudaerror", "cuda driver error", "nvml")
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +49,7 @@ class BackendOptions:
 
     Attributes:
         precision: of the arithmetic, one of :data:`PRECISIONS`; each back end says which of them
-            it knows. "int8": large matrix products in 8-bit integers, with scales taken from
-            each batch: candidates then differ slightly with their neighbours in the batch.
+            it knows. Latents go in and come out in float32.
         providers: ONNX Runtime's execution providers, first choice first; None: that of the
             model's device. None is ever replaced silently by another.
         engines: folder of built engines; None: $V2W_ENGINES or ~/.cache/v2w/engines.
@@ -170,4 +175,67 @@ def _build(model: WorldModel, name: str, options: BackendOptions) -> Backend:
     reason = kind.probe(model, options)
     if reason is not None:
         raise V2WError(f"back end {name}", reason, code="MODEL_ERROR")
-    return kind.build(model, options)
+    try:
+        return kind.build(model, options)
+    except V2WError:
+        raise
+    except Exception as error:  # compilers raise all there is
+        rule, what = "cannot be built here", f"{type(error).__name__}: {error}"
+        raise V2WError(f"back end {name}", rule, what, code="MODEL_ERROR") from error
+
+
+def unknown_precision(options: BackendOptions, known: Iterable[str]) -> str | None:
+    """Part of a probe: why the precision cannot be had, or None."""
+    if options.precision in known:
+        return None
+    return f"knows the precisions {', '.join(known)}, not {options.precision}"
+
+
+def not_cacheable(model: WorldModel) -> str | None:
+    """Part of a probe: why steps cannot be computed one by one, or None."""
+    if model.config.action_guided and model.config.cacheable:
+        return None
+    return "needs a causal model with actions and statistics of each frame alone"
+
+
+@contextmanager
+def device_errors(what: str) -> Iterator[None]:
+    """Turns errors of a GPU that is gone or broken into a :class:`DeviceError`.
+
+    Rollouts are inside one already; it is for what else computes on the device (decoding, costs).
+    Out of memory is none of them: the device still works.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error).lower()
+        lost = isinstance(error, getattr(torch, "AcceleratorError", DeviceError))
+        if "out of memory" in text or not (lost or any(s in text for s in DEVICE_ERRORS)):
+            raise
+        rule = "the device answers; it is gone or broken, load the model again on another"
+        raise DeviceError(what, rule, str(error), code="MODEL_ERROR") from error
+
+
+def fall_back_to_cpu(model: WorldModel) -> WorldModel:
+    """The same model on the CPU, for callers that go on after a :class:`DeviceError`.
+
+    Its back end is eager; call ``use_backend("auto")`` on it for a faster one when there is time.
+    Weights come from the device as long as that answers, then from the checkpoint again. The model
+    that was given must not be used any more.
+
+    Raises:
+        V2WError: MODEL_ERROR; the device does not answer, and the model is of no checkpoint.
+    """
+    from v2w_core.world_model import WorldModel
+
+    try:
+        with device_errors("weights"):
+            weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    except DeviceError as error:
+        if model.checkpoint is None:
+            rule = "a model that was loaded from a checkpoint; its weights are lost with the device"
+            raise V2WError("model", rule, code="MODEL_ERROR") from error
+        return WorldModel.from_pretrained(model.checkpoint)
+    again = WorldModel(model.config)
+    again.load_state_dict(weights)
+    return again.eval()

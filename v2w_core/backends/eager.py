@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import BackendOptions, with_sibling
+from v2w_core.backends.base import BackendOptions, device_errors, unknown_precision, with_sibling
 from v2w_core.cache import Cache
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ class Eager:
 
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
-        if options.precision != "fp32":
-            return f"computes in fp32 only, not in {options.precision}"
-        return None
+        return unknown_precision(options, ("fp32",))
 
     @classmethod
     def build(cls, model: WorldModel, options: BackendOptions) -> Eager:
@@ -38,7 +36,7 @@ class Eager:
         """Nothing is compiled or allocated ahead."""
 
     def rolling_out(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return device_errors(self.name)
 
     def begin(self, history: Cache, batch_size: int) -> Cache:
         return history

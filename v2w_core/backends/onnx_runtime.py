@@ -25,7 +25,7 @@ from v2w_core.backends.artifact import (
     source_hash,
     weights_hash,
 )
-from v2w_core.backends.base import PRECISIONS, BackendOptions, with_sibling
+from v2w_core.backends.base import PRECISIONS, BackendOptions, not_cacheable, with_sibling
 from v2w_core.backends.trial import check_parity, latency, measure
 from v2w_core.cache import Cache, Tail
 from v2w_core.errors import V2WError
@@ -114,8 +114,9 @@ class OnnxRuntime:
                 return f"{package} is not installed; pip install 'v2w[{extra}]'"
         if options.precision not in PRECISIONS:
             return f"knows the precisions {', '.join(PRECISIONS)}, not {options.precision}"
-        if not model.config.action_guided or not model.config.cacheable:
-            return "needs a causal model with actions and statistics of each frame alone"
+        refused = not_cacheable(model)
+        if refused is not None:
+            return refused
         import onnxruntime
 
         wanted, available = providers(model, options), onnxruntime.get_available_providers()
