@@ -8,14 +8,23 @@ begins ends the one before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from v2w_core.backends.artifact import read_manifest
+from v2w_core.backends.base import BackendOptions, device_errors
 from v2w_core.backends.slot_step import DTYPES, Kind, Slots, empty_slots
+from v2w_core.backends.trial import exact_float32, measure
 from v2w_core.cache import Cache
 from v2w_core.errors import V2WError
+
+if TYPE_CHECKING:
+    from v2w_core.world_model import WorldModel
 
 BUCKETS = (1, 8, 32, 64)
 
@@ -224,3 +233,59 @@ class SlotKeeper:
 
 def _batch_size(slots: Slots) -> int:
     return len((slots.own or slots.tails)[0])
+
+
+class SlotBackend:
+    """A back end on slots; what computes the steps is up to the class derived from it."""
+
+    name: str
+
+    def __init__(
+        self,
+        model: WorldModel,
+        options: BackendOptions,
+        folder: Path | None,
+        *,
+        captured: bool = False,
+    ) -> None:
+        self._model = model
+        self._folder = folder
+        self._slots = SlotKeeper(
+            model.config.num_frames, options.precision, self._make_step, captured=captured
+        )
+
+    def _make_step(self, kind: Kind, batch_size: int) -> StepFunction:
+        raise NotImplementedError
+
+    def warm_up(self, batch_size: int) -> None:
+        """Compiles, loads and records what this model's rollouts need."""
+        measure(self._model, self, batch_size, horizon=2)
+
+    def rolling_out(self) -> AbstractContextManager[None]:
+        return device_errors(self.name)
+
+    def begin(self, history: Cache, batch_size: int) -> SlotPast:
+        return self._slots.begin(history, batch_size)
+
+    def step(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        past: SlotPast,
+        *,
+        keep: bool = True,
+        guided: bool = False,
+    ) -> tuple[Tensor, SlotPast]:
+        given = [latents, level, actions, mask]
+        with exact_float32():
+            return self._slots.step(given, past, keep=keep, guided=guided)
+
+    def forget(self, past: SlotPast, index: int) -> SlotPast:
+        return self._slots.forget(past, index)
+
+    def info(self) -> dict[str, Any]:
+        if self._folder is None:
+            return {"backend": self.name, "device": str(self._model.device)}
+        return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}

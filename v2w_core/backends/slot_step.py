@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -79,38 +79,30 @@ class SlotWalk(CacheWalk):
 
     Args:
         slots: keys and values of earlier frames, shared and own.
-        seen: bits [shared slots + own slots].
+        visible: bits [T, shared slots + own slots + T].
     """
 
-    def __init__(self, slots: Slots, conv: list[Tail], seen: Tensor, kind: Kind) -> None:
+    def __init__(self, slots: Slots, conv: list[Tail], visible: Tensor, kind: Kind) -> None:
         past = Cache(tuple(conv), (), (), 0)
         super().__init__(past, kind.num_frames - 1 + kind.guided, kind.guided)
         self.slots = slots
-        self.seen = seen
+        self.visible = visible
         self.new: list[Tensor] = []
-        self.last_inputs: list[Tensor] = []
 
     def attention(self, key: Tensor, value: Tensor) -> Attended:
         """All slots and the newest frames."""
-        index, batch_size, num_new = len(self.new), key.shape[0], key.shape[2]
-        joined = []
+        index, joined = len(self.new), []
         for shared, own, newest in zip(
             self.slots.shared[index : index + 2],
             self.slots.own[index : index + 2],
             (key, value),
             strict=True,
         ):
-            history = shared.expand(batch_size, -1, -1, -1)
+            history = shared.expand(len(newest), -1, -1, -1)
             joined.append(torch.cat([history, own, newest], dim=2))
             self.new.append(newest[:, :, :1])
-        causal = torch.ones(num_new, num_new, dtype=torch.bool, device=key.device).tril()
-        if self.sibling:
-            not_sibling = torch.ones_like(causal)
-            not_sibling[-1, -2] = False
-            causal = causal & not_sibling
-        mask = torch.cat([self.seen.expand(num_new, -1), causal], dim=1)
         both: KeyValue = (joined[0], joined[1])
-        return Attended(None, both, mask)
+        return Attended(None, both, self.visible)
 
     def tails(self) -> list[Tensor]:
         """The last inputs of temporal convolutions after this pass."""
@@ -124,10 +116,17 @@ class SlotStep(nn.Module):
         unet: in the precision in which the slots are kept.
     """
 
+    causal: Tensor
+
     def __init__(self, unet: UNet, kind: Kind) -> None:
         super().__init__()
         self.unet = unet
         self.kind = kind
+        num_frames = kind.num_frames + kind.guided
+        causal = torch.ones(num_frames, num_frames, dtype=torch.bool).tril()
+        if kind.guided:
+            causal[-1, -2] = False  # siblings do not see each other
+        self.register_buffer("causal", causal.to(next(unet.parameters()).device))
         self.tail_lengths = [
             module.kernel - 1 for module in unet.modules() if isinstance(module, TemporalConv)
         ]
@@ -157,7 +156,8 @@ class SlotStep(nn.Module):
         for length in self.tail_lengths:
             conv.append(tuple(tails[begin : begin + length]))
             begin += length
-        walk = SlotWalk(Slots(shared, own, tails), conv, seen, self.kind)
+        visible = torch.cat([seen.expand(len(self.causal), -1), self.causal], dim=1)
+        walk = SlotWalk(Slots(shared, own, tails), conv, visible, self.kind)
         dtype = own[0].dtype if own else tails[0].dtype
         latents, level, actions, mask = frames
         v = self.unet._run(latents.to(dtype), level, actions.to(dtype), mask, walk, None, None)
@@ -172,3 +172,19 @@ def in_precision(model: WorldModel, precision: str) -> UNet:
     if all(value.dtype == dtype for value in unet.parameters()):
         return unet
     return copy.deepcopy(unet).to(dtype)
+
+
+def example_arguments(model: WorldModel, unet: UNet, kind: Kind, batch_size: int) -> list[Any]:
+    """Arguments of :meth:`SlotStep.forward`, all zero, for whoever compiles it."""
+    device = model.device
+    lead = (batch_size, kind.num_frames)
+    latents = torch.zeros(*lead, *model.config.latent_shape, device=device)
+    level = torch.zeros(lead, dtype=torch.long, device=device)
+    actions = torch.zeros(*lead, model.config.action.dim, device=device)
+    mask = torch.zeros(lead, dtype=torch.bool, device=device)
+    with torch.no_grad():
+        _, cache = model.unet(latents[:1, :1], level[:1, :1], actions[:1, :1], mask[:1, :1])
+    num_slots, dtype = model.config.num_frames, next(unet.parameters()).dtype
+    slots = empty_slots(cache.share(), num_slots, batch_size, dtype)
+    seen = torch.zeros(2 * num_slots, dtype=torch.bool, device=device)
+    return [latents, level, actions, mask, seen, slots.shared, slots.own, slots.tails]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,13 @@ from v2w_core.backends.artifact import (
     device_name,
     engines_folder,
     find_or_build,
-    read_manifest,
     source_hash,
     weights_hash,
 )
-from v2w_core.backends.base import BackendOptions, device_errors, not_cacheable, unknown_precision
-from v2w_core.backends.slot_backend import BUCKETS, SlotKeeper, SlotPast, StepFunction
+from v2w_core.backends.base import BackendOptions, not_cacheable, unknown_precision
+from v2w_core.backends.slot_backend import BUCKETS, SlotBackend, StepFunction
 from v2w_core.backends.slot_step import DTYPES, Kind, SlotStep, in_precision
-from v2w_core.backends.trial import check_parity, exact_float32, latency, measure
-from v2w_core.cache import Cache
+from v2w_core.backends.trial import check_parity, latency
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
@@ -40,7 +37,7 @@ COMPILED = "inductor.bin"
 RECOMPILE_LIMIT = 256
 
 
-class TorchGraphs:
+class TorchGraphs(SlotBackend):
     """Steps of one model, compiled when they are first needed.
 
     Args:
@@ -59,13 +56,9 @@ class TorchGraphs:
         compiler: Callable[[SlotStep], StepFunction] | None = None,
         captured: bool = False,
     ) -> None:
-        self._model = model
-        self._folder = folder
         self._unet = in_precision(model, options.precision)
         self._compiler = compiler
-        self._slots = SlotKeeper(
-            model.config.num_frames, options.precision, self._make_step, captured=captured
-        )
+        super().__init__(model, options, folder, captured=captured)
 
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
@@ -79,8 +72,6 @@ class TorchGraphs:
 
     @classmethod
     def build(cls, model: WorldModel, options: BackendOptions) -> TorchGraphs:
-        ready: list[TorchGraphs] = []
-
         def build(folder: Path) -> dict[str, Any]:
             log.info("compiling the step; minutes the first time")
             engine = cls(model, options, compiler=inductor, captured=True)
@@ -91,49 +82,12 @@ class TorchGraphs:
             saved = torch.compiler.save_cache_artifacts()
             if saved is not None:
                 (folder / COMPILED).write_bytes(saved[0])
-            ready.append(engine)
             return {"parity": parity, **figures}
 
         folder = find_or_build(engines_folder(options.engines), built_from(model, options), build)
-        if ready:
-            ready[0]._folder = folder
-            return ready[0]
         if (folder / COMPILED).exists():
             torch.compiler.load_cache_artifacts((folder / COMPILED).read_bytes())
         return cls(model, options, folder, compiler=inductor, captured=True)
-
-    def warm_up(self, batch_size: int) -> None:
-        """Compiles and records the steps of this model's rollouts."""
-        measure(self._model, self, batch_size, horizon=2)
-
-    def rolling_out(self) -> AbstractContextManager[None]:
-        return device_errors(self.name)
-
-    def begin(self, history: Cache, batch_size: int) -> SlotPast:
-        return self._slots.begin(history, batch_size)
-
-    def step(
-        self,
-        latents: Tensor,
-        level: Tensor,
-        actions: Tensor,
-        mask: Tensor,
-        past: SlotPast,
-        *,
-        keep: bool = True,
-        guided: bool = False,
-    ) -> tuple[Tensor, SlotPast]:
-        given = [latents, level, actions, mask]
-        with exact_float32():
-            return self._slots.step(given, past, keep=keep, guided=guided)
-
-    def forget(self, past: SlotPast, index: int) -> SlotPast:
-        return self._slots.forget(past, index)
-
-    def info(self) -> dict[str, Any]:
-        if self._folder is None:
-            return {"backend": self.name, "device": str(self._model.device)}
-        return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
 
     def _make_step(self, kind: Kind, batch_size: int) -> StepFunction:
         step = SlotStep(self._unet, kind).eval()
