@@ -8,6 +8,7 @@ The node's own figures (/diagnostics) say where the time goes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ import numpy as np
 NS = 1_000_000_000
 MODEL, CAMERA = "world_model_node", "simulator_node"
 TARGET_MS = 150.0
-#: The node's figures are over as many of the last requests.
+#: For the nodes to start, and for an answer [s].
 PATIENCE_S = 120.0
 
 
@@ -55,7 +56,22 @@ class Client:
         subscribe(ModelStatus, f"{MODEL}/status", self._on_status, LATCHED)
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         subscribe(Odometry, "odom", self._on_odometry, qos_profile_sensor_data)
-        threading.Thread(target=rclpy.spin, args=(self.node,), daemon=True).start()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        import rclpy
+        from rclpy.executors import ExternalShutdownException
+
+        with contextlib.suppress(ExternalShutdownException):
+            rclpy.spin(self.node)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        import rclpy
+
+        rclpy.try_shutdown()
+        self._thread.join(timeout=10.0)
 
     def _on_status(self, message: Any) -> None:
         self.status = message
@@ -169,7 +185,11 @@ def main() -> None:
 
     environment.reexecute_with_ros()
     os.environ.update(environment.isolated(dict(os.environ), environment.pick_domain_id()))
-    result = measure(args, Client(), args.checkpoint or default_checkpoint())
+    client = Client()
+    try:
+        result = measure(args, client, args.checkpoint or default_checkpoint())
+    finally:
+        client.close()
     print(f"{result['backend']}, {result['checkpoint']}, {result['num_cpus']} CPUs")
     print(f"{'[ms]':28} {'p50':>7} {'p95':>7}")
     print(f"{'call to answer, at the client':28} {result['p50_ms']:>6} {result['p95_ms']:>7}")

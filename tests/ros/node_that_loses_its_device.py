@@ -1,6 +1,6 @@
 """world_model_node with a back end whose device is gone after some steps; a process of the tests.
 
-python node_that_loses_its_device.py STEPS --ros-args -p backend:=dying ...
+It stands in the place of "onnx": node_that_loses_its_device.py STEPS --ros-args -p backend:=onnx
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Dying(Eager):
 if __name__ == "__main__":
     Dying.steps_left = int(sys.argv.pop(1))
     sys.modules["dying_back_end"] = sys.modules[__name__]
-    base.BACKENDS["dying"] = "dying_back_end:Dying"
+    base.BACKENDS["onnx"] = "dying_back_end:Dying"
     from v2w.world_model_node import main
 
     main()

@@ -16,7 +16,6 @@ from v2w_msgs.srv import Plan
 from v2w.conversions import duration_message
 from v2w.errors import CODES
 from v2w.images import compressed_message
-from v2w_core.backends.base import PRECISIONS
 
 
 def change(robot: Robot, node: str, transition: int) -> bool:
@@ -123,7 +122,7 @@ def test_a_bad_checkpoint_leaves_a_managed_node_unconfigured(
         ({"checkpoint": "/nowhere"}, "checkpoint"),
         ({"checkpoint": "", "device": "cpu"}, "parameter checkpoint"),
         ({"device": "cuda:77", "strict_backend": True}, "cuda:77"),
-        ({"device": "cpu", "precision": PRECISIONS[-1], "strict_backend": True}, "back end eager"),
+        ({"device": "cpu", "precision": "bf16", "strict_backend": True}, "back end eager"),
     ],
 )
 def test_a_node_that_starts_by_itself_ends_with_code_2(

@@ -31,7 +31,7 @@ def start(tmp_path: Path, checkpoint: Path) -> Iterator[Callable[[bool], tuple[N
         values = {"checkpoint": str(checkpoint), "device": "cpu", "strict_backend": strict}
         values |= {"status_period": 0.2, "max_history_age": 60.0, "buffer_duration": 60.0}
         python, _, _, *arguments = graph.commands([NODE], overrides={NODE: values})[NODE]
-        command = [python, str(SCRIPT), str(STEPS), *arguments, "-p", "backend:=dying"]
+        command = [python, str(SCRIPT), str(STEPS), *arguments, "-p", "backend:=onnx"]
         environment = os.environ | {"ROS_DOMAIN_ID": str(nodes.domain), "OMP_NUM_THREADS": "1"}
         with (tmp_path / f"{NODE}.log").open("wb") as log:
             nodes.processes[NODE] = subprocess.Popen(

@@ -16,8 +16,14 @@ import numpy as np
 import torch
 
 from v2w.timings import Timings
-from v2w_core.backends.base import AUTO, CHAIN, BackendOptions
-from v2w_core.errors import V2WError
+from v2w_core.backends.base import (
+    AUTO,
+    CHAIN,
+    BackendOptions,
+    device_errors,
+    fall_back_to_cpu,
+)
+from v2w_core.errors import DeviceError, V2WError
 from v2w_core.world_model import WorldModel
 
 T = TypeVar("T")
@@ -44,10 +50,6 @@ class EngineSettings:
     precision: str = "fp32"
     strict: bool = False
     memory_budget: int | None = None
-
-
-class DeviceLost(V2WError):
-    """A back end that worked before has failed, and not for want of memory."""
 
 
 class Watched:
@@ -99,11 +101,11 @@ class Watched:
         try:
             yield
         except Exception as error:  # the runtimes' errors have no base class in common
-            if self._last or _out_of_memory(error):
+            if self._last or isinstance(error, DeviceError) or _out_of_memory(error):
                 raise
             said = f"{type(error).__name__}: {error}"
             rule = "a device that goes on working"
-            raise DeviceLost(
+            raise DeviceError(
                 f"back end {self._backend.name}", rule, said, code="MODEL_ERROR"
             ) from error
 
@@ -236,10 +238,9 @@ class Engine:
         if self.lost:
             raise V2WError("model", "configured again", self.lost, code="MODEL_ERROR")
         try:
-            return self._timed(work, counts)
-        except Exception as error:
-            if not self._is_loss(error):
-                raise
+            with device_errors("request"):
+                return self._timed(work, counts)
+        except DeviceError as error:
             what = f"{self.backend} on {self.device} was lost: {error}"
             if self.settings.strict:
                 self.lost = what
@@ -260,18 +261,12 @@ class Engine:
         finally:
             self.timings.finish(counts=done and counts)
 
-    def _is_loss(self, error: Exception) -> bool:
-        """Whether the device is gone, and not just this request wrong."""
-        if isinstance(error, DeviceLost):
-            return True
-        return self.device != "cpu" and "CUDA error" in str(error)
-
     def _fall_back(self, what: str) -> None:
-        """Another model from the checkpoint: nothing can be read from a device that is gone."""
+        """The same model on the CPU, computed by what works everywhere."""
         self.degraded = what
         self._warn(f"{what}; falling back to eager on the CPU until the node is configured again")
         self.timings = Timings()
-        self._adopt(WorldModel.from_pretrained(self.settings.checkpoint), "cpu")
+        self._adopt(fall_back_to_cpu(self._model), "cpu")
         self._use_backend(*LAST_RESORT)
         self._on_replaced()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from v2w_core.backends.base import AUTO, BACKENDS, PRECISIONS
 from v2w_core.errors import V2WError
 
 
@@ -59,11 +58,11 @@ COMMON = (
     Parameter(
         "backend", "eager", "",
         "What computes rollouts; auto: the fastest that can be built, the log says which.",
-        choices=(AUTO, *BACKENDS), fixed=True,
+        choices=("auto", "tensorrt", "tensorrt-rtx", "torch", "onnx", "eager"), fixed=True,
     ),
     Parameter(
         "precision", "fp32", "", "Of rollouts; each back end knows some of them.",
-        choices=PRECISIONS, fixed=True,
+        choices=("fp32", "fp16", "bf16"), fixed=True,
     ),
     Parameter(
         "strict_backend", False, "",
