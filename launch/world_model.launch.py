@@ -24,19 +24,27 @@ ARGUMENTS = {
     "image_topic": ("", "Camera images, raw; compressed ones are found beside them."),
     "odom_topic": ("", "Odometry of the body."),
     "device": ("", "auto, cpu, cuda, cuda:1."),
-    "backend": ("", "What computes rollouts: eager, onnx, auto."),
+    "backend": ("", "What computes rollouts: auto, eager, onnx, ... (v2w export --help)."),
+    "precision": ("", "Of rollouts, e.g. fp32."),
+    "strict_backend": ("", "true: refuse what cannot be had, instead of taking the next."),
+    "memory_budget_mib": ("", "MiB that a rollout may take; 0: ask the device."),
     "checkpoint": ("", "Checkpoint folder; empty: the params_file's, else the one that ships."),
     "autostart": ("true", "Configure and activate the nodes; false: a lifecycle manager does."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
 }
 TOPICS = ("image_topic", "odom_topic")
-MODEL = (*TOPICS, "device", "backend", "checkpoint")
+ENGINE = ("device", "backend", "precision", "strict_backend", "memory_budget_mib")
+MODEL = (*TOPICS, *ENGINE, "checkpoint")
 
 
 def flag(text: str) -> bool:
     """A launch argument as a truth value."""
     return text.lower() in ("true", "1", "yes", "on")
+
+
+#: Of arguments that are no text.
+TYPES = {"strict_backend": flag, "memory_budget_mib": int}
 
 
 def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
@@ -55,7 +63,7 @@ def nodes(context: LaunchContext) -> list:
     flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}
 
     def node(name: str, overrides: tuple[str, ...]) -> LifecycleNode:
-        given = {key: value[key] for key in overrides if value[key]}
+        given = {key: TYPES.get(key, str)(value[key]) for key in overrides if value[key]}
         files = [str(share / "config" / f"{name}.yaml")]
         if value["params_file"]:
             files.append(value["params_file"])

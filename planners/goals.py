@@ -28,6 +28,9 @@ GoalImageTerm = GoalImageLatent | GoalImageLearned
 LATENT_ARRIVAL = (0.1, 0.3)
 LEARNED_ARRIVAL = (0.05, 0.25)
 
+#: Places that a drive remembers; older ones are forgotten, so that plans stay as fast and small.
+MOST_SEEN = 256
+
 #: Closer than this (m, rad) counts as the same place.
 SAME_PLACE = (0.1, 0.1)
 
@@ -116,7 +119,7 @@ class ImageGoal:
         smoothness: weight of the smoothness term.
         boredom: what a place gets worse by each time the robot has looked around there without
             arriving, so that it does not stand for ever where nothing better is in sight.
-        memory: (pose, distance) of what was seen on this drive; grows with every cost.
+        memory: (pose, distance) of what was seen last on this drive, one for every cost.
     """
 
     model: ImaginationModel
@@ -145,6 +148,7 @@ class ImageGoal:
         places = self._look(observation, len(observation.frames))
         if places is not None and observation.pose is not None:
             self.memory.append((observation.pose, float(places.distances[-1])))
+            del self.memory[:-MOST_SEEN]
         terms: dict[str, tuple[float, Cost]] = {
             "goal_image": (1.0, replace(self.term, seen=places)),
             "smoothness": (self.smoothness, Smoothness()),

@@ -33,6 +33,10 @@ class DataError(V2WError):
     """A recording, an episode or an image that cannot be used as it is."""
 
 
+class DeviceError(V2WError):
+    """The device that computes is gone or broken: nothing on it can be used any more."""
+
+
 class Interrupted(Exception):
     """Whoever asked for a rollout no longer wants it (a deadline, a cancelled plan)."""
 

@@ -50,6 +50,7 @@ class WorldModel(nn.Module):
         self.goal_distance = GoalDistance(config.latent_shape, learned) if learned else None
         self.image_context = ImageContext(config.context) if config.context else None
         self.backend: Backend = Eager(self.unet)
+        self.checkpoint: pathlib.Path | None = None  # where the weights can be read again
 
     @classmethod
     def build(cls, config: WorldModelConfig, seed: int = 0) -> WorldModel:
@@ -107,6 +108,7 @@ class WorldModel(nn.Module):
         if bad:
             raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad[0]}")
         model.load_state_dict(state)
+        model.checkpoint = folder
         model.eval().on_device(device).use_backend(backend, BackendOptions(precision))
         return model
 
@@ -125,8 +127,8 @@ class WorldModel(nn.Module):
         other processes, find it in the user's cache.
 
         Args:
-            name: "eager", "onnx", or "auto": the fastest that can be built here (a line in the
-                log says why each faster one was passed over).
+            name: one of :data:`v2w_core.backends.base.BACKENDS`, or "auto": the fastest that can
+                be built here (a line in the log says why each faster one was passed over).
 
         Raises:
             V2WError: unknown name, or MODEL_ERROR when a named back end cannot serve the model.

@@ -20,6 +20,8 @@ Pose = tuple[float, float, float]
 LEAST_M = 0.1
 #: ... and more than this share of it is missing.
 BLOCKED_SHARE = 0.5
+#: The newest places that are remembered.
+MOST_PLACES = 256
 #: Cost of a way through a wall that was touched: more than any goal is worth (metres, views).
 WALL = 10.0
 
@@ -79,6 +81,7 @@ class BumpMemory:
         place = None if sent is None else blocked(*sent, pose)
         if place is not None:
             self.places.append(place)
+            del self.places[:-MOST_PLACES]
 
     def added_to(self, cost: Cost, pose: Pose) -> Cost:
         """The cost of a plan from ``pose``; ways through a touched wall cost WALL more."""

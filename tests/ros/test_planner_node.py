@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from ros_harness import PATIENCE_S, Nodes, Robot, pose_goal, wait_for
 from sensor_msgs.msg import CompressedImage
 from v2w_msgs.action import Plan as PlanAction
+from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
 
@@ -33,6 +34,7 @@ ENDLESS = {"num_iterations": 1000, "num_candidates": 64, "time_budget": duration
 def planner(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
     values = {"checkpoint": str(checkpoint), "device": "cpu", "horizon": 6, "status_period": 0.2}
     patient = {"max_history_age": 60.0, "buffer_duration": 60.0, "odometry_timeout": 10.0}
+    values["max_waiting_requests"] = 2
     nodes.start(["planner_node"], {"planner_node": values | patient})
     robot.ready("planner_node")
 
@@ -166,18 +168,53 @@ def test_an_answer_that_comes_at_once_is_not_lost(robot: Robot) -> None:
     wait_for(result.done, PATIENCE_S, "the result")
 
 
-def test_a_running_action_makes_the_service_busy_and_can_be_cancelled(robot: Robot) -> None:
+def test_requests_wait_for_their_turn_and_too_many_are_refused(robot: Robot) -> None:
+    """The plan action, then the service twice: one at work, two waiting; one more is too many."""
     seen: list[Any] = []
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
     handle = robot.send_goal(goal, seen.append)
     wait_for(lambda: seen, PATIENCE_S, "the first iteration")
-    answer = robot.plan(goal_pose=AHEAD, **SMALL)
-    assert answer.error_code == CODES["BUSY"], answer.error_msg
+    client = robot.node.create_client(PlanService, "planner_node/plan")
+    assert client.wait_for_service(PATIENCE_S)
+    answered: list[int] = []
+    waiting = []
+    for number in range(2):
+        future = client.call_async(PlanService.Request(goal_pose=AHEAD, **SMALL))
+        future.add_done_callback(lambda _, n=number: answered.append(n))
+        waiting.append(future)
+        wait_for(
+            lambda: robot.status["planner_node"].requests_waiting == len(waiting),
+            PATIENCE_S,
+            "a request to wait",
+        )
+    assert robot.status["planner_node"].state == ModelStatus.BUSY
+    refused = robot.plan(goal_pose=AHEAD, **SMALL)
+    assert refused.error_code == CODES["BUSY"], refused.error_msg
+    assert "2 waiting" in refused.error_msg
+    assert not answered
     cancel = handle.cancel_goal_async()
     future = handle.get_result_async()
     wait_for(future.done, PATIENCE_S, "the cancelled result")
     assert cancel.done()
     assert future.result().status == GoalStatus.STATUS_CANCELED
+    wait_for(lambda: len(answered) == 2, PATIENCE_S, "those that waited")
+    assert answered == [0, 1]
+    assert [future.result().error_code for future in waiting] == [0, 0]
+    robot.node.destroy_client(client)
+
+
+def test_a_goal_that_is_cancelled_while_it_waits_is_never_planned(robot: Robot) -> None:
+    seen: list[Any] = []
+    goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
+    first, second = robot.send_goal(goal, seen.append), robot.send_goal(goal, seen.append)
+    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    for handle in (second, first):
+        cancel = handle.cancel_goal_async()
+        wait_for(cancel.done, PATIENCE_S, "the cancelling")
+    results = [handle.get_result_async() for handle in (first, second)]
+    wait_for(lambda: all(r.done() for r in results), PATIENCE_S, "the cancelled results")
+    assert all(r.result().status == GoalStatus.STATUS_CANCELED for r in results)
+    assert {message.goal_id.uuid.tobytes() for message in seen} == {first.goal_id.uuid.tobytes()}
     assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
 
 

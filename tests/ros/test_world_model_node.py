@@ -107,12 +107,48 @@ def test_a_moment_that_is_not_in_the_buffer(robot: Robot) -> None:
     assert answer.error_code == CODES["HISTORY_UNAVAILABLE"]
 
 
+def test_concurrent_requests_are_all_answered_in_the_order_in_which_they_came(
+    robot: Robot,
+) -> None:
+    client = robot.node.create_client(Imagine, "world_model_node/imagine")
+    assert client.wait_for_service(PATIENCE_S)
+    answered: list[int] = []
+    futures = []
+    served = robot.status["world_model_node"].requests_served
+    for number in range(6):
+        # the first ones take longest: whoever is quick must not pass them
+        many = [sequence(np.tile(FORWARD, (2, 1)))] * (200 if number < 2 else 1)
+        request = Imagine.Request(candidates=many, frame_format=NONE)
+        futures.append(client.call_async(request))
+        futures[-1].add_done_callback(lambda _, n=number: answered.append(n))
+        time.sleep(0.05)
+    wait_for(lambda: len(answered) == 6, PATIENCE_S, "all answers")
+    assert answered == list(range(6))
+    assert [future.result().error_code for future in futures] == [0] * 6
+    wait_for(
+        lambda: robot.status["world_model_node"].requests_served == served + 6,
+        PATIENCE_S,
+        "the status to count them",
+    )
+    status = robot.status["world_model_node"]
+    assert (status.backend, status.device, status.precision) == ("eager", "cpu", "fp32")
+    assert not status.degraded and not status.engine_key
+    assert status.requests_waiting == 0
+    assert 0 < status.median_step_time < status.median_request_time
+    robot.node.destroy_client(client)
+
+
 def test_diagnostics(robot: Robot) -> None:
     seen: list[DiagnosticArray] = []
     robot.node.create_subscription(DiagnosticArray, "/diagnostics", seen.append, 10)
     wait_for(lambda: seen, PATIENCE_S, "diagnostics")
     values = {entry.key: entry.value for entry in seen[-1].status[0].values}
     assert values["state"] == "READY"
+    assert values["back end"] == "eager on cpu, fp32"
+    assert values["engine"] == "none built"
+    for stage in ("encode", "imagine", "decode", "step"):
+        p50, p95 = (float(x) for x in values[f"{stage} p50 / p95 [ms]"].split(" / "))
+        assert 0.0 < p50 <= p95
     assert int(values["camera frames"]) > 5
 
 

@@ -63,16 +63,26 @@ def source_hash(*modules: str) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What an engine's figures were measured on."""
+    """What an engine is built for, and its figures were measured on."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return f"{torch.cuda.get_device_name(device)} (SM {major}.{minor})"
+        name = torch.cuda.get_device_name(device)
+        return f"{name} (SM {major}.{minor}, driver {_driver()})"
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{platform.machine()} {names[0] if names else platform.processor()}".strip()
+
+
+def _driver() -> str:
+    """The version of NVIDIA's kernel driver."""
+    try:
+        line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return f"for CUDA {torch._C._cuda_getDriverVersion()}"
+    return next((word for word in line.split() if word[0].isdigit() and "." in word), line)
 
 
 def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Path:

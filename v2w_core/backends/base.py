@@ -1,36 +1,44 @@
 """What computes a model's denoising steps: one small interface, several back ends.
 
 A rollout asks a back end for one thing: the velocity of the newest frame of every candidate, given
-what the frames before it left behind (:meth:`Stepper.step`). The history is always encoded by the
-PyTorch network; it is one pass of batch 1.
+what the frames before it left behind (:meth:`Stepper.step`). Guidance asks for a second velocity
+of the same frame in the same step. The history is always encoded by the PyTorch network; it is one
+pass of batch 1.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from v2w_core.errors import V2WError
+import torch
+from torch import Tensor
+
+from v2w_core.errors import DeviceError, V2WError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
 
 AUTO = "auto"
 #: Every back end by name, as module:class (imported when first asked for).
 BACKENDS = {
+    "tensorrt": "v2w_core.backends.tensorrt:TensorRt",
+    "tensorrt-rtx": "v2w_core.backends.tensorrt_rtx:TensorRtRtx",
+    "torch": "v2w_core.backends.torch_graphs:TorchGraphs",
     "onnx": "v2w_core.backends.onnx_runtime:OnnxRuntime",
     "eager": "v2w_core.backends.eager:Eager",
 }
 #: What "auto" tries, in this order.
-CHAIN = ("onnx", "eager")
-PRECISIONS = ("fp32", "int8")
+CHAIN = tuple(BACKENDS)
+PRECISIONS = ("fp32", "fp16", "bf16")
+#: What messages of a CUDA device that is gone or broken have in common, whoever raises them.
+DEVICE_ERRORS = ("cuda error", "cuda failure", "cudaerror", "cuda driver error", "nvml")
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +49,7 @@ class BackendOptions:
 
     Attributes:
         precision: of the arithmetic, one of :data:`PRECISIONS`; each back end says which of them
-            it knows. "int8": large matrix products in 8-bit integers, with scales taken from
-            each batch: candidates then differ slightly with their neighbours in the batch.
+            it knows. Latents go in and come out in float32.
         providers: ONNX Runtime's execution providers, first choice first; None: that of the
             model's device. None is ever replaced silently by another.
         engines: folder of built engines; None: $V2W_ENGINES or ~/.cache/v2w/engines.
@@ -65,7 +72,10 @@ class Stepper(Protocol):
         """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""
 
     def begin(self, history: Cache, batch_size: int) -> Any:
-        """The past of candidates that have the history in common and imagined nothing yet."""
+        """The past of candidates that have the history in common and imagined nothing yet.
+
+        The history may be of no frames (:meth:`Cache.emptied`).
+        """
 
     def step(
         self,
@@ -76,6 +86,7 @@ class Stepper(Protocol):
         past: Any,
         *,
         keep: bool = True,
+        guided: bool = False,
     ) -> tuple[Tensor, Any]:
         """Velocity of the newest frame.
 
@@ -85,11 +96,26 @@ class Stepper(Protocol):
             level, actions, mask: [B, T], [B, T, A], [B, T]; see :meth:`UNet.forward`.
             past: of :meth:`begin` or of an earlier step.
             keep: False: the past afterwards is not needed.
+            guided: also the velocity of the newest frame when its action is masked.
 
         Returns:
-            v [B, 1, C, H, W], and the past with the first of the T frames added (unchanged when
-            ``keep`` is False).
+            v [B, 1, C, H, W] (guided: [B, 2, C, H, W], the second without the newest action), and
+            the past with the first of the T frames added (unchanged when ``keep`` is False).
         """
+
+    def forget(self, past: Any, index: int) -> Any:
+        """The past without what attention sees of its frame ``index``, 0 is the oldest.
+
+        Frames are only ever forgotten from one index on: those before it stay to the end, and
+        belong to the history that :meth:`begin` was given.
+        """
+
+
+def with_sibling(latents: Tensor, level: Tensor, actions: Tensor, mask: Tensor) -> list[Tensor]:
+    """A step's frames [B, T, ...] and the newest once more, its action masked [B, T + 1, ...]."""
+    newest = (latents[:, -1:], level[:, -1:], actions[:, -1:], torch.zeros_like(mask[:, -1:]))
+    given = (latents, level, actions, mask)
+    return [torch.cat(pair, dim=1) for pair in zip(given, newest, strict=True)]
 
 
 class Backend(Stepper, Protocol):
@@ -149,4 +175,67 @@ def _build(model: WorldModel, name: str, options: BackendOptions) -> Backend:
     reason = kind.probe(model, options)
     if reason is not None:
         raise V2WError(f"back end {name}", reason, code="MODEL_ERROR")
-    return kind.build(model, options)
+    try:
+        return kind.build(model, options)
+    except V2WError:
+        raise
+    except Exception as error:  # compilers raise all there is
+        rule, what = "cannot be built here", f"{type(error).__name__}: {error}"
+        raise V2WError(f"back end {name}", rule, what, code="MODEL_ERROR") from error
+
+
+def unknown_precision(options: BackendOptions, known: Iterable[str]) -> str | None:
+    """Part of a probe: why the precision cannot be had, or None."""
+    if options.precision in known:
+        return None
+    return f"knows the precisions {', '.join(known)}, not {options.precision}"
+
+
+def not_cacheable(model: WorldModel) -> str | None:
+    """Part of a probe: why steps cannot be computed one by one, or None."""
+    if model.config.action_guided and model.config.cacheable:
+        return None
+    return "needs a causal model with actions and statistics of each frame alone"
+
+
+@contextmanager
+def device_errors(what: str) -> Iterator[None]:
+    """Turns errors of a GPU that is gone or broken into a :class:`DeviceError`.
+
+    Rollouts are inside one already; it is for what else computes on the device (decoding, costs).
+    Out of memory is none of them: the device still works.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error).lower()
+        lost = isinstance(error, getattr(torch, "AcceleratorError", DeviceError))
+        if "out of memory" in text or not (lost or any(s in text for s in DEVICE_ERRORS)):
+            raise
+        rule = "the device answers; it is gone or broken, load the model again on another"
+        raise DeviceError(what, rule, str(error), code="MODEL_ERROR") from error
+
+
+def fall_back_to_cpu(model: WorldModel) -> WorldModel:
+    """The same model on the CPU, for callers that go on after a :class:`DeviceError`.
+
+    Its back end is eager; call ``use_backend("auto")`` on it for a faster one when there is time.
+    Weights come from the device as long as that answers, then from the checkpoint again. The model
+    that was given must not be used any more.
+
+    Raises:
+        V2WError: MODEL_ERROR; the device does not answer, and the model is of no checkpoint.
+    """
+    from v2w_core.world_model import WorldModel
+
+    try:
+        with device_errors("weights"):
+            weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    except DeviceError as error:
+        if model.checkpoint is None:
+            rule = "a model that was loaded from a checkpoint; its weights are lost with the device"
+            raise V2WError("model", rule, code="MODEL_ERROR") from error
+        return WorldModel.from_pretrained(model.checkpoint)
+    again = WorldModel(model.config)
+    again.load_state_dict(weights)
+    return again.eval()

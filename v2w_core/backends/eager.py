@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import BackendOptions
+from v2w_core.backends.base import BackendOptions, device_errors, unknown_precision, with_sibling
 from v2w_core.cache import Cache
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ class Eager:
 
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
-        if options.precision != "fp32":
-            return f"computes in fp32 only, not in {options.precision}"
-        return None
+        return unknown_precision(options, ("fp32",))
 
     @classmethod
     def build(cls, model: WorldModel, options: BackendOptions) -> Eager:
@@ -38,7 +36,7 @@ class Eager:
         """Nothing is compiled or allocated ahead."""
 
     def rolling_out(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return device_errors(self.name)
 
     def begin(self, history: Cache, batch_size: int) -> Cache:
         return history
@@ -52,10 +50,17 @@ class Eager:
         past: Cache,
         *,
         keep: bool = True,
+        guided: bool = False,
     ) -> tuple[Tensor, Cache]:
         not_kept = latents.shape[1] - 1
-        v, after = self._unet(latents, level, actions, mask, cache=past, leave_out=not_kept)
-        return v[:, -1:], after if keep else past
+        given = [latents, level, actions, mask]
+        if guided:
+            given = with_sibling(*given)
+        v, after = self._unet(*given, cache=past, leave_out=not_kept, sibling=guided)
+        return v[:, not_kept:], after if keep else past
+
+    def forget(self, past: Cache, index: int) -> Cache:
+        return past.forget(index)
 
     def info(self) -> dict[str, Any]:
         device = str(next(self._unet.parameters()).device)

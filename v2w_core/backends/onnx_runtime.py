@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,15 @@ from v2w_core.backends.artifact import (
     source_hash,
     weights_hash,
 )
-from v2w_core.backends.base import PRECISIONS, BackendOptions
+from v2w_core.backends.base import (
+    BackendOptions,
+    device_errors,
+    not_cacheable,
+    unknown_precision,
+    with_sibling,
+)
+from v2w_core.backends.past import PaddedPast, Past
+from v2w_core.backends.slot_step import DTYPES
 from v2w_core.backends.trial import check_parity, latency, measure
 from v2w_core.cache import Cache, Tail
 from v2w_core.errors import V2WError
@@ -37,37 +44,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
-#: Graph files by (newest frames, whether the first of them joins the past).
-GRAPHS = {(1, False): "look.onnx", (1, True): "join.onnx", (2, True): "join_and_look.onnx"}
-ELEMENT_TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
-
-
-@dataclass(frozen=True)
-class Past:
-    """What a graph is told of earlier frames, by the names of its inputs.
-
-    A step writes the keys and values of the frame that joins into the next free slot of the
-    buffers, so that nothing is copied; of two steps from the same past, the later one counts.
-
-    Attributes:
-        shared: keys and values of the history [n, 1, N, d].
-        sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
-        buffers: keys and values of the candidates' own frames [capacity, B, N, d].
-        num_own: slots in use.
-    """
-
-    shared: dict[str, Tensor]
-    sums: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-    num_own: int = 0
-
-    @property
-    def own(self) -> dict[str, Tensor]:
-        return {name: buffer[: self.num_own] for name, buffer in self.buffers.items()}
-
-    @property
-    def next_slot(self) -> dict[str, Tensor]:
-        return {name: buffer[self.num_own] for name, buffer in self.buffers.items()}
+#: Graph files by (newest frames, whether the first of them joins the past, guided).
+GRAPHS = {
+    (1, False, False): "look.onnx",
+    (1, True, False): "join.onnx",
+    (2, True, False): "join_and_look.onnx",
+    (1, False, True): "look_guided.onnx",
+    (1, True, True): "join_guided.onnx",
+    (2, True, True): "join_and_look_guided.onnx",
+}
+BFLOAT16 = 16  # in ONNX's numbering; numpy has none
+ELEMENT_TYPES = {
+    torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: BFLOAT16,
+    torch.int64: np.int64, torch.bool: np.bool_,
+}  # fmt: skip
+TENSORRT = "TensorrtExecutionProvider"
+#: What a provider has kernels for; any other has float32.
+PROVIDER_PRECISIONS = {
+    "CUDAExecutionProvider": ("fp32", "fp16"),
+    TENSORRT: ("fp32", "fp16", "bf16"),
+}
+#: Float32 means float32: the provider's default rounds it to TF32.
+PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 class OnnxRuntime:
@@ -79,6 +77,8 @@ class OnnxRuntime:
         self._folder = folder
         self._model = model
         self._options = options
+        self._dtype = DTYPES[options.precision]
+        self._num_slots = self._slots_of(model, options)
         self._num_threads = torch.get_num_threads()
         self._sessions: dict[str, Any] = {}
 
@@ -90,13 +90,15 @@ class OnnxRuntime:
             if find_spec(package) is None:
                 extra = "cpu" if model.device.type == "cpu" else "gpu"
                 return f"{package} is not installed; pip install 'v2w[{extra}]'"
-        if options.precision not in PRECISIONS:
-            return f"knows the precisions {', '.join(PRECISIONS)}, not {options.precision}"
-        if not model.config.action_guided or not model.config.cacheable:
-            return "needs a causal model with actions and statistics of each frame alone"
+        refused = not_cacheable(model)
+        if refused is not None:
+            return refused
         import onnxruntime
 
         wanted, available = providers(model, options), onnxruntime.get_available_providers()
+        refused = unknown_precision(options, PROVIDER_PRECISIONS.get(wanted[0], ("fp32",)))
+        if refused is not None:
+            return f"on {wanted[0]} {refused}"
         missing = [name for name in wanted if name not in available]
         if missing:
             return f"this onnxruntime has no {missing[0]}, only {', '.join(available)}"
@@ -106,7 +108,7 @@ class OnnxRuntime:
     def build(cls, model: WorldModel, options: BackendOptions) -> OnnxRuntime:
         def build(folder: Path) -> dict[str, Any]:
             log.info("writing the step's graphs")
-            write_graphs(model, folder, options.precision)
+            write_graphs(model, folder, options.precision, cls._slots_of(model, options))
             engine = cls(model, folder, options)
             log.info("comparing rollouts with eager float32")
             parity = check_parity(model, engine, options.precision)
@@ -127,25 +129,29 @@ class OnnxRuntime:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            yield
+            with device_errors(self.name):
+                yield
         finally:
             torch.set_num_threads(before)
 
-    def begin(self, history: Cache, batch_size: int) -> Past:
+    def begin(self, history: Cache, batch_size: int) -> Past | PaddedPast:
         sums, shared, buffers = {}, {}, {}
         convs = [m for m in self._model.unet.modules() if isinstance(m, TemporalConv)]
         for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
             for j, added in enumerate(_what_the_past_adds(conv, tail)):
-                sums[f"conv_{index}_{j}"] = added.flatten(0, 3).repeat(batch_size, 1)
+                added = added.flatten(0, 3).to(self._dtype)
+                sums[f"conv_{index}_{j}"] = added.repeat(batch_size, 1)
         capacity = max(1, self._model.config.num_frames - history.num_frames)
         for index, pair in enumerate(history.shared):
             assert pair is not None
-            for name, value in zip(("key", "value"), pair, strict=True):
+            for name, exact in zip(("key", "value"), pair, strict=True):
+                value = exact.to(self._dtype)
                 shared[f"shared_{name}_{index}"] = value.permute(2, 0, 1, 3).contiguous()
                 buffers[f"{name}_{index}"] = value.new_empty(
                     capacity, batch_size, value.shape[1], value.shape[3]
                 )
-        return Past(shared, sums, buffers)
+        past = Past(shared, sums, buffers)
+        return past if self._num_slots is None else PaddedPast.of(past, self._num_slots)
 
     def step(
         self,
@@ -153,35 +159,57 @@ class OnnxRuntime:
         level: Tensor,
         actions: Tensor,
         mask: Tensor,
-        past: Past,
+        past: Past | PaddedPast,
         *,
         keep: bool = True,
-    ) -> tuple[Tensor, Past]:
+        guided: bool = False,
+    ) -> tuple[Tensor, Past | PaddedPast]:
         batch_size, num_frames = latents.shape[:2]
-        session = self._session(GRAPHS[num_frames, keep])
+        session = self._session(GRAPHS[num_frames, keep, guided])
         binding = session.io_binding()
-        given = {"latents": latents, "level": level, "actions": actions, "mask": mask}
-        given = {name: value.contiguous() for name, value in given.items()}
-        for name, value in (given | past.shared | past.sums | past.own).items():
+        frames = [latents, level, actions, mask]
+        if guided:
+            frames = with_sibling(*frames)
+        names = ("latents", "level", "actions", "mask")
+        given = {name: value.contiguous() for name, value in zip(names, frames, strict=True)}
+        past = past.with_room() if keep else past
+        given |= past.shared | past.sums | past.own  # held until the run is over
+        for name, value in given.items():
             binding.bind_input(**_bound(name, value))
-        v = latents.new_empty(batch_size, 1, *latents.shape[2:])
+        v = latents.new_empty(batch_size, 1 + guided, *latents.shape[2:])
         made = {"velocity": v}
         sums = {name: torch.empty_like(value) for name, value in past.sums.items()} if keep else {}
         if keep:
             made |= {f"new_{name}": value for name, value in (sums | past.next_slot).items()}
         for name, value in made.items():
             binding.bind_output(**_bound(name, value))
-        session.run_with_iobinding(binding)
-        return v, replace(past, sums=sums, num_own=past.num_own + 1) if keep else past
+        self._run(session, binding)
+        return v, past.joined(sums) if keep else past
+
+    def forget(self, past: Past | PaddedPast, index: int) -> Past | PaddedPast:
+        return past.forget(index)
 
     def info(self) -> dict[str, Any]:
         return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
 
+    @classmethod
+    def _slots_of(cls, model: WorldModel, options: BackendOptions) -> int | None:
+        """``num_slots`` of the graphs: TensorRT wants fixed shapes."""
+        return model.config.num_frames if providers(model, options)[0] == TENSORRT else None
+
     def _session(self, file: str) -> Any:
         if file not in self._sessions:
-            wanted = providers(self._model, self._options)
-            self._sessions[file] = load(self._folder / file, wanted, self._num_threads)
+            self._sessions[file] = self._load(file)
         return self._sessions[file]
+
+    def _load(self, file: str) -> Any:
+        wanted = providers(self._model, self._options)
+        return load(self._folder / file, wanted, self._num_threads)
+
+    def _run(self, session: Any, binding: Any) -> None:
+        if self._model.device.type == "cuda":  # the session has a stream of its own
+            torch.cuda.current_stream().synchronize()
+        session.run_with_iobinding(binding)
 
 
 def providers(model: WorldModel, options: BackendOptions) -> tuple[str, ...]:
@@ -207,7 +235,8 @@ def load(graph: Path, wanted: tuple[str, ...], num_threads: int) -> Any:
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     field = f"back end onnx, {graph.name}"
     try:
-        session = onnxruntime.InferenceSession(str(graph), settings, providers=list(wanted))
+        how = [(name, PROVIDER_OPTIONS.get(name, {})) for name in wanted]
+        session = onnxruntime.InferenceSession(str(graph), settings, providers=how)
     except Exception as error:  # its exceptions have no common base class of their own
         raise V2WError(
             field, "a graph that can be loaded", str(error), code="MODEL_ERROR"
@@ -219,14 +248,19 @@ def load(graph: Path, wanted: tuple[str, ...], num_threads: int) -> Any:
     return session
 
 
-def write_graphs(model: WorldModel, folder: Path, precision: str) -> None:
-    """The step's graphs and their weights."""
+def write_graphs(
+    model: WorldModel, folder: Path, precision: str, num_slots: int | None = None
+) -> None:
+    """The step's graphs and their weights; see :class:`StepGraph`."""
     from v2w_core.backends.onnx_writer import WeightFile
     from v2w_core.backends.step_graph import StepGraph
 
     weights = WeightFile()
-    for (num_frames, keep), file in GRAPHS.items():
-        graph = StepGraph(model.unet, num_frames, weights, keep=keep, int8=precision == "int8")
+    for (num_frames, keep, guided), file in GRAPHS.items():
+        graph = StepGraph(
+            model.unet, num_frames, weights, keep=keep, guided=guided, precision=precision,
+            num_slots=num_slots,
+        )  # fmt: skip
         graph.write(model.config.latent_shape).save(folder / file, Path(file).stem)
     weights.save(folder)
 

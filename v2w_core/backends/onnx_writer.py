@@ -8,8 +8,10 @@ the form that inference engines run fastest.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,10 +24,10 @@ OPSET = 23  # the first with an attention operator
 IR_VERSION = 11
 WEIGHTS_FILE = "weights.bin"
 SMALL_BYTES = 64
-MIN_INT8_SIZE = 32
 ALIGNMENT = 4096  # of a tensor in the file, so that it can be mapped into memory
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+FLOATS = {"fp32": FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 Shape = list[str | int]
 
 
@@ -40,8 +42,8 @@ class WeightFile:
     def add(self, array: NDArray[Any]) -> str:
         """The name under which a graph refers to these numbers."""
         content = np.ascontiguousarray(array)
-        digest = hashlib.sha256(repr((content.dtype.str, content.shape)).encode())
-        digest.update(content.data)
+        digest = hashlib.sha256(repr((content.dtype.name, content.shape)).encode())
+        digest.update(content.tobytes())
         name = f"w_{digest.hexdigest()[:24]}"
         if name not in self._arrays:
             self._arrays[name] = content
@@ -64,16 +66,8 @@ class WeightFile:
         with (folder / WEIGHTS_FILE).open("wb") as file:
             for name, array in self._arrays.items():
                 file.seek(self._offsets[name])
-                file.write(array.data)
+                file.write(array.tobytes())
             file.truncate(self._end)
-
-
-class Quantised(NamedTuple):
-    """Values: codes uint8, their scale, the code of zero."""
-
-    codes: str
-    scale: str
-    zero: str
 
 
 class GraphWriter:
@@ -81,13 +75,13 @@ class GraphWriter:
 
     Args:
         weights: where constants are stored.
-        int8: matrix products of :meth:`linear` in 8-bit integers.
+        precision: of the arithmetic and of all values, one of :data:`FLOATS`; what is sensitive
+            is put :meth:`precise`.
     """
 
-    def __init__(self, weights: WeightFile, *, int8: bool = False) -> None:
-        self.int8 = int8
+    def __init__(self, weights: WeightFile, precision: str = "fp32") -> None:
+        self.dtype = self._constants = FLOATS[precision]
         self._weights = weights
-        self._quantised: dict[str, Quantised] = {}
         self._used: dict[str, None] = {}  # weights that this graph uses, in order
         self._small: dict[str, TensorProto] = {}
         self._nodes: list[onnx.NodeProto] = []
@@ -99,13 +93,25 @@ class GraphWriter:
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
-    def output(self, name: str, value: str, shape: Shape) -> None:
+    def output(self, name: str, value: str, shape: Shape, dtype: int = FLOAT) -> None:
         self._named[value] = name
-        self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    @contextmanager
+    def precise(self) -> Iterator[None]:
+        """Constants are float32 inside. Values must be cast by hand (:meth:`cast`)."""
+        self._constants = FLOAT
+        yield
+        self._constants = self.dtype
+
+    def cast(self, value: str, dtype: int) -> str:
+        """From the graph's precision to float32, or back."""
+        return value if self.dtype == FLOAT else self.op("Cast", value, to=dtype)
 
     def weight(self, value: Tensor) -> str:
-        """A float32 constant."""
-        return self.constant(value.detach().float().cpu().numpy())
+        """A constant in the graph's precision."""
+        array = value.detach().float().cpu().numpy()
+        return self.constant(array.astype(helper.tensor_dtype_to_np_dtype(self._constants)))
 
     def constant(self, array: NDArray[Any]) -> str:
         """A constant; small ones lie in the graph itself, where engines look for sizes."""
@@ -135,51 +141,18 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
-    def ops(self, kind: str, num_outputs: int, *inputs: str, **attributes: Any) -> list[str]:
-        """An operator with several outputs."""
-        name = f"{kind}_{len(self._nodes)}"
-        outputs = [f"{name}_{index}" for index in range(num_outputs)]
-        self._nodes.append(helper.make_node(kind, list(inputs), outputs, name, **attributes))
-        return outputs
-
     def reshape(self, x: str, *shape: int) -> str:
         return self.op("Reshape", x, self.ints(*shape))
 
     def transpose(self, x: str, *order: int) -> str:
         return self.op("Transpose", x, perm=list(order))
 
-    def gemm(self, x: str, weight: Tensor, plus: Tensor | str | None = None) -> str:
+    def linear(self, x: str, weight: Tensor, plus: Tensor | str | None = None) -> str:
         """x [R, in] @ weight [out, in] transposed, plus a bias [out] or an array [R, out]."""
         inputs = [x, self.weight(weight.detach().t().contiguous())]
         if plus is not None:
             inputs.append(plus if isinstance(plus, str) else self.weight(plus))
         return self.op("Gemm", *inputs)
-
-    def linear(self, x: str, weight: Tensor, plus: Tensor | str | None = None) -> str:
-        """As :meth:`gemm`, for products large enough to be worth a lower precision."""
-        if self.worth_int8(weight):
-            return self.int8_product(self.quantised(x), weight, plus)
-        return self.gemm(x, weight, plus)
-
-    def worth_int8(self, weight: Tensor) -> bool:
-        return self.int8 and min(weight.shape[:2]) >= MIN_INT8_SIZE
-
-    def int8_product(self, x: Quantised, weight: Tensor, plus: Tensor | str | None = None) -> str:
-        """As :meth:`gemm`; each output channel's weights have a scale of their own."""
-        matrix = weight.detach().float().cpu().t()
-        scale = matrix.abs().amax(dim=0).clamp(min=1e-12) / 127
-        codes = self.constant((matrix / scale).round().to(torch.int8).numpy())
-        sums = self.op("Cast", self.op("MatMulInteger", x.codes, codes, x.zero), to=FLOAT)
-        out = self.op("Mul", sums, self.op("Mul", x.scale, self.weight(scale)))
-        if plus is None:
-            return out
-        return self.op("Add", out, plus if isinstance(plus, str) else self.weight(plus))
-
-    def quantised(self, x: str) -> Quantised:
-        """A matrix in 8 bits, one scale for all of it."""
-        if x not in self._quantised:
-            self._quantised[x] = Quantised(*self.ops("DynamicQuantizeLinear", 3, x))
-        return self._quantised[x]
 
     def silu(self, x: str) -> str:
         return self.op("Mul", x, self.op("Sigmoid", x))

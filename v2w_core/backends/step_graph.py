@@ -1,7 +1,7 @@
 """One denoising step of the U-Net as an ONNX graph, the cache as plain inputs and outputs.
 
 The same function as :class:`v2w_core.models.unet.UNet` on one or two newest frames, the first of
-which joins the cache, written in another form:
+which joins the cache, and with guidance a sibling of the newest, written in another form:
 
 * Feature maps are matrices [T * B * H * W, C], frames of the same time side by side.
 * A temporal convolution keeps no past inputs. Of the past, it needs what it adds to the coming
@@ -10,7 +10,7 @@ which joins the cache, written in another form:
   taps would lie in the padding.
 * A GroupNorm's statistics come from column means; the step's embedding is added to them, not to
   the feature map.
-* Of the velocity, only the newest frame's is computed.
+* Of the velocity, only the newest frame's (and its sibling's) is computed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.backends.onnx_writer import BOOL, INT64, GraphWriter, Quantised, Shape, WeightFile
+from v2w_core.backends.onnx_writer import BOOL, FLOAT, INT64, GraphWriter, Shape, WeightFile
+from v2w_core.backends.past import NOT_SEEN
 from v2w_core.models.attention import SpatialTransformer
 from v2w_core.models.blocks import ResBlock
 from v2w_core.models.conditioning import MultiHotActionEmbedding
@@ -35,6 +35,7 @@ from v2w_core.models.unet import Stage, UNet
 MAX_DENSE_PIXELS = 9
 #: A network's layer, whose attributes type checkers take for Tensor | Module.
 Layer = Any
+HEADS_FIRST = (0, 2, 1, 3)  # [B, pixels, heads, dim] -> [B, heads, pixels, dim], and back
 SPAN = 256  # floats that a broadcast should have in a row
 
 
@@ -58,17 +59,33 @@ class StepGraph:
     Args:
         num_frames: newest frames, 1 or 2.
         keep: the first of them joins the past, which is an output.
-        int8: large matrix products in 8-bit integers.
+        guided: one frame more, the sibling of the newest (see :class:`v2w_core.cache.CacheWalk`).
+        precision: "fp32", "fp16" or "bf16"; statistics of norms are float32 in any. Latents,
+            actions and velocities are float32, keys, values and sums are in the precision.
+        num_slots: None, or the shapes that TensorRT wants, of which only the batch is open: keys
+            and values of the history and of own frames have so many slots each, and ``seen``
+            is added to the scores of all slots; see :class:`~v2w_core.backends.past.PaddedPast`.
     """
 
     def __init__(
-        self, unet: UNet, num_frames: int, weights: WeightFile, *, keep: bool, int8: bool
+        self,
+        unet: UNet,
+        num_frames: int,
+        weights: WeightFile,
+        *,
+        keep: bool,
+        guided: bool,
+        precision: str = "fp32",
+        num_slots: int | None = None,
     ) -> None:
         assert num_frames == 1 or keep
         self.unet: Layer = unet
-        self.num_frames = num_frames
+        self.num_frames = num_frames + guided
+        self.num_velocities = 1 + guided
         self.keep = keep
-        self.g = GraphWriter(weights, int8=int8)
+        self.guided = guided
+        self.num_slots = num_slots
+        self.g = GraphWriter(weights, precision)
         self._num_convs = self._num_attentions = 0
         self._common: dict[str, str] = {}
 
@@ -77,7 +94,7 @@ class StepGraph:
         """The whole network for latents of this shape (C, H, W)."""
         g, (channels, height, width) = self.g, latent_shape
         time = self.num_frames
-        x = g.input("latents", ["batch", time, channels, height, width])
+        x = g.cast(g.input("latents", ["batch", time, channels, height, width]), g.dtype)
         if time > 1:
             x = g.transpose(x, 1, 0, 2, 3, 4)
         x = g.transpose(g.reshape(x, -1, channels, height, width), 0, 2, 3, 1)
@@ -97,42 +114,44 @@ class StepGraph:
             h = self._stage(h, stage, embedding)
         norm, _, conv = self.unet.out
         h = self._conv(self._norm_silu(self._newest(h), norm), conv, conv.bias)
-        v = g.transpose(g.reshape(h.name, -1, 1, height, width, h.channels), 0, 1, 4, 2, 3)
-        g.output("velocity", v, ["batch", 1, h.channels, height, width])
+        wanted = self.num_velocities
+        v = g.transpose(g.reshape(h.name, wanted, -1, height, width, h.channels), 1, 0, 4, 2, 3)
+        g.output("velocity", g.cast(v, FLOAT), ["batch", wanted, h.channels, height, width])
         return g
 
     def _embedding(self) -> str:
         """[T * B, E] of noise levels and actions."""
         g, unet = self.g, self.unet
         level = self._per_frame("level", [], INT64)
-        level = g.op("Cast", g.reshape(level, -1, 1), to=1)
+        level = g.op("Cast", g.reshape(level, -1, 1), to=FLOAT)
         embed = unet.time_embed
         half = embed.channels // 2
         steps = torch.arange(half, dtype=torch.float32)
-        angle = g.op("Mul", level, g.weight(torch.exp(-math.log(10000.0) * steps / half)))
-        waves = g.op("Concat", g.op("Cos", angle), g.op("Sin", angle), axis=1)
+        with g.precise():
+            angle = g.op("Mul", level, g.weight(torch.exp(-math.log(10000.0) * steps / half)))
+        waves = g.cast(g.op("Concat", g.op("Cos", angle), g.op("Sin", angle), axis=1), g.dtype)
         first, _, second = embed.mlp
         weight = first.weight[:, : 2 * half]  # an odd width is padded by a zero
         bias = second.bias
         if unet.config.frame_stride is not None:
             stride = torch.tensor([unet.config.frame_stride], device=bias.device)
             bias = bias + unet.fps_embedding(stride)[0]
-        embedding = g.gemm(g.silu(g.gemm(waves, weight, first.bias)), second.weight, bias)
+        embedding = g.linear(g.silu(g.linear(waves, weight, first.bias)), second.weight, bias)
         dim = unet.config.action_dim
         assert dim is not None
-        actions = g.reshape(self._per_frame("actions", [dim]), -1, dim)
+        actions = g.cast(g.reshape(self._per_frame("actions", [dim]), -1, dim), g.dtype)
         layers = list(unet.action_embed.action_emb_proj)
         if isinstance(unet.action_embed, MultiHotActionEmbedding):
-            actions = g.gemm(actions, unet.action_embed.action_emb_preprocess.weight.t())
+            actions = g.linear(actions, unet.action_embed.action_emb_preprocess.weight.t())
         for layer in layers:
             if isinstance(layer, nn.Linear):
-                actions = g.gemm(actions, layer.weight, layer.bias)
+                actions = g.linear(actions, layer.weight, layer.bias)
             else:
                 actions = g.silu(actions)
-        known = g.op("Cast", g.reshape(self._per_frame("mask", [], BOOL), -1, 1), to=1)
+        known = g.op("Cast", g.reshape(self._per_frame("mask", [], BOOL), -1, 1), to=g.dtype)
         return g.op("Add", embedding, g.op("Mul", actions, known))
 
-    def _per_frame(self, name: str, shape: Shape, dtype: int = 1) -> str:
+    def _per_frame(self, name: str, shape: Shape, dtype: int = FLOAT) -> str:
         """An input [B, T, ...] as [T, B, ...]."""
         value = self.g.input(name, ["batch", self.num_frames, *shape], dtype)
         return self.g.transpose(value, 1, 0, *range(2, 2 + len(shape)))
@@ -156,7 +175,7 @@ class StepGraph:
         norm, _, conv = layer.in_layers
         h = self._conv(self._norm_silu(x, norm), conv, None)
         linear = layer.emb_layers[1]
-        told = g.gemm(embedding, linear.weight, linear.bias + conv.bias)
+        told = g.linear(embedding, linear.weight, linear.bias + conv.bias)
         norm, _, _, conv = layer.out_layers
         h = self._norm_silu(h, norm, told)
         if isinstance(layer.skip_connection, Conv):
@@ -189,43 +208,47 @@ class StepGraph:
         of_group = torch.eye(groups).repeat_interleave(channels // groups, dim=0)  # [C, groups]
         average = (of_group * (groups / channels)).t()
         spread = of_group.repeat(tile, 1)
-        if told is None:
-            centre = g.gemm(self._group_means(x, average), spread)
-        else:
-            mean = self._group_means(x, average, g.gemm(told, average))
-            moved = told if tile == 1 else g.op("Concat", *[told] * tile, axis=1)
-            centre = g.op("Sub", g.gemm(mean, spread), moved)
-        centre = g.reshape(centre, -1, 1, tile * channels)
-        away = g.op("Sub", g.reshape(x.name, *shape), centre)
-        variance = self._group_means(replace(x, name=g.op("Mul", away, away)), average)
-        deviation = g.op("Sqrt", g.op("Add", variance, g.weight(torch.tensor(norm.eps))))
-        if scale is not None:
-            spread = spread * scale.cpu().repeat(tile)[:, None]
-        by = g.gemm(g.op("Reciprocal", deviation), spread)
-        return g.op("Mul", away, g.reshape(by, -1, 1, tile * channels))
+        x = replace(x, name=g.cast(x.name, FLOAT))
+        with g.precise():
+            if told is None:
+                centre = g.linear(self._group_means(x, average), spread)
+            else:
+                told = g.cast(told, FLOAT)
+                mean = self._group_means(x, average, g.linear(told, average))
+                moved = told if tile == 1 else g.op("Concat", *[told] * tile, axis=1)
+                centre = g.op("Sub", g.linear(mean, spread), moved)
+            centre = g.reshape(centre, -1, 1, tile * channels)
+            away = g.op("Sub", g.reshape(x.name, *shape), centre)
+            variance = self._group_means(replace(x, name=g.op("Mul", away, away)), average)
+            deviation = g.op("Sqrt", g.op("Add", variance, g.weight(torch.tensor(norm.eps))))
+            if scale is not None:
+                spread = spread * scale.cpu().repeat(tile)[:, None]
+            by = g.linear(g.op("Reciprocal", deviation), spread)
+        scaled = g.op("Mul", away, g.reshape(by, -1, 1, tile * channels))
+        return g.cast(scaled, g.dtype)
 
     def _group_means(self, x: Map, average: Tensor, plus: str | None = None) -> str:
         """Means over the pixels and channels of each group, [T * B, groups]."""
         g = self.g
         if x.pixels <= MAX_DENSE_PIXELS:
             whole = average.repeat(1, x.pixels) / x.pixels
-            return g.gemm(g.reshape(x.name, -1, x.pixels * x.channels), whole, plus)
+            return g.linear(g.reshape(x.name, -1, x.pixels * x.channels), whole, plus)
         pixels = g.reshape(x.name, -1, x.pixels, x.channels)
-        return g.gemm(g.op("ReduceMean", pixels, g.ints(1), keepdims=0), average, plus)
+        return g.linear(g.op("ReduceMean", pixels, g.ints(1), keepdims=0), average, plus)
 
     def _conv(self, x: Map, layer: Conv | Downsample | Upsample, bias: Tensor | None) -> Map:
         """The layer's convolution, with another bias."""
         if x.pixels <= MAX_DENSE_PIXELS:
             return self._dense_conv(x, layer, bias)
         g, conv = self.g, _kernel(layer)
-        if g.worth_int8(conv.weight):
-            return self._gathered_conv(x, layer, bias)
         image = g.transpose(g.reshape(x.name, -1, x.height, x.width, x.channels), 0, 3, 1, 2)
         height, width = x.height, x.width
         if isinstance(layer, Upsample):
             height, width = 2 * height, 2 * width
+            with g.precise():
+                twice = g.weight(torch.tensor([1.0, 1.0, 2.0, 2.0]))
             image = g.op(
-                "Resize", image, "", g.weight(torch.tensor([1.0, 1.0, 2.0, 2.0])),
+                "Resize", image, "", twice,
                 mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
             )  # fmt: skip
         rows, columns = conv.kernel_size
@@ -236,30 +259,6 @@ class StepGraph:
         channels, stride = conv.out_channels, conv.stride[0]
         name = g.reshape(g.transpose(out, 0, 2, 3, 1), -1, channels)
         return Map(name, channels, -(-height // stride), -(-width // stride))
-
-    def _gathered_conv(
-        self, x: Map, layer: Conv | Downsample | Upsample, bias: Tensor | None
-    ) -> Map:
-        """An 8-bit matrix product of every output pixel's surroundings, side by side."""
-        g, conv = self.g, _kernel(layer)
-        pixels = torch.arange(x.pixels).view(1, 1, x.height, x.width)
-        if isinstance(layer, Upsample):
-            pixels = pixels.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-        rows, columns = conv.kernel_size
-        above = rows - 1 if conv.height_causal else rows // 2
-        beside = columns // 2
-        padded = F.pad(pixels, (beside, beside, above, rows - 1 - above), value=x.pixels)
-        stride = conv.stride[0]
-        seen = padded[0, 0].unfold(0, rows, stride).unfold(1, columns, stride)
-        height, width = seen.shape[:2]
-        codes, scale, zero = g.quantised(x.name)
-        codes = g.reshape(codes, -1, x.pixels, x.channels)
-        codes = g.op("Pad", codes, g.ints(0, 0, 0, 0, 1, 0), zero)  # one more pixel of zeros
-        codes = g.op("Gather", codes, g.constant(seen.flatten().numpy()), axis=1)
-        codes = g.reshape(codes, -1, rows * columns * x.channels)
-        weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
-        name = g.int8_product(Quantised(codes, scale, zero), weight, bias)
-        return Map(name, conv.out_channels, height, width)
 
     def _dense_conv(self, x: Map, layer: Conv | Downsample | Upsample, bias: Tensor | None) -> Map:
         """The layer's matrix is what it makes of every unit image."""
@@ -280,16 +279,19 @@ class StepGraph:
         assert layer.bias is not None
         shape: Shape = [f"batch_{u.pixels}", layer.out_channels]
         names = [f"conv_{index}_{j}" for j in range(len(taps) - 1)]
-        past: list[Tensor | str] = [*(g.input(name, shape) for name in names), layer.bias]
+        past: list[Tensor | str] = [*(g.input(n, shape, g.dtype) for n in names), layer.bias]
         added = past[0]
         if self.keep and names:
             first = self._at(u, 0).name
             terms = zip(names, taps[-2::-1], past[1:], strict=True)
             coming = {name: g.linear(first, tap, plus) for name, tap, plus in terms}
             for name, value in coming.items():
-                g.output(f"new_{name}", value, shape)
-            if self.num_frames > 1:
+                g.output(f"new_{name}", value, shape, g.dtype)
+            if self.num_frames - self.guided > 1:
                 added = g.op("Concat", names[0], coming[names[0]], axis=0)
+        if self.guided and names:
+            newest = names[0] if added == names[0] else coming[names[0]]
+            added = g.op("Concat", added, newest, axis=0)
         return replace(u, name=g.linear(u.name, taps[-1], added), channels=layer.out_channels)
 
     def _at(self, x: Map, frame: int) -> Map:
@@ -300,25 +302,45 @@ class StepGraph:
         return replace(x, name=self.g.op("Gather", by_time, self.g.index(frame), axis=0))
 
     def _newest(self, x: Map) -> Map:
-        return self._at(x, self.num_frames - 1)
+        """The frames whose velocity is asked for."""
+        g, before = self.g, self.num_frames - self.num_velocities
+        if before == 0:
+            return x
+        by_time = g.reshape(x.name, self.num_frames, -1, x.channels)
+        newest = g.op("Slice", by_time, g.ints(before), g.ints(self.num_frames), g.ints(0))
+        return replace(x, name=g.reshape(newest, -1, x.channels))
 
     def _spatial(self, x: Map, layer: Layer) -> Map:
         g, h = self.g, self._projected(x, layer.norm, layer.proj_in)
         for block in layer.transformer_blocks:
             attention = block.attn1
             normed = self._layer_norm(h, block.norm1)
+            weights = [to.weight for to in (attention.to_q, attention.to_k, attention.to_v)]
+            if self.num_slots is not None:
+                weights[0] = weights[0] * (len(weights[0]) // attention.num_heads) ** -0.5
             tokens = [
-                g.reshape(g.linear(normed, to.weight), -1, x.pixels, to.out_features)
-                for to in (attention.to_q, attention.to_k, attention.to_v)
+                g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight))
+                for weight in weights
             ]
-            heads = attention.num_heads
-            out = g.op("Attention", *tokens, q_num_heads=heads, kv_num_heads=heads)
+            out = self._attention(*tokens, x.pixels, attention.num_heads)
             linear = attention.to_out[0]
             out = g.linear(g.reshape(out, -1, linear.in_features), linear.weight, linear.bias)
             h = g.op("Add", h, out)
             h = self._feed_forward(h, block.norm3, block.ff)
         out = g.linear(h, layer.proj_out.weight, layer.proj_out.bias)
         return replace(x, name=g.op("Add", x.name, out))
+
+    def _attention(self, query: str, key: str, value: str, pixels: int, heads: int) -> str:
+        """Tokens [T * B, pixels, heads * dim], the same shape again."""
+        g = self.g
+        if self.num_slots is None:
+            return g.op("Attention", query, key, value, q_num_heads=heads, kv_num_heads=heads)
+        split = [
+            g.transpose(g.op("Reshape", tokens, g.ints(0, pixels, heads, -1)), *order)
+            for tokens, order in ((query, HEADS_FIRST), (key, (0, 2, 3, 1)), (value, HEADS_FIRST))
+        ]
+        scores = g.op("Softmax", g.op("MatMul", split[0], split[1]), axis=-1)
+        return g.transpose(g.op("MatMul", scores, split[2]), *HEADS_FIRST)
 
     def _temporal(self, x: Map, layer: Layer) -> Map:
         g, h = self.g, self._projected(x, layer.norm, layer.proj_in)
@@ -368,16 +390,20 @@ class StepGraph:
         seen = []
         for name, to in (("key", layer.to_k), ("value", layer.to_v)):
             new = g.reshape(g.linear(h, to.weight), time, -1, tokens, dim)
-            own = g.input(f"{name}_{index}", ["own", "batch", tokens, dim])
-            shared = g.input(f"shared_{name}_{index}", ["shared", 1, tokens, dim])
+            num_own, num_shared = self.num_slots or "own", self.num_slots or "shared"
+            own = g.input(f"{name}_{index}", [num_own, "batch", tokens, dim], g.dtype)
+            history: Shape = [num_shared, 1, tokens, dim]
+            shared = g.input(f"shared_{name}_{index}", history, g.dtype)
             if self.keep:
                 first = g.op("Gather", new, g.index(0), axis=0)
-                g.output(f"new_{name}_{index}", first, ["batch", tokens, dim])
+                g.output(f"new_{name}_{index}", first, ["batch", tokens, dim], g.dtype)
             shared = g.op("Expand", shared, self._once("batch", self._for_each))
             seen.append(g.op("Concat", shared, own, new, axis=0))
         key, value = seen
         scores = g.op("MatMul", g.transpose(query, *to_batch), g.transpose(key, 1, 2, 3, 0))
-        if time > 1:
+        if self.num_slots is not None:
+            scores = g.op("Add", scores, self._once("mask", self._slot_mask))
+        elif time > 1:
             scores = g.op("Add", scores, self._once("mask", lambda: self._causal_mask(key)))
         out = g.op("MatMul", g.op("Softmax", scores, axis=-1), g.transpose(value, *to_batch))
         rows = g.reshape(g.transpose(out, 2, 0, 1, 3), -1, inner)
@@ -396,12 +422,27 @@ class StepGraph:
         return g.op("Concat", g.ints(1), batch, g.ints(1, 1), axis=0)
 
     def _causal_mask(self, seen: str) -> str:
-        """[2, frames seen], minus infinity where the first new frame would see the second."""
-        g = self.g
-        before = g.op("Sub", g.op("Shape", seen, start=0, end=1), g.ints(2))
+        """[T, frames seen], minus infinity where a new frame would see a later one or its
+        sibling."""
+        g, time = self.g, self.num_frames
+        before = g.op("Sub", g.op("Shape", seen, start=0, end=1), g.ints(time))
         pads = g.op("Concat", g.ints(0), before, g.ints(0, 0), axis=0)
-        newest = torch.tensor([[0.0, float("-inf")], [0.0, 0.0]])
-        return g.op("Pad", g.weight(newest), pads)
+        return g.op("Pad", g.weight(self._among_newest(float("-inf"))), pads)
+
+    def _slot_mask(self) -> str:
+        """[T, slots + T]: the slots as the caller says, the newest frames as in any graph."""
+        g = self.g
+        assert self.num_slots is not None
+        slots = g.input("seen", [1, 2 * self.num_slots], g.dtype)
+        rows = g.op("Concat", *[slots] * self.num_frames, axis=0)
+        return g.op("Concat", rows, g.weight(self._among_newest(NOT_SEEN)), axis=1)
+
+    def _among_newest(self, hidden: float) -> Tensor:
+        """[T, T], what is added to the score of a new frame (row) for a new frame (column)."""
+        newest = torch.full((self.num_frames, self.num_frames), hidden).triu(1)
+        if self.guided:
+            newest[-1, -2] = hidden
+        return newest
 
 
 def _kernel(layer: Conv | Downsample | Upsample) -> Conv:

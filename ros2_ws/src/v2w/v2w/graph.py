@@ -24,7 +24,9 @@ def overrides_from(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         CheckpointError: no checkpoint was named and none ships.
     """
     shared = {"image_topic": args.image_topic, "odom_topic": args.odom_topic}
-    model = shared | {"device": args.device, "backend": args.backend}
+    names = ("device", "backend", "precision", "memory_budget_mib")
+    model = shared | {name: getattr(args, name) for name in names}
+    model["strict_backend"] = args.strict_backend or None
     named = _names_checkpoint(args)
     if args.checkpoint is not None or not named:
         path = args.checkpoint

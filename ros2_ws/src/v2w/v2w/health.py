@@ -16,6 +16,8 @@ from v2w import conversions, readiness
 if TYPE_CHECKING:
     from v2w.model_node import ModelNode
 
+#: (p50, p95) of what has not been measured yet.
+NO_TIME = (-1.0, -1.0)
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
@@ -53,19 +55,28 @@ class Health:
         if history is not None:
             size, age = history.size(), history.age_s(node.now_ns)
             required = history.config.num_frames
+        node.readiness.busy, node.readiness.waiting = node.busy, node.num_waiting
         state, text = node.readiness.state(size or 0, required, age, max_age)
+        model, timings = node.model, {}
+        if model is not None:
+            timings = model.timings.percentiles()
+            text = f"{text}; {model.degraded}" if model.degraded else text
         message = ModelStatus(
             header=conversions.header_message(node.now_ns, node.base_frame),
             state=state,
             model_id=getattr(node, "model_id", ""),
-            device=getattr(node, "device_name", ""),
-            backend=(
-                node.model.backend.name if node.model else node.get_parameter("backend").value
-            ),
+            device=model.device if model else "",
+            backend=model.backend if model else node.get_parameter("backend").value,
+            precision=model.precision if model else node.get_parameter("precision").value,
+            engine_key=model.key if model else "",
+            degraded=bool(model and model.degraded),
             history_size=size or 0,
             history_required=required,
             history_age=-1.0 if age is None else float(age),
             last_inference_time=float(node.readiness.last_inference_s),
+            median_request_time=timings.get("request", NO_TIME)[0],
+            median_step_time=timings.get("step", NO_TIME)[0],
+            requests_waiting=node.num_waiting,
             requests_served=node.readiness.served,
             requests_failed=node.readiness.failed,
             message=text,
@@ -79,7 +90,11 @@ class Health:
             "state": readiness.NAMES[status.state],
             "history [frames]": f"{status.history_size}/{status.history_required}",
             "history age [s]": f"{status.history_age:.3f}",
+            "back end": f"{status.backend} on {status.device}, {status.precision}",
+            "engine": status.engine_key or "none built",
             "last inference [s]": f"{status.last_inference_time:.3f}",
+            **self._timings(),
+            "requests waiting": str(status.requests_waiting),
             "requests served": str(status.requests_served),
             "requests failed": str(status.requests_failed),
             "peak memory [MiB]": f"{_peak_memory_mib():.0f}",
@@ -100,10 +115,21 @@ class Health:
             hardware_id=status.device,
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
+        if status.degraded:
+            entry.level = DiagnosticStatus.WARN
         if status.state == readiness.ERROR:
             entry.level = DiagnosticStatus.ERROR
         array = DiagnosticArray(header=status.header, status=[entry])
         self._diagnostics.publish(array)
+
+    def _timings(self) -> dict[str, str]:
+        """Of the last requests, by stage."""
+        model = self._node.model
+        found = {} if model is None else model.timings.percentiles()
+        return {
+            f"{name} p50 / p95 [ms]": f"{1e3 * p50:.1f} / {1e3 * p95:.1f}"
+            for name, (p50, p95) in found.items()
+        }
 
 
 def _peak_memory_mib() -> float:

@@ -18,6 +18,7 @@ from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
 #: Enough for the camera, the odometry, timers and a request at once, and one to answer BUSY.
+#: Requests that wait need one each.
 NUM_THREADS = 5
 
 
@@ -27,6 +28,7 @@ class AutostartNode(LifecycleNode):
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
         super().__init__(name)
         self.table = table
+        self.num_threads = NUM_THREADS
         self.problem = ""
         self.finished: Future = Future()
         parameters.declare(self, table)
@@ -70,7 +72,7 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
     node: AutostartNode | None = None
     try:
         node = create()
-        executor = MultiThreadedExecutor(num_threads=NUM_THREADS)
+        executor = MultiThreadedExecutor(num_threads=node.num_threads)
         executor.add_node(node)
         executor.spin_until_future_complete(node.finished)
         if node.finished.done():

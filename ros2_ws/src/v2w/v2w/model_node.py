@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import gc
 import random
-import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -30,10 +26,17 @@ from v2w import conversions, images, parameters
 from v2w.errors import NodeError, answer
 from v2w.health import Health
 from v2w.history import HistoryBuffer, HistoryConfig, Snapshot
-from v2w.lifecycle import AutostartNode
+from v2w.lifecycle import NUM_THREADS, AutostartNode
+from v2w.model_thread import ModelThread
 from v2w.parameters import Parameter
 from v2w.readiness import Readiness
 from v2w_core.errors import V2WError
+
+if TYPE_CHECKING:
+    from v2w.engine import Engine
+
+#: How long a request may take to notice that the node is being deactivated [s].
+PATIENCE_S = 10.0
 
 
 class ModelNode(AutostartNode, ABC):
@@ -41,18 +44,16 @@ class ModelNode(AutostartNode, ABC):
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
         super().__init__(name, table)
-        self.model: Any = None
+        self.model: Engine | None = None
         self.history: HistoryBuffer | None = None
         self.readiness = Readiness()
         self.stopping = False
         self.odom_frame, self.base_frame = "odom", "base_link"
-        # Requests may overlap on purpose: whoever does not get the device is told BUSY at once.
+        # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
         self.request_group = ReentrantCallbackGroup()
-        self._device_lock = threading.Lock()
-        # All torch work runs in this one thread. Every thread that computes gets its own OpenMP
-        # workers, and where there are more of them than cores, all of them wait by sleeping: a
-        # plan took 4 s instead of 2.3.
-        self._model_thread = ThreadPoolExecutor(1, "model")
+        max_waiting = self.get_parameter("max_waiting_requests").value
+        self.num_threads = NUM_THREADS + max_waiting
+        self._model_thread = ModelThread(max_waiting)
         self._subscriptions_here: list[Any] = []
         self._watch: Any = None
         self.health = Health(self)
@@ -65,7 +66,7 @@ class ModelNode(AutostartNode, ABC):
         self.health.publish()
         try:
             values = parameters.values(self, self.table)
-            self._model_thread.submit(self._load, values).result()
+            self._model_thread.run(lambda: self._load(values))
         except Exception as error:
             self.problem = str(error) if isinstance(error, V2WError) else traceback.format_exc()
             self.readiness = Readiness(error=self.problem)
@@ -89,8 +90,7 @@ class ModelNode(AutostartNode, ABC):
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Stop serving; a request that is being worked on is given up."""
-        self.stopping = True
-        self.readiness.active = False
+        self._give_up_requests()
         self.unserve()
         self._unsubscribe()
         self.health.publish()
@@ -103,7 +103,7 @@ class ModelNode(AutostartNode, ABC):
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """As deactivate and cleanup, from any state."""
-        self.stopping = True
+        self._give_up_requests()
         self.unserve()
         self._unsubscribe()
         self._free()
@@ -117,25 +117,21 @@ class ModelNode(AutostartNode, ABC):
     def unserve(self) -> None:
         """Destroy what :meth:`serve` created; called more than once."""
 
+    @abstractmethod
+    def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
+        """Of the rollouts that requests will need, for warming up."""
+
     def _load(self, values: dict[str, Any]) -> None:
-        if not values["checkpoint"]:
-            raise V2WError("parameter checkpoint", "the folder of a checkpoint", "")
         import torch
 
-        from v2w_core.world_model import WorldModel
+        from v2w.engine import Engine, settings_from
 
+        settings = settings_from(values)
         if values["num_threads"]:
             torch.set_num_threads(values["num_threads"])
-        device = values["device"]
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         began = time.perf_counter()
-        path = Path(values["checkpoint"]).expanduser()
-        self.model = WorldModel.from_pretrained(
-            path, device, values["backend"], values["precision"]
-        )
-        self.device_name = device
-        self.model_id = path.name
+        self.model = Engine(settings, self.get_logger().warning, self.on_model_replaced)
+        self.model_id = settings.checkpoint.name
         config = HistoryConfig(
             num_frames=self.model.config.num_history,
             buffer_s=values["buffer_duration"],
@@ -148,10 +144,15 @@ class ModelNode(AutostartNode, ABC):
             rule = f"at least {needed_s:g} s for {config.num_frames} frames"
             raise V2WError("parameter buffer_duration", rule, config.buffer_s)
         self.history = HistoryBuffer(action, self.model.config.observation, config)
+        loaded_s, began = time.perf_counter() - began, time.perf_counter()
+        self.readiness = Readiness(warming_up=True)
+        self.health.publish()
+        self.model.warm_up(self.batch_sizes(values))
         self.get_logger().info(
-            f"{path.name}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
-            f"{', '.join(action.names)}, on {device} ({self.model.backend.name}), loaded in "
-            f"{time.perf_counter() - began:.1f} s"
+            f"{self.model_id}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
+            f"{', '.join(action.names)}, on {self.model.device} ({self.model.backend}, "
+            f"{self.model.precision}), loaded in {loaded_s:.1f} s, "
+            f"warm after {time.perf_counter() - began:.1f} s"
         )
 
     def _free(self) -> None:
@@ -263,32 +264,36 @@ class ModelNode(AutostartNode, ABC):
         """The node's clock (simulated time with use_sim_time), nanoseconds."""
         return int(self.get_clock().now().nanoseconds)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is worked on."""
+        return self.readiness.active and self._model_thread.busy
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests behind the one that is worked on."""
+        return self._model_thread.num_waiting
+
     def snapshot(self, at_ns: int | None = None) -> Snapshot:
         """A history to start from. Raises NodeError, see :class:`HistoryBuffer`."""
         history = self.history
         if history is None or not self.readiness.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
-        return history.snapshot(self.now_ns, at_ns)
+        assert self.model is not None
+        with self.model.timings.stage("history"):
+            return history.snapshot(self.now_ns, at_ns)
 
-    @contextmanager
-    def device(self) -> Iterator[None]:
-        """The device for one request. Raises NodeError BUSY when another one has it."""
-        if not self._device_lock.acquire(blocking=False):
-            raise NodeError("device", "free; ask again later", "another request", code="BUSY")
-        try:
-            self.readiness.busy = True
-            self.health.publish()
-            yield
-        finally:
-            self.readiness.busy = False
-            self._device_lock.release()
+    def on_model_replaced(self) -> None:
+        """For subclasses: what was encoded by the model before is of no use any more."""
 
     def respond(self, response: Any, work: Callable[[], float]) -> Any:
-        """Fill a response by ``work`` (returns the seconds the model took), or its error_code."""
+        """Fill a response by ``work`` (returns the seconds the model took), or its error_code.
+
+        Requests are worked on one after the other, in the order in which they came.
+        """
         seconds = None
         try:
-            with self.device():
-                seconds = self._model_thread.submit(work).result()
+            seconds = self._model_thread.run(lambda: self._turn(work))
             response.error_code, response.error_msg = 0, ""
         except Exception as error:
             response.error_code, response.error_msg = answer(error)
@@ -296,8 +301,25 @@ class ModelNode(AutostartNode, ABC):
             detail = response.error_msg if known else traceback.format_exc()
             self.get_logger().warning(f"request refused ({response.error_code}): {detail}")
         self.readiness.finish(response.error_code == 0, seconds)
+        if self.model is not None and self.model.lost:
+            self.readiness.error = self.model.lost
         self.health.publish()
         return response
+
+    def _turn(self, work: Callable[[], float]) -> float:
+        if self.model is None or not self.readiness.active:
+            raise NodeError("node", "configured and active", code="NOT_READY")
+        self.health.publish()
+        return self.model.run(work)
+
+    def _give_up_requests(self) -> None:
+        """Lets requests end with an error before what they answer through is destroyed."""
+        self.stopping = True
+        self.readiness.active = False
+        deadline = time.monotonic() + PATIENCE_S
+        while self._model_thread.busy and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.1)  # the executor sends an answer after we have filled it
 
 
 def chosen_seed(seed: int) -> int:

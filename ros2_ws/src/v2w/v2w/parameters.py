@@ -58,11 +58,24 @@ COMMON = (
     Parameter(
         "backend", "eager", "",
         "What computes rollouts; auto: the fastest that can be built, the log says which.",
-        choices=("eager", "onnx", "auto"), fixed=True,
+        choices=("auto", "tensorrt", "tensorrt-rtx", "torch", "onnx", "eager"), fixed=True,
     ),
     Parameter(
-        "precision", "fp32", "", "Of rollouts; int8 (onnx only) is faster and 1 to 2 % off.",
-        choices=("fp32", "int8"), fixed=True,
+        "precision", "fp32", "", "Of rollouts; each back end knows some of them.",
+        choices=("fp32", "fp16", "bf16"), fixed=True,
+    ),
+    Parameter(
+        "strict_backend", False, "",
+        "Refuse what device, backend and precision do not allow, and answer with errors when the "
+        "device is lost; false: the next back end takes over, with a warning.", fixed=True,
+    ),
+    Parameter(
+        "memory_budget_mib", 0, "MiB", "Memory that a rollout may take; 0 = ask the device.",
+        0, 2**20, fixed=True,
+    ),
+    Parameter(
+        "max_waiting_requests", 8, "requests",
+        "Requests that wait for their turn; one more is answered BUSY.", 0, 64, fixed=True,
     ),
     Parameter(
         "num_threads", 0, "threads", "CPU threads of the model; 0 = torch's choice.",
@@ -103,7 +116,13 @@ COMMON = (
               0.05, 60.0, fixed=True),
 )  # fmt: skip
 
-WORLD_MODEL = COMMON
+WORLD_MODEL = (
+    *COMMON,
+    Parameter(
+        "warm_up_candidates", 8, "candidates",
+        "Requests of up to as many are fast from the first one on.", 1, 4096, fixed=True,
+    ),
+)  # fmt: skip
 
 PLANNER = (
     *COMMON,

@@ -16,7 +16,7 @@ from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
 
 from planners.goals import Goal
-from planners.planner import IterationReport
+from planners.planner import IterationReport, Planner
 from v2w import conversions, images, lifecycle, parameters, rollout_messages
 from v2w.errors import NodeError
 from v2w.health import LATCHED
@@ -92,6 +92,15 @@ class PlannerNode(ModelNode):
         if self._core is not None:
             self._core.forget_drive()
 
+    def on_model_replaced(self) -> None:
+        if self._core is not None:
+            self._core.forget_drive()
+
+    def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
+        from v2w.engine import sizes_up_to
+
+        return sizes_up_to(min(values["num_candidates"], Planner.chunk_size))
+
     # -- requests -------------------------------------------------------------------------------
 
     def _on_service(self, request: Any, response: Any) -> Any:
@@ -110,8 +119,10 @@ class PlannerNode(ModelNode):
 
     def _plan(self, request: Any, result: Any, handle: Any | None) -> float:
         core, tracker = self._core, self._tracker
-        if core is None or tracker is None or not self.readiness.active:
+        if core is None or tracker is None:
             raise NodeError("node", "configured and active", code="NOT_READY")
+        if handle is not None and handle.is_cancel_requested:
+            raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
         settings = self._settings(request)
         wanted = self._wanted(request)
         snapshot = self.snapshot()

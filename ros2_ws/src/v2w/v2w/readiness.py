@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-UNKNOWN, LOADING, WAITING_FOR_HISTORY, READY, BUSY, ERROR = range(6)
-NAMES = ("UNKNOWN", "LOADING", "WAITING_FOR_HISTORY", "READY", "BUSY", "ERROR")
+UNKNOWN, LOADING, WAITING_FOR_HISTORY, READY, BUSY, ERROR, WARMING_UP = range(7)
+NAMES = ("UNKNOWN", "LOADING", "WAITING_FOR_HISTORY", "READY", "BUSY", "ERROR", "WARMING_UP")
 
 
 @dataclass
@@ -13,9 +13,11 @@ class Readiness:
     """Facts that the node sets; :meth:`state` turns them into one state and a sentence."""
 
     loading: bool = False
+    warming_up: bool = False
     loaded: bool = False
     active: bool = False
     busy: bool = False
+    waiting: int = 0
     error: str = ""
     served: int = 0
     failed: int = 0
@@ -34,12 +36,14 @@ class Readiness:
             return ERROR, self.error
         if self.loading:
             return LOADING, "loading the checkpoint"
+        if self.warming_up:
+            return WARMING_UP, "trial rollouts, so that the first request is no slower than others"
         if not self.loaded:
             return UNKNOWN, "not configured"
         if not self.active:
             return UNKNOWN, "configured, not active"
         if self.busy:
-            return BUSY, "working on a request"
+            return BUSY, f"working on a request, {self.waiting} waiting"
         if age_s is None:
             return WAITING_FOR_HISTORY, "no camera image with odometry around it yet"
         if age_s > max_age_s:

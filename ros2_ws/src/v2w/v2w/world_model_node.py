@@ -11,6 +11,7 @@ from v2w import conversions, lifecycle, parameters, rollout_messages
 from v2w.errors import NodeError
 from v2w.model_node import ModelNode, chosen_seed
 from v2w.rollout_messages import FORMATS, NONE
+from v2w_core.errors import Interrupted
 
 
 class WorldModelNode(ModelNode):
@@ -30,12 +31,18 @@ class WorldModelNode(ModelNode):
             self.destroy_service(self._service)
             self._service = None
 
+    def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
+        from v2w.engine import sizes_up_to
+
+        return sizes_up_to(values["warm_up_candidates"])
+
     def _on_imagine(self, request: Any, response: Any) -> Any:
         return self.respond(response, lambda: self._imagine(request, response))
 
     def _imagine(self, request: Any, response: Any) -> float:
         values = parameters.values(self, self.table)
-        model = self._ready_model()
+        model = self.model
+        assert model is not None
         spec = model.config.action
         if request.frame_format not in FORMATS:
             rule = "0 (none), 1 (JPEG), 2 (PNG) or 3 (raw)"
@@ -53,25 +60,26 @@ class WorldModelNode(ModelNode):
         seed = chosen_seed(request.seed)
         session = model.start(snapshot.frames, snapshot.actions, seed=seed)
         steps = request.num_sampling_steps or None
-        rollouts = session.imagine(candidates, num_sampling_steps=steps, seed=seed)
-        frames = None if request.frame_format == NONE else rollouts.frames()
+        try:
+            rollouts = session.imagine(
+                candidates, num_sampling_steps=steps, seed=seed, interrupt=lambda: self.stopping
+            )
+        except Interrupted as error:
+            raise NodeError("node", "active", "deactivated", code="NOT_READY") from error
+        frames = None if request.frame_format == NONE else model.decode(rollouts.latents)
         seconds = time.perf_counter() - began
         quality = request.jpeg_quality or values["jpeg_quality"]
-        for index, actions in enumerate(candidates):
-            rollout = rollout_messages.rollout_message(self, snapshot, actions)
-            rollout.candidate_index = index
-            if frames is not None:
-                rollout_messages.fill_frames(
-                    self, rollout, frames[index], request.frame_format, quality
-                )
-            response.rollouts.append(rollout)
+        with model.timings.stage("answer"):
+            for index, actions in enumerate(candidates):
+                rollout = rollout_messages.rollout_message(self, snapshot, actions)
+                rollout.candidate_index = index
+                if frames is not None:
+                    rollout_messages.fill_frames(
+                        self, rollout, frames[index], request.frame_format, quality
+                    )
+                response.rollouts.append(rollout)
         response.inference_time = conversions.duration_message(seconds)
         return seconds
-
-    def _ready_model(self) -> Any:
-        if self.model is None or not self.readiness.active:
-            raise NodeError("node", "configured and active", code="NOT_READY")
-        return self.model
 
 
 def main() -> None:

@@ -42,8 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the shipped)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument(
-        "--backend", help="what computes rollouts: eager, onnx, auto (default: eager)"
+        "--backend", help="what computes rollouts: auto, or a name of v2w export (default: eager)"
     )
+    parser.add_argument("--precision", help="of rollouts (default: fp32)")
+    parser.add_argument(
+        "--strict-backend", action="store_true",
+        help="refuse what device, backend and precision do not allow, instead of taking the next",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory-budget-mib", type=int, metavar="MIB",
+        help="memory that a rollout may take (default: 0, ask the device)",
+    )  # fmt: skip
     parser.add_argument("--image-topic", help="camera images (default: image_raw)")
     parser.add_argument("--odom-topic", help="odometry (default: odom)")
     parser.add_argument("--namespace", default="", help="of all nodes (default: none)")

@@ -1,0 +1,80 @@
+"""What a machine without a GPU can prove of TensorRT: every operator of the step has a converter.
+
+torch-tensorrt asks for a GPU when it is imported; where there is none, these tests answer for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from core_toys import small_model
+
+from v2w_core.backends.base import BackendOptions
+from v2w_core.backends.slot_step import Kind, in_precision
+from v2w_core.backends.tensorrt import TensorRt, exported
+
+NEEDS = "torch_tensorrt is not installed (extra tensorrt)"
+
+
+@pytest.fixture(scope="module")
+def converters():
+    """operators(program) -> those of the lowered program, and those without a converter."""
+    if importlib.util.find_spec("torch_tensorrt") is None:
+        pytest.skip(NEEDS)
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            memory = 1 << 34
+            patch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 9))
+            patch.setattr(torch.cuda, "current_device", lambda: 0)
+            patch.setattr(torch.cuda, "mem_get_info", lambda *_: (memory, memory))
+            patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        import torch_tensorrt
+        from torch_tensorrt.dynamo import CompilationSettings
+        from torch_tensorrt.dynamo.conversion import DYNAMO_CONVERTERS
+        from torch_tensorrt.dynamo.lowering import (
+            get_decompositions,
+            post_lowering,
+            pre_export_lowering,
+        )
+
+        assert torch_tensorrt.__version__
+        settings = CompilationSettings()
+        DYNAMO_CONVERTERS.set_compilation_settings(settings)
+
+        def operators(program):
+            program = pre_export_lowering(program, settings)
+            program = program.run_decompositions(get_decompositions(False))
+            graph = post_lowering(program.module(), settings).graph
+            nodes = [node for node in graph.nodes if node.op == "call_function"]
+            return nodes, [str(node.target) for node in nodes if node not in DYNAMO_CONVERTERS]
+
+        yield operators
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", [Kind(1, False, False), Kind(2, True, True)])
+def test_every_operator_of_the_step_has_a_converter(converters, kind, precision):
+    model = small_model()
+    program = exported(model, in_precision(model, precision), kind)
+    nodes, missing = converters(program)
+    print(f"{kind}, {precision}: {len(nodes) - len(missing)} of {len(nodes)} operators")
+    assert len(nodes) > 200 and not missing
+
+
+def test_an_operator_without_a_converter_is_seen(converters):
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return torch.linalg.svd(torch.special.bessel_j0(x))[1]
+
+    _, missing = converters(torch.export.export(Odd(), (torch.rand(4, 4),)))
+    assert any("svd" in name for name in missing) and any("bessel" in name for name in missing)
+
+
+def test_without_a_gpu_or_the_package_the_reason_is_given(monkeypatch):
+    model = small_model()
+    assert "CUDA devices only, not on cpu" in TensorRt.probe(model, BackendOptions())
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    monkeypatch.setattr("v2w_core.backends.tensorrt.find_spec", lambda name: None)
+    assert "pip install 'v2w[tensorrt]'" in TensorRt.probe(model, BackendOptions())

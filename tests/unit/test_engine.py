@@ -1,0 +1,234 @@
+"""What a node computes with: choice of the back end, its loss, warming up, times; turns."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from core_toys import candidates, history, small_model
+
+from v2w.engine import Engine, EngineSettings, settings_from, sizes_up_to
+from v2w.errors import NodeError
+from v2w.model_thread import ModelThread
+from v2w.timings import Timings
+from v2w_core.backends import base
+from v2w_core.backends.eager import Eager
+from v2w_core.errors import V2WError
+
+
+class Dying(Eager):
+    """Stands for a back end on a GPU: it takes steps like eager, and then its device is gone."""
+
+    name = "dying"
+    steps_left = 0
+    error: Exception = RuntimeError("CUDA error: unspecified launch failure")
+
+    def step(self, *given, **options):
+        if not type(self).steps_left:
+            raise self.error
+        type(self).steps_left -= 1
+        return super().step(*given, **options)
+
+
+class Absent(Dying):
+    name = "absent"
+
+    @classmethod
+    def probe(cls, model, options):
+        return "no such accelerator"
+
+
+class Engined(Eager):
+    """Keeps a built engine somewhere, and notes what it was warmed up for."""
+
+    name = "engined"
+
+    def __init__(self, unet):
+        super().__init__(unet)
+        self.warmed = []
+
+    def warm_up(self, batch_size):
+        self.warmed.append(batch_size)
+
+    def rolling_out(self):
+        return nullcontext()
+
+    def info(self):
+        return super().info() | {"folder": "/engines/0123456789abcdef"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return small_model().save_pretrained(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(autouse=True)
+def back_ends(monkeypatch):
+    kinds = {"dying": Dying, "absent": Absent, "engined": Engined, "eager": Eager}
+    monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    monkeypatch.setattr(Dying, "steps_left", 2)
+    monkeypatch.setattr(Dying, "error", Dying.error)
+
+
+class Told(list):
+    """Warnings, and that the model was replaced."""
+
+    def engine(self, checkpoint, **settings):
+        replaced = lambda: self.append("replaced")  # noqa: E731
+        return Engine(EngineSettings(checkpoint, "cpu", **settings), self.append, replaced)
+
+
+def imagine(engine):
+    session = engine.start(*history(), seed=1)
+    return engine.decode(session.imagine(candidates(2, 3), seed=1).latents)
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_lost_device_is_replaced_and_the_request_answered(checkpoint, steps):
+    told = Told()
+    engine = told.engine(checkpoint, backend="dying")
+    assert (engine.backend, engine.degraded, told) == ("dying", "", [])
+    Dying.steps_left = steps
+    frames = engine.run(lambda: imagine(engine))
+    np.testing.assert_array_equal(frames, imagine(Told().engine(checkpoint)))
+    assert (engine.backend, engine.device, engine.precision) == ("eager", "cpu", "fp32")
+    assert "dying on cpu was lost" in engine.degraded
+    assert "unspecified launch failure" in told[0] and "falling back" in told[0]
+    assert told[1:] == ["replaced"]
+    assert not engine.lost
+    assert engine.timings.percentiles()["step"][0] > 0
+
+
+def test_with_strict_a_lost_device_is_the_end(checkpoint):
+    told = Told()
+    engine = told.engine(checkpoint, backend="dying", strict=True)
+    for _ in range(2):  # also later, when the device seems to be back
+        with pytest.raises(V2WError, match="unspecified launch failure") as error:
+            engine.run(lambda: imagine(engine))
+        assert error.value.code == "MODEL_ERROR"
+        Dying.steps_left = 100
+    assert engine.lost and engine.backend == "dying" and not told
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_want_of_memory_is_no_lost_device(checkpoint, monkeypatch, error):
+    monkeypatch.setattr(Dying, "error", error)
+    told = Told()
+    engine = told.engine(checkpoint, backend="dying")
+    with pytest.raises(type(error)):
+        engine.run(lambda: imagine(engine))
+    Dying.steps_left = 100
+    engine.run(lambda: imagine(engine))
+    assert engine.backend == "dying" and not engine.degraded and not told
+
+
+def test_a_wrong_request_is_no_lost_device(checkpoint):
+    engine = Told().engine(checkpoint, backend="dying")
+    with pytest.raises(V2WError, match="candidates"):
+        engine.run(lambda: engine.start(*history()).imagine(candidates(2, 30)))
+    assert engine.backend == "dying" and not engine.degraded
+
+
+def test_a_back_end_that_cannot_be_had_gives_way(checkpoint, monkeypatch):
+    monkeypatch.setattr("v2w.engine.CHAIN", ("dying", "absent", "engined", "eager"))
+    told = Told()
+    engine = told.engine(checkpoint, backend="absent")
+    assert engine.backend == "engined"  # the next of the chain, not its first
+    assert "no such accelerator" in engine.degraded
+    assert len(told) == 1 and "strict_backend" in told[0]
+    with pytest.raises(V2WError, match="no such accelerator"):
+        Told().engine(checkpoint, backend="absent", strict=True)
+
+
+def test_a_device_or_precision_that_cannot_be_had_gives_way(checkpoint):
+    for settings in ({"device": "cuda:77"}, {"precision": "bf16"}):
+        told = Told()
+        asked = EngineSettings(checkpoint, **({"device": "cpu", "backend": "eager"} | settings))
+        engine = Engine(asked, told.append)
+        assert (engine.backend, engine.device, engine.precision) == ("eager", "cpu", "fp32")
+        assert next(iter(settings.values())) in engine.degraded
+        strict = EngineSettings(checkpoint, strict=True, **({"device": "cpu"} | settings))
+        with pytest.raises(V2WError) as error:
+            Engine(strict, told.append)
+        assert error.value.code == "MODEL_ERROR"
+
+
+def test_it_says_which_engine_computes_and_warms_it_up(checkpoint):
+    engine = Told().engine(checkpoint, backend="engined", memory_budget=2**30)
+    assert engine.key == "0123456789ab"
+    assert engine._model.memory_budget == 2**30
+    engine.warm_up(sizes_up_to(6))
+    assert engine._model.backend.warmed == [1, 2, 4, 6]
+    assert "request" not in engine.timings.percentiles(), "trial rollouts are no requests"
+    assert Told().engine(checkpoint).key == ""
+
+
+def test_a_back_end_that_dies_in_the_trial_gives_way_before_any_request(checkpoint, monkeypatch):
+    monkeypatch.setattr(Dying, "steps_left", 0)
+    told = Told()
+    engine = told.engine(checkpoint, backend="dying")
+    engine.warm_up((1,))
+    assert engine.backend == "eager" and "was lost" in told[0]
+
+
+def test_settings_come_from_parameters(checkpoint):
+    values = {"checkpoint": str(checkpoint), "device": "cpu", "backend": "auto",
+              "precision": "fp32", "strict_backend": True, "memory_budget_mib": 0}  # fmt: skip
+    assert settings_from(values).memory_budget is None
+    given = settings_from(values | {"memory_budget_mib": 3})
+    assert given == EngineSettings(checkpoint, "cpu", "auto", "fp32", True, 3 * 2**20)
+    with pytest.raises(V2WError, match="parameter checkpoint"):
+        settings_from(values | {"checkpoint": ""})
+
+
+@pytest.mark.parametrize(("largest", "sizes"), [(1, (1,)), (2, (1, 2)), (9, (1, 2, 4, 8, 9))])
+def test_batch_sizes(largest, sizes):
+    assert sizes_up_to(largest) == sizes
+
+
+def test_times_are_of_the_last_requests_that_were_answered():
+    timings = Timings()
+    for seconds in (*range(100, 0, -1), 1000):
+        timings.add("encode", seconds / 2)
+        timings.add("encode", seconds / 2)
+        timings.finish(counts=seconds < 1000)
+    timings.add_steps(4, 2.0)
+    timings.finish(counts=True)
+    found = timings.percentiles()
+    assert found["encode"] == pytest.approx((50.5, 95.05))
+    assert found["step"] == (0.5, 0.5)
+    assert found["imagine"] == (2.0, 2.0)
+    assert "decode" not in found
+
+
+def test_requests_are_served_in_order_of_arrival_and_too_many_are_refused():
+    thread, may_end, served = ModelThread(max_waiting=3), threading.Event(), []
+
+    def work(number):
+        may_end.wait(30.0)
+        served.append(number)
+        return number
+
+    callers = []
+    for number in range(4):
+        caller = threading.Thread(target=lambda n=number: thread.run(lambda: work(n)))
+        caller.start()
+        callers.append(caller)
+        while thread.num_waiting != number:
+            pass
+    assert thread.busy
+    with pytest.raises(NodeError, match="3 waiting") as error:
+        thread.run(lambda: work(9))
+    assert error.value.code == "BUSY"
+    may_end.set()
+    for caller in callers:
+        caller.join(30.0)
+    assert served == [0, 1, 2, 3]
+    assert not thread.busy and thread.num_waiting == 0
+    with pytest.raises(ZeroDivisionError):
+        thread.run(lambda: 1 // 0)
+    assert thread.run(lambda: work(5)) == 5

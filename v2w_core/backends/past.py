@@ -1,0 +1,137 @@
+"""What a step's graph (:mod:`step_graph`) is told of earlier frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+NOT_SEEN = -1e4  # added to a score: nothing is left after the softmax, in any precision
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a graph is told of earlier frames, by the names of its inputs.
+
+    A step writes the keys and values of the frame that joins into the next free slot of the
+    buffers, so that nothing is copied; of two steps from the same past, the later one counts.
+
+    Attributes:
+        shared: keys and values of the history [n, 1, N, d].
+        sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
+        buffers: keys and values of the candidates' own frames [capacity, B, N, d].
+        first, num_own: slots in use; those before the first are of frames that were forgotten.
+    """
+
+    shared: dict[str, Tensor]
+    sums: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    first: int = 0
+    num_own: int = 0
+
+    @property
+    def own(self) -> dict[str, Tensor]:
+        used = slice(self.first, self.first + self.num_own)
+        return {name: buffer[used] for name, buffer in self.buffers.items()}
+
+    @property
+    def next_slot(self) -> dict[str, Tensor]:
+        free = self.first + self.num_own
+        return {name: buffer[free] for name, buffer in self.buffers.items()}
+
+    def joined(self, sums: dict[str, Tensor]) -> Past:
+        """After a step that kept: the next slot is in use."""
+        return replace(self, sums=sums, num_own=self.num_own + 1)
+
+    def with_room(self) -> Past:
+        """With a free slot: where all are used, the frames still seen move to the front of new
+        buffers, twice as many as they are."""
+        capacity = len(next(iter(self.buffers.values())))
+        if self.first + self.num_own < capacity:
+            return self
+        buffers = {}
+        for name, value in self.own.items():
+            buffers[name] = value.new_empty(2 * max(1, self.num_own), *value.shape[1:])
+            buffers[name][: self.num_own] = value
+        return replace(self, buffers=buffers, first=0)
+
+    def forget(self, index: int) -> Past:
+        """Without keys and values of frame ``index``, 0 is the oldest."""
+        num_shared = len(next(iter(self.shared.values())))
+        if index >= num_shared:
+            assert index == num_shared and self.num_own > 0
+            return replace(self, first=self.first + 1, num_own=self.num_own - 1)
+        shared = {
+            name: torch.cat([value[:index], value[index + 1 :]])
+            for name, value in self.shared.items()
+        }
+        return replace(self, shared=shared)
+
+
+@dataclass(frozen=True)
+class PaddedPast:
+    """The same in fixed shapes, of which only the batch is open: a graph with ``num_slots``.
+
+    Attributes:
+        history, buffers: as of :class:`Past`, padded to the graph's slots. What is not seen is
+            finite all the same.
+        sums: as of :class:`Past`.
+        seen_shared, seen_own: slots that are seen, the oldest frame first.
+    """
+
+    history: dict[str, Tensor]
+    sums: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    seen_shared: tuple[int, ...]
+    seen_own: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, past: Past, num_slots: int) -> PaddedPast:
+        """A past of no own frames, padded."""
+        num_shared = len(next(iter(past.shared.values())))
+        history, buffers = {}, {}
+        for name, value in past.shared.items():
+            history[name] = value.new_zeros(num_slots, *value.shape[1:])
+            history[name][:num_shared] = value
+        for name, value in past.buffers.items():
+            buffers[name] = value.new_zeros(num_slots, *value.shape[1:])
+        return cls(history, past.sums, buffers, tuple(range(num_shared)))
+
+    @property
+    def shared(self) -> dict[str, Tensor]:
+        some = next(iter(self.history.values()))
+        seen = torch.full((2, len(some)), NOT_SEEN)
+        seen[0, list(self.seen_shared)] = 0.0
+        seen[1, list(self.seen_own)] = 0.0
+        return {**self.history, "seen": seen.view(1, -1).to(some)}
+
+    @property
+    def own(self) -> dict[str, Tensor]:
+        return self.buffers
+
+    @property
+    def next_slot(self) -> dict[str, Tensor]:
+        return {name: buffer[self._free] for name, buffer in self.buffers.items()}
+
+    def joined(self, sums: dict[str, Tensor]) -> PaddedPast:
+        """As of :class:`Past`."""
+        return replace(self, sums=sums, seen_own=(*self.seen_own, self._free))
+
+    @property
+    def _free(self) -> int:
+        num_slots = len(next(iter(self.buffers.values())))
+        return next(slot for slot in range(num_slots) if slot not in self.seen_own)
+
+    def with_room(self) -> PaddedPast:
+        """Itself: the window has no more frames than slots."""
+        return self
+
+    def forget(self, index: int) -> PaddedPast:
+        """As of :class:`Past`."""
+        slots = list((*self.seen_shared, *self.seen_own))
+        del slots[index]
+        num_shared = len(self.seen_shared) - (index < len(self.seen_shared))
+        return replace(
+            self, seen_shared=tuple(slots[:num_shared]), seen_own=tuple(slots[num_shared:])
+        )
