@@ -319,8 +319,7 @@ class StepGraph:
             if self.num_slots is not None:
                 weights[0] = weights[0] * (len(weights[0]) // attention.num_heads) ** -0.5
             tokens = [
-                g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight))
-                for weight in weights
+                g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight)) for weight in weights
             ]
             out = self._attention(*tokens, x.pixels, attention.num_heads)
             linear = attention.to_out[0]

@@ -14,8 +14,15 @@ from v2w_core.backends import torch_graphs
 from v2w_core.backends.artifact import engines_folder, find_or_build, source_hash
 from v2w_core.backends.base import BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.slot_backend import BUCKETS, SlotBackend, StepFunction
-from v2w_core.backends.slot_step import DTYPES, KINDS, Kind, SlotStep, example_arguments, in_precision
-from v2w_core.backends.trial import check_parity, latency
+from v2w_core.backends.slot_step import (
+    DTYPES,
+    KINDS,
+    Kind,
+    SlotStep,
+    example_arguments,
+    in_precision,
+)
+from v2w_core.backends.trial import tried
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -56,11 +63,7 @@ class TensorRt(SlotBackend):
                 log.info("building an engine of %s", kind)
                 _build_engine(model, unet, kind, folder / engine_file(kind))
             engine = cls(model, options, folder)
-            log.info("comparing rollouts with eager float32")
-            parity = check_parity(model, engine, options.precision)
-            log.info("timing steps")
-            figures = {"num_threads": torch.get_num_threads(), "latency": latency(model, engine)}
-            return {"parity": parity, **figures}
+            return tried(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, options, find_or_build(root, built_from(model, options), build))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,8 @@ from v2w_core.rollout import Session
 if TYPE_CHECKING:
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
+
+log = logging.getLogger(__name__)
 
 NUM_CANDIDATES, HORIZON = 4, 3
 BATCH_SIZES = (1, 8, 64)
@@ -139,3 +142,16 @@ def latency(model: WorldModel, backend: Backend) -> dict[str, dict[str, float]]:
         p50, p95 = 1e3 * np.percentile(measure(model, backend, batch_size), (50, 95))
         figures[str(batch_size)] = {"step_ms_p50": round(p50, 3), "step_ms_p95": round(p95, 3)}
     return figures
+
+
+def tried(model: WorldModel, backend: Backend, precision: str) -> dict[str, Any]:
+    """Parity and latency, as the manifest of an engine holds them.
+
+    Raises:
+        V2WError: of :func:`check_parity`.
+    """
+    log.info("comparing rollouts with eager float32")
+    parity = check_parity(model, backend, precision)
+    log.info("timing steps")
+    figures = latency(model, backend)
+    return {"parity": parity, "num_threads": torch.get_num_threads(), "latency": figures}
