@@ -53,6 +53,25 @@ class Cache:
         own = tuple(kv and (kv[0][start:stop], kv[1][start:stop]) for kv in self.own)
         return Cache(conv, own, self.shared, self.num_frames)
 
+    def forget(self, index: int) -> Cache:
+        """Without the keys and values of frame ``index``, 0 is the oldest.
+
+        Convolutions look at the newest frames only, which stay as they are.
+        """
+        num_shared = 0 if self.shared[0] is None else self.shared[0][0].shape[2]
+        own, shared = self.own, self.shared
+        if index < num_shared:
+            shared = tuple(kv and _without(kv, index) for kv in shared)
+        else:
+            own = tuple(kv and _without(kv, index - num_shared) for kv in own)
+        return Cache(self.conv, own, shared, self.num_frames - 1)
+
+    def emptied(self) -> Cache:
+        """A past of no frames in the same shapes: zeros before the first frame, nothing seen."""
+        conv = tuple(tuple(torch.zeros_like(frame[:1]) for frame in tail) for tail in self.conv)
+        shared = tuple(kv and (kv[0][:1, :, :0], kv[1][:1, :, :0]) for kv in self.shared)
+        return Cache(conv, tuple(None for _ in self.own), shared, 0)
+
     def nbytes(self) -> int:
         """Bytes held, shared and own."""
         tensors = [frame for tail in self.conv for frame in tail]
@@ -65,6 +84,11 @@ def _join(a: KeyValue | None, b: KeyValue | None) -> KeyValue | None:
     if a is None or b is None:
         return a or b
     return torch.cat([a[0], b[0]], dim=2), torch.cat([a[1], b[1]], dim=2)
+
+
+def _without(kv: KeyValue, index: int) -> KeyValue:
+    key, value = (torch.cat([t[:, :, :index], t[:, :, index + 1 :]], dim=2) for t in kv)
+    return key, value
 
 
 class Attended(NamedTuple):
@@ -86,11 +110,14 @@ class CacheWalk:
     """One forward pass over a cache: layers read their past and leave their present.
 
     ``cache=None`` starts from nothing (zeros before the first frame, no earlier keys). The newest
-    ``leave_out`` frames see the others but leave nothing behind.
+    ``leave_out`` frames see the others but leave nothing behind. With ``sibling``, the last frame
+    is a sibling of the one before it: it stands at the same time, sees the same past and itself,
+    and the two do not see each other. It is one of those left out.
     """
 
     cache: Cache | None = None
     leave_out: int = 0
+    sibling: bool = False
     _conv: list[Tail] = field(default_factory=list)
     _own: list[KeyValue | None] = field(default_factory=list)
 
@@ -114,7 +141,11 @@ class CacheWalk:
         extended = torch.cat([*past, x], dim=1)
         total = extended.shape[1] - self.leave_out
         self._conv.append(tuple(extended[:, i : i + 1] for i in range(total - num_past, total)))
-        return [extended[:, i : i + x.shape[1]] for i in range(num_past + 1)]
+        num_times = x.shape[1] - self.sibling
+        taps = [extended[:, i : i + num_times] for i in range(num_past + 1)]
+        if self.sibling:
+            taps = [*(torch.cat([tap, tap[:, -1:]], dim=1) for tap in taps[:-1]), x]
+        return taps
 
     def attention(self, key: Tensor, value: Tensor) -> Attended:
         """What the newest frames, whose keys and values these are, attend to."""
@@ -133,12 +164,14 @@ class CacheWalk:
         if num_new > 1:
             ones = torch.ones(num_new, num_own, dtype=torch.bool, device=key.device)
             mask = ones.tril(num_own - num_new)
+            if self.sibling:
+                mask[-1, -2] = False
         return Attended(shared, own, mask)
 
     def anew(self) -> CacheWalk:
         """Another walk from nothing, as this one was when it began."""
         assert self.cache is None
-        return type(self)(None, self.leave_out)
+        return type(self)(None, self.leave_out, self.sibling)
 
     def finish(self, num_new_frames: int) -> Cache:
         """The cache after this pass over ``num_new_frames``."""

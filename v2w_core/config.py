@@ -19,6 +19,7 @@ from v2w_core.spec import ActionSpec, ObservationSpec
 
 FORMAT_VERSION = 1
 ImaginedHistory = Literal["held", "denoised"]
+PastWindow = Literal["recompute", "ring"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class SamplingConfig:
             network at the history noise level, like a camera frame. "denoised": with what its
             last denoising pass left in the cache, which costs nothing (with one step, the
             frames after it see its action, not its pixels).
+        past_window: what happens when the trained window is full. "recompute": the newest
+            num_history frames are encoded anew. "ring": the oldest frame leaves the cache; the
+            frames that stay have seen it.
+        num_sinks: so many first frames of the history never leave the ring.
     """
 
     num_steps: int = 1
@@ -43,11 +48,15 @@ class SamplingConfig:
     history_level: int = 5
     eta: float = 0.0
     imagined_history: ImaginedHistory = "held"
+    past_window: PastWindow = "recompute"
+    num_sinks: int = 1
 
     def __post_init__(self) -> None:
         if self.imagined_history not in ("held", "denoised"):
             rule = "held or denoised"
             raise V2WError("sampling.imagined_history", rule, self.imagined_history)
+        if self.past_window not in ("recompute", "ring"):
+            raise V2WError("sampling.past_window", "recompute or ring", self.past_window)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,10 @@ class WorldModelConfig:
                 raise V2WError(f"observation.{name}", rule, getattr(self.observation, name))
         if not 1 <= self.num_history < self.num_frames:
             raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
+        most = min(self.num_history, self.num_frames - 2)  # one slot turns
+        if self.sampling.past_window == "ring" and not 0 <= self.sampling.num_sinks <= most:
+            rule = f"0 to {most}: frames of the history, one slot of the window left to turn"
+            raise V2WError("sampling.num_sinks", rule, self.sampling.num_sinks)
 
     @property
     def action_guided(self) -> bool:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from core_toys import candidates, history, small_model
 
+from v2w_core.backends.eager import Eager
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted, V2WError
+from v2w_core.rollout import MAX_HORIZON
 from v2w_core.world_model import WorldModel, tiny_config
 
 HORIZON = 3
@@ -184,6 +186,33 @@ def test_guidance_of_scale_1_is_none_and_of_2_is_some(model):
     assert not torch.allclose(session.imagine(actions, guidance_scale=2.0).latents, plain)
 
 
+class TwoPasses(Eager):
+    """Guidance as the paper describes it: the newest frame once more, its action masked."""
+
+    def step(self, latents, level, actions, mask, past, *, keep=True, guided=False):
+        v, after = super().step(latents, level, actions, mask, past, keep=keep)
+        if not guided:
+            return v, after
+        newest = (latents[:, -1:], level[:, -1:], actions[:, -1:], ~mask[:, -1:])
+        before = after if latents.shape[1] == 2 else past
+        plain, _ = super().step(*newest, before, keep=False)
+        return torch.cat([v, plain], dim=1), after
+
+
+@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("scale", [0.0, 2.5])
+def test_guidance_in_one_pass_is_guidance_in_two(mode, num_steps, scale):
+    model = small_model(imagined_history=mode, guidance_rescale=0.7)
+    sampling = {"num_sampling_steps": num_steps, "guidance_scale": scale}
+    results = []
+    for backend in (Eager(model.unet), TwoPasses(model.unet)):
+        session = model.start(*history())
+        session.backend = backend
+        results.append(session.imagine(candidates(3, 5), **sampling).latents)
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
+
+
 def test_frames_are_images_of_the_models_size(model):
     rollouts = model.start(*history(size=48)).imagine(candidates(3, 2))
     assert rollouts.frames().shape == (3, 2, 16, 16, 3)
@@ -201,7 +230,7 @@ def test_unusable_input_is_named(model):
     nan, wide, out = good.copy(), np.zeros((2, 2, 4)), good.copy()
     nan[1, 0, 2] = np.nan
     out[0, 1, 0] = 99.0
-    for bad in (nan, wide, out, good[0], good[:0], candidates(1, 9)):
+    for bad in (nan, wide, out, good[0], good[:0], candidates(1, MAX_HORIZON + 1)):
         with pytest.raises(V2WError, match="candidates"):
             session.imagine(bad)
     session.imagine(out, bounds=False)

@@ -1,8 +1,9 @@
 """What computes a model's denoising steps: one small interface, several back ends.
 
 A rollout asks a back end for one thing: the velocity of the newest frame of every candidate, given
-what the frames before it left behind (:meth:`Stepper.step`). The history is always encoded by the
-PyTorch network; it is one pass of batch 1.
+what the frames before it left behind (:meth:`Stepper.step`). Guidance asks for a second velocity
+of the same frame in the same step. The history is always encoded by the PyTorch network; it is one
+pass of batch 1.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+from torch import Tensor
+
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
 
@@ -65,7 +67,10 @@ class Stepper(Protocol):
         """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""
 
     def begin(self, history: Cache, batch_size: int) -> Any:
-        """The past of candidates that have the history in common and imagined nothing yet."""
+        """The past of candidates that have the history in common and imagined nothing yet.
+
+        The history may be of no frames (:meth:`Cache.emptied`).
+        """
 
     def step(
         self,
@@ -76,6 +81,7 @@ class Stepper(Protocol):
         past: Any,
         *,
         keep: bool = True,
+        guided: bool = False,
     ) -> tuple[Tensor, Any]:
         """Velocity of the newest frame.
 
@@ -85,11 +91,26 @@ class Stepper(Protocol):
             level, actions, mask: [B, T], [B, T, A], [B, T]; see :meth:`UNet.forward`.
             past: of :meth:`begin` or of an earlier step.
             keep: False: the past afterwards is not needed.
+            guided: also the velocity of the newest frame when its action is masked.
 
         Returns:
-            v [B, 1, C, H, W], and the past with the first of the T frames added (unchanged when
-            ``keep`` is False).
+            v [B, 1, C, H, W] (guided: [B, 2, C, H, W], the second without the newest action), and
+            the past with the first of the T frames added (unchanged when ``keep`` is False).
         """
+
+    def forget(self, past: Any, index: int) -> Any:
+        """The past without what attention sees of its frame ``index``, 0 is the oldest.
+
+        Frames are only ever forgotten from one index on: those before it stay to the end, and
+        belong to the history that :meth:`begin` was given.
+        """
+
+
+def with_sibling(latents: Tensor, level: Tensor, actions: Tensor, mask: Tensor) -> list[Tensor]:
+    """A step's frames [B, T, ...] and the newest once more, its action masked [B, T + 1, ...]."""
+    newest = (latents[:, -1:], level[:, -1:], actions[:, -1:], torch.zeros_like(mask[:, -1:]))
+    given = (latents, level, actions, mask)
+    return [torch.cat(pair, dim=1) for pair in zip(given, newest, strict=True)]
 
 
 class Backend(Stepper, Protocol):

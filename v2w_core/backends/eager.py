@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import BackendOptions
+from v2w_core.backends.base import BackendOptions, with_sibling
 from v2w_core.cache import Cache
 
 if TYPE_CHECKING:
@@ -52,10 +52,17 @@ class Eager:
         past: Cache,
         *,
         keep: bool = True,
+        guided: bool = False,
     ) -> tuple[Tensor, Cache]:
         not_kept = latents.shape[1] - 1
-        v, after = self._unet(latents, level, actions, mask, cache=past, leave_out=not_kept)
-        return v[:, -1:], after if keep else past
+        given = [latents, level, actions, mask]
+        if guided:
+            given = with_sibling(*given)
+        v, after = self._unet(*given, cache=past, leave_out=not_kept, sibling=guided)
+        return v[:, not_kept:], after if keep else past
+
+    def forget(self, past: Cache, index: int) -> Cache:
+        return past.forget(index)
 
     def info(self) -> dict[str, Any]:
         device = str(next(self._unet.parameters()).device)

@@ -25,7 +25,7 @@ from v2w_core.backends.artifact import (
     source_hash,
     weights_hash,
 )
-from v2w_core.backends.base import PRECISIONS, BackendOptions
+from v2w_core.backends.base import PRECISIONS, BackendOptions, with_sibling
 from v2w_core.backends.trial import check_parity, latency, measure
 from v2w_core.cache import Cache, Tail
 from v2w_core.errors import V2WError
@@ -37,8 +37,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
-#: Graph files by (newest frames, whether the first of them joins the past).
-GRAPHS = {(1, False): "look.onnx", (1, True): "join.onnx", (2, True): "join_and_look.onnx"}
+#: Graph files by (newest frames, whether the first of them joins the past, guided).
+GRAPHS = {
+    (1, False, False): "look.onnx",
+    (1, True, False): "join.onnx",
+    (2, True, False): "join_and_look.onnx",
+    (1, False, True): "look_guided.onnx",
+    (1, True, True): "join_guided.onnx",
+    (2, True, True): "join_and_look_guided.onnx",
+}
 ELEMENT_TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
 
 
@@ -53,21 +60,36 @@ class Past:
         shared: keys and values of the history [n, 1, N, d].
         sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
         buffers: keys and values of the candidates' own frames [capacity, B, N, d].
-        num_own: slots in use.
+        first, num_own: slots in use; those before the first are of frames that were forgotten.
     """
 
     shared: dict[str, Tensor]
     sums: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    first: int = 0
     num_own: int = 0
 
     @property
     def own(self) -> dict[str, Tensor]:
-        return {name: buffer[: self.num_own] for name, buffer in self.buffers.items()}
+        used = slice(self.first, self.first + self.num_own)
+        return {name: buffer[used] for name, buffer in self.buffers.items()}
 
     @property
     def next_slot(self) -> dict[str, Tensor]:
-        return {name: buffer[self.num_own] for name, buffer in self.buffers.items()}
+        free = self.first + self.num_own
+        return {name: buffer[free] for name, buffer in self.buffers.items()}
+
+    def with_room(self) -> Past:
+        """With a free slot: where all are used, the frames still seen move to the front of new
+        buffers, twice as many as they are."""
+        capacity = len(next(iter(self.buffers.values())))
+        if self.first + self.num_own < capacity:
+            return self
+        buffers = {}
+        for name, value in self.own.items():
+            buffers[name] = value.new_empty(2 * max(1, self.num_own), *value.shape[1:])
+            buffers[name][: self.num_own] = value
+        return replace(self, buffers=buffers, first=0)
 
 
 class OnnxRuntime:
@@ -156,15 +178,20 @@ class OnnxRuntime:
         past: Past,
         *,
         keep: bool = True,
+        guided: bool = False,
     ) -> tuple[Tensor, Past]:
         batch_size, num_frames = latents.shape[:2]
-        session = self._session(GRAPHS[num_frames, keep])
+        session = self._session(GRAPHS[num_frames, keep, guided])
         binding = session.io_binding()
-        given = {"latents": latents, "level": level, "actions": actions, "mask": mask}
-        given = {name: value.contiguous() for name, value in given.items()}
+        frames = [latents, level, actions, mask]
+        if guided:
+            frames = with_sibling(*frames)
+        names = ("latents", "level", "actions", "mask")
+        given = {name: value.contiguous() for name, value in zip(names, frames, strict=True)}
+        past = past.with_room() if keep else past
         for name, value in (given | past.shared | past.sums | past.own).items():
             binding.bind_input(**_bound(name, value))
-        v = latents.new_empty(batch_size, 1, *latents.shape[2:])
+        v = latents.new_empty(batch_size, 1 + guided, *latents.shape[2:])
         made = {"velocity": v}
         sums = {name: torch.empty_like(value) for name, value in past.sums.items()} if keep else {}
         if keep:
@@ -173,6 +200,17 @@ class OnnxRuntime:
             binding.bind_output(**_bound(name, value))
         session.run_with_iobinding(binding)
         return v, replace(past, sums=sums, num_own=past.num_own + 1) if keep else past
+
+    def forget(self, past: Past, index: int) -> Past:
+        num_shared = len(next(iter(past.shared.values())))
+        if index >= num_shared:
+            assert index == num_shared and past.num_own > 0
+            return replace(past, first=past.first + 1, num_own=past.num_own - 1)
+        shared = {
+            name: torch.cat([value[:index], value[index + 1 :]])
+            for name, value in past.shared.items()
+        }
+        return replace(past, shared=shared)
 
     def info(self) -> dict[str, Any]:
         return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
@@ -225,8 +263,10 @@ def write_graphs(model: WorldModel, folder: Path, precision: str) -> None:
     from v2w_core.backends.step_graph import StepGraph
 
     weights = WeightFile()
-    for (num_frames, keep), file in GRAPHS.items():
-        graph = StepGraph(model.unet, num_frames, weights, keep=keep, int8=precision == "int8")
+    for (num_frames, keep, guided), file in GRAPHS.items():
+        graph = StepGraph(
+            model.unet, num_frames, weights, keep=keep, guided=guided, int8=precision == "int8"
+        )
         graph.write(model.config.latent_shape).save(folder / file, Path(file).stem)
     weights.save(folder)
 

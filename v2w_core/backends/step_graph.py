@@ -1,7 +1,7 @@
 """One denoising step of the U-Net as an ONNX graph, the cache as plain inputs and outputs.
 
 The same function as :class:`v2w_core.models.unet.UNet` on one or two newest frames, the first of
-which joins the cache, written in another form:
+which joins the cache, and with guidance a sibling of the newest, written in another form:
 
 * Feature maps are matrices [T * B * H * W, C], frames of the same time side by side.
 * A temporal convolution keeps no past inputs. Of the past, it needs what it adds to the coming
@@ -10,7 +10,7 @@ which joins the cache, written in another form:
   taps would lie in the padding.
 * A GroupNorm's statistics come from column means; the step's embedding is added to them, not to
   the feature map.
-* Of the velocity, only the newest frame's is computed.
+* Of the velocity, only the newest frame's (and its sibling's) is computed.
 """
 
 from __future__ import annotations
@@ -58,16 +58,26 @@ class StepGraph:
     Args:
         num_frames: newest frames, 1 or 2.
         keep: the first of them joins the past, which is an output.
+        guided: one frame more, the sibling of the newest (see :class:`v2w_core.cache.CacheWalk`).
         int8: large matrix products in 8-bit integers.
     """
 
     def __init__(
-        self, unet: UNet, num_frames: int, weights: WeightFile, *, keep: bool, int8: bool
+        self,
+        unet: UNet,
+        num_frames: int,
+        weights: WeightFile,
+        *,
+        keep: bool,
+        guided: bool,
+        int8: bool,
     ) -> None:
         assert num_frames == 1 or keep
         self.unet: Layer = unet
-        self.num_frames = num_frames
+        self.num_frames = num_frames + guided
+        self.num_velocities = 1 + guided
         self.keep = keep
+        self.guided = guided
         self.g = GraphWriter(weights, int8=int8)
         self._num_convs = self._num_attentions = 0
         self._common: dict[str, str] = {}
@@ -97,8 +107,9 @@ class StepGraph:
             h = self._stage(h, stage, embedding)
         norm, _, conv = self.unet.out
         h = self._conv(self._norm_silu(self._newest(h), norm), conv, conv.bias)
-        v = g.transpose(g.reshape(h.name, -1, 1, height, width, h.channels), 0, 1, 4, 2, 3)
-        g.output("velocity", v, ["batch", 1, h.channels, height, width])
+        wanted = self.num_velocities
+        v = g.transpose(g.reshape(h.name, wanted, -1, height, width, h.channels), 1, 0, 4, 2, 3)
+        g.output("velocity", v, ["batch", wanted, h.channels, height, width])
         return g
 
     def _embedding(self) -> str:
@@ -288,8 +299,11 @@ class StepGraph:
             coming = {name: g.linear(first, tap, plus) for name, tap, plus in terms}
             for name, value in coming.items():
                 g.output(f"new_{name}", value, shape)
-            if self.num_frames > 1:
+            if self.num_frames - self.guided > 1:
                 added = g.op("Concat", names[0], coming[names[0]], axis=0)
+        if self.guided and names:
+            newest = names[0] if added == names[0] else coming[names[0]]
+            added = g.op("Concat", added, newest, axis=0)
         return replace(u, name=g.linear(u.name, taps[-1], added), channels=layer.out_channels)
 
     def _at(self, x: Map, frame: int) -> Map:
@@ -300,7 +314,13 @@ class StepGraph:
         return replace(x, name=self.g.op("Gather", by_time, self.g.index(frame), axis=0))
 
     def _newest(self, x: Map) -> Map:
-        return self._at(x, self.num_frames - 1)
+        """The frames whose velocity is asked for."""
+        g, before = self.g, self.num_frames - self.num_velocities
+        if before == 0:
+            return x
+        by_time = g.reshape(x.name, self.num_frames, -1, x.channels)
+        newest = g.op("Slice", by_time, g.ints(before), g.ints(self.num_frames), g.ints(0))
+        return replace(x, name=g.reshape(newest, -1, x.channels))
 
     def _spatial(self, x: Map, layer: Layer) -> Map:
         g, h = self.g, self._projected(x, layer.norm, layer.proj_in)
@@ -396,11 +416,14 @@ class StepGraph:
         return g.op("Concat", g.ints(1), batch, g.ints(1, 1), axis=0)
 
     def _causal_mask(self, seen: str) -> str:
-        """[2, frames seen], minus infinity where the first new frame would see the second."""
-        g = self.g
-        before = g.op("Sub", g.op("Shape", seen, start=0, end=1), g.ints(2))
+        """[T, frames seen], minus infinity where a new frame would see a later one or its
+        sibling."""
+        g, time = self.g, self.num_frames
+        before = g.op("Sub", g.op("Shape", seen, start=0, end=1), g.ints(time))
         pads = g.op("Concat", g.ints(0), before, g.ints(0, 0), axis=0)
-        newest = torch.tensor([[0.0, float("-inf")], [0.0, 0.0]])
+        newest = torch.full((time, time), float("-inf")).triu(1)
+        if self.guided:
+            newest[-1, -2] = float("-inf")
         return g.op("Pad", g.weight(newest), pads)
 
 

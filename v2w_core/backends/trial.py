@@ -87,9 +87,14 @@ class Timed:
     def begin(self, history: Cache, batch_size: int) -> Any:
         return self._backend.begin(history, batch_size)
 
-    def step(self, latents: Tensor, *given: Any, keep: bool = True) -> tuple[Tensor, Any]:
+    def forget(self, past: Any, index: int) -> Any:
+        return self._backend.forget(past, index)
+
+    def step(
+        self, latents: Tensor, *given: Any, keep: bool = True, guided: bool = False
+    ) -> tuple[Tensor, Any]:
         began = time.perf_counter()
-        result = self._backend.step(latents, *given, keep=keep)
+        result = self._backend.step(latents, *given, keep=keep, guided=guided)
         if latents.is_cuda:
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - began)

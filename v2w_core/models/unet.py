@@ -142,6 +142,7 @@ class UNet(nn.Module):
         context: Context | None = None,
         frame_stride: Tensor | None = None,
         leave_out: int = 0,
+        sibling: bool = False,
     ) -> tuple[Tensor, Cache]:
         """One pass over the newest frames.
 
@@ -155,11 +156,15 @@ class UNet(nn.Module):
             frame_stride: [B], for models with a frame-stride embedding.
             leave_out: so many of the newest frames do not join the returned cache (they are
                 still noise).
+            sibling: the last of the T frames is the one before it once more, told something
+                else; see :class:`CacheWalk`. It never joins the cache and is not counted in
+                ``leave_out``. Only for causal models with statistics of each frame alone.
 
         Returns:
             v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
         """
-        walk = CacheWalk(cache, leave_out)
+        assert not sibling or (self.config.causal and self.config.norm_scope == "frame")
+        walk = CacheWalk(cache, leave_out + sibling, sibling)
         v = self._run(x, noise_level, actions, action_mask, walk, context, frame_stride)
         return v, walk.finish(x.shape[1])
 
