@@ -16,7 +16,7 @@ from v2w_core.memory_budget import candidate_bytes, device_budget
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
 
-#: More candidates at once than this are no faster on a CPU (benchmarks/memory.py --speed).
+#: More candidates at once than this are no faster on a CPU (benchmarks/memory.py).
 MOST_ON_CPU = 64
 MIB = 2**20
 

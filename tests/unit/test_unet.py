@@ -130,7 +130,7 @@ def test_siblings_are_one_frame_computed_twice(unet, num_new):
     given = inputs(unet=unet)
     _, history = unet(*(item[:1, :3] for item in given))
     _, past = unet(*(item[:, 3:4] for item in given), cache=history.share())
-    plain = list(item[:, 4 : 4 + num_new] for item in given)
+    plain = [item[:, 4 : 4 + num_new] for item in given]
     other = [item[:, -1:].clone() for item in plain]
     other[0] += 0.5
     other[3][:] = False
