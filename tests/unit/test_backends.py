@@ -105,6 +105,25 @@ def test_sessions_stream_with_any_back_end(engines, model):
     torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
 
 
+PAST_WINDOW = [
+    {"past_window": "recompute"},
+    {"past_window": "ring", "num_sinks": 0},
+    {"past_window": "ring", "num_sinks": 2, "imagined_history": "denoised"},
+]
+
+
+@pytest.mark.parametrize("sampling", PAST_WINDOW)
+def test_every_back_end_goes_past_the_window_alike(engines, sampling):
+    model = small_model(**sampling)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    horizon = 2 * model.config.num_frames + 3
+    results = [
+        rollouts(model, kind, 2, horizon, num_sampling_steps=1, guidance_scale=1.5)
+        for kind in (Eager(model.unet), backend)
+    ]
+    torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
 def test_a_checkpoint_is_loaded_with_its_back_end(engines, model, tmp_path, monkeypatch):
     monkeypatch.setenv("V2W_ENGINES", str(engines))
     folder = model.save_pretrained(tmp_path / "model")
@@ -336,7 +355,7 @@ def test_export_writes_an_engine_and_its_figures(engines, model, tmp_path, capsy
     printed = capsys.readouterr().out
     assert "parity with eager float32" in printed and "frames a second" in printed
     figures = json.loads(out.read_text())
-    assert set(figures["files"]) == {
-        "look.onnx", "join.onnx", "join_and_look.onnx", "weights.bin"
-    }  # fmt: skip
+    graphs = {f"{kind}{guided}.onnx" for kind in ("look", "join", "join_and_look")
+              for guided in ("", "_guided")}  # fmt: skip
+    assert set(figures["files"]) == {"weights.bin", *graphs}
     assert np.isfinite(list(figures["parity"].values())).all()
