@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--backends", nargs="+", default=["onnx:fp32", "onnx:int8"],
+    parser.add_argument("--backends", nargs="+", default=["onnx:fp32"],
                         metavar="NAME:PRECISION", help="compared with eager")  # fmt: skip
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--backend", default="eager", help="eager, onnx or auto")
-    parser.add_argument("--precision", default="fp32", help="fp32 or int8")
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16")
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=3)

@@ -4,7 +4,8 @@ A :class:`Session` holds the encoded history of one moment. ``imagine`` rolls ou
 action sequences from it; the history's cache is stored once and shared by all of them. One frame
 is denoised at a time; a finished frame joins the candidates' own part of the cache, held at the
 small history noise level (Vid2World section 4.3, Algorithm 2) or as its last denoising pass left
-it (``SamplingConfig.imagined_history``).
+it (``SamplingConfig.imagined_history``). When the trained window is full, the newest frames are
+encoded anew, or the oldest frame leaves the cache (``SamplingConfig.past_window``).
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from v2w_core.cache import Cache
-from v2w_core.diffusion.guidance import guide
+from v2w_core.denoiser import Denoiser, Frames
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted, V2WError
+from v2w_core.micro_batches import in_micro_batches, micro_batch
 
 if TYPE_CHECKING:
     from v2w_core.backends.base import Stepper
     from v2w_core.world_model import WorldModel
 
 UInt8Array = NDArray[np.uint8]
+#: Longest horizon of a rollout, inside the trained window or past it.
+MAX_HORIZON = 1000
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,17 @@ class Session:
         self.model = model
         self.backend: Stepper = model.backend
         self.seed = seed
-        self._latents = latents  # [T, C, h, w]
-        self._actions = actions  # [T - 1, A] normalised
+        self._ring = model.config.sampling.past_window == "ring"
+        self._held_noise = self._noise(model.config.num_frames, seed)
+        self._latents = latents  # [T, C, h, w] of the newest frames
+        unknown = model.tensor(np.zeros((1, model.config.action.dim)))
+        self._actions = torch.cat([unknown, actions])  # [T, A] that led to them
         self._encode_history()
 
     @property
     def num_history(self) -> int:
         """Frames in the history."""
-        return int(self._latents.shape[0])
+        return self._cache.num_frames
 
     @property
     def max_horizon(self) -> int:
@@ -91,36 +98,34 @@ class Session:
 
     @torch.inference_mode()
     def _encode_history(self) -> None:
-        latents, actions = self._latents[None], self._actions[None]
-        pad = torch.zeros_like(actions[:, :1]) if actions.shape[1] else _no_action(self.model, 1)
-        aligned = torch.cat([pad, actions], dim=1)
-        mask = torch.ones(aligned.shape[:2], dtype=torch.bool, device=aligned.device)
-        mask[:, 0] = False
-        noise = self._noise(self.num_history, self.seed)[None]
-        self._cache = self._hold(latents, noise, aligned, mask, None).share()
+        frames = self._encoded_first(self._latents[None], self._actions[None])
+        self._cache = self._joined(frames, None)
+        self._num_seen = self.num_history
 
     @torch.inference_mode()
     def append(self, frame: UInt8Array, action: ArrayLike) -> None:
         """A new camera frame uint8 [H, W, 3] and the physical action [A] that led to it.
 
-        Streaming: the frame joins the cache, the history is not encoded again. Past the trained
-        window the oldest frames are dropped and the rest is encoded anew.
+        Streaming: the frame joins the cache, the history is not encoded again. When the trained
+        window is full, see :class:`SamplingConfig`'s ``past_window``.
         """
         spec = self.model.config.action
         checked = spec.validate(np.asarray(action)[None], horizon=1, field="action", bounds=False)
         action_t = self.model.tensor(spec.normalise(checked))
         latent = self.model.encode(np.asarray(frame)[None])
-        self._latents = torch.cat([self._latents, latent])
-        self._actions = torch.cat([self._actions, action_t])
-        limit = self.model.config.num_frames - 1
-        if self.num_history > limit:
-            keep = self.model.config.num_history
-            self._latents, self._actions = self._latents[-keep:], self._actions[-(keep - 1) :]
-            self._encode_history()
-            return
-        noise = self._noise(self.num_history, self.seed)[None, -1:]
-        mask = torch.ones(1, 1, dtype=torch.bool, device=latent.device)
-        self._cache = self._hold(latent[None], noise, action_t[None], mask, self._cache).share()
+        newest = self.model.config.num_history
+        self._latents = torch.cat([self._latents, latent])[-newest:]
+        self._actions = torch.cat([self._actions, action_t])[-newest:]
+        if self.num_history == self.model.config.num_frames - 1:
+            if not self._ring:
+                self._encode_history()
+                return
+            self._cache = self._cache.forget(self.model.config.sampling.num_sinks)
+        noise = self._held_noise[None, [self._num_seen % len(self._held_noise)]]
+        known = torch.ones(1, 1, dtype=torch.bool, device=latent.device)
+        frames = self._held(latent[None], noise, action_t[None], known)
+        self._cache = self._joined(frames, self._cache)
+        self._num_seen += 1
 
     @torch.inference_mode()
     def imagine(
@@ -130,32 +135,44 @@ class Session:
         num_sampling_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         bounds: bool = True,
         interrupt: Callable[[], bool] | None = None,
     ) -> Rollouts:
         """Roll out every candidate from the shared history.
 
         Args:
-            candidates: [K, horizon, A] physical units, within the ActionSpec's bounds.
+            candidates: [K, horizon, A] physical units, within the ActionSpec's bounds. The horizon
+                may leave the trained window.
             num_sampling_steps, guidance_scale: the configuration's when None.
             seed: of the noise; the session's when None. All candidates share the same noise, so
                 that they differ by their actions only and the batch size changes nothing.
-            batch_size: candidates computed at once.
+            batch_size: candidates computed at once; as many as the model's memory budget allows
+                when None.
             bounds: False accepts actions outside the bounds (recorded ones may be).
             interrupt: asked before every frame; True gives the rollout up.
 
         Raises:
-            V2WError: actions of a wrong shape, NaN or out of bounds; a horizon past the window.
+            V2WError: actions of a wrong shape, NaN or out of bounds; a horizon past MAX_HORIZON;
+                a memory budget that is too small for one candidate.
             Interrupted: ``interrupt`` said so.
         """
         began = time.perf_counter()
-        asked = asked_for(self, candidates, num_sampling_steps, guidance_scale, seed, bounds)
+        asked = asked_for(
+            self, candidates, num_sampling_steps, guidance_scale, seed, bounds, MAX_HORIZON
+        )
+        num_candidates, horizon = asked.actions.shape[:2]
+        if batch_size is not None and batch_size < 1:
+            raise V2WError("batch_size", "at least 1", batch_size)
+        if batch_size is None:
+            num_own = horizon if horizon <= self.max_horizon else self.model.config.num_frames
+            guided = asked.guidance_scale != 1.0
+            batch_size = micro_batch(self.model, num_candidates, num_own, guided=guided)
         with self.backend.rolling_out():
-            parts = [
-                self._imagine(chunk, asked, interrupt) for chunk in asked.actions.split(batch_size)
-            ]
-        return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
+            latents = in_micro_batches(
+                asked.actions, batch_size, lambda part: self._imagine(part, asked, interrupt)
+            )
+        return Rollouts(latents, time.perf_counter() - began, self.model)
 
     def _imagine(
         self, actions: Tensor, asked: Asked, interrupt: Callable[[], bool] | None
@@ -166,39 +183,71 @@ class Session:
         initial, held = noise[0::2], noise[1::2]  # so that a longer horizon begins the same
         generator = torch.Generator().manual_seed(asked.seed)
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
-        sampling = self.model.config.sampling
+        config, sampling = self.model.config, self.model.config.sampling
         denoise_onto = sampling.imagined_history == "denoised"
-        past, frames = self.backend.begin(self._cache, num_candidates), []
-        newest: _Frames | None = None  # the imagined frame that the past does not hold yet
+        past, num_past = self.backend.begin(self._cache, num_candidates), self.num_history
+        newest: Frames | None = None  # the imagined frame that the past does not hold yet
+        imagined: list[Tensor] = []
         for step in range(horizon):
             if interrupt is not None and interrupt():
                 raise Interrupted
+            if num_past + (newest is not None) >= config.num_frames:
+                if self._ring:
+                    past, num_past = self.backend.forget(past, sampling.num_sinks), num_past - 1
+                else:
+                    past = self._encoded_anew(imagined, actions[:, :step])
+                    newest, num_past = None, config.num_history
             action = actions[:, step : step + 1]
-            denoiser = _Denoiser(
-                self, past, newest, action, mask, scale=asked.guidance_scale, keep=denoise_onto
-            )
+            denoiser = Denoiser(
+                self.backend, past, newest, action, mask,
+                scale=asked.guidance_scale, rescale=sampling.guidance_rescale, keep=denoise_onto,
+            )  # fmt: skip
             x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
             x = ddim_sample(
                 denoiser, self.model.schedule, x, asked.num_steps, eta=sampling.eta,
                 generator=generator,
             )  # fmt: skip
-            frames.append(x)
+            imagined.append(x)
+            num_past += newest is not None or denoise_onto
             if denoise_onto:
                 past = denoiser.past_after
             else:
                 past = denoiser.past
                 newest = self._held(x, held[step].expand_as(x), action, mask)
-        return torch.cat(frames, dim=1)
+        return torch.cat(imagined, dim=1)
 
-    def _hold(
-        self, latents: Tensor, noise: Tensor, actions: Tensor, mask: Tensor, cache: Cache | None
-    ) -> Cache:
-        """The cache with these frames, held at the history noise level."""
-        _, after = self.model.unet(*self._held(latents, noise, actions, mask), cache=cache)
+    def _encoded_anew(self, imagined: list[Tensor], actions: Tensor) -> Any:
+        """The back end's past of the newest frames of the history and of what came after it.
+
+        Args:
+            imagined: latents [K, 1, C, h, w] of each frame after the history.
+            actions: [K, len(imagined), A] that led to them.
+        """
+        num_candidates, newest = len(actions), self.model.config.num_history
+        latents = [self._latents.expand(num_candidates, *self._latents.shape), *imagined]
+        told = [self._actions.expand(num_candidates, *self._actions.shape), actions]
+        frames = self._encoded_first(
+            torch.cat(latents, dim=1)[:, -newest:], torch.cat(told, dim=1)[:, -newest:]
+        )
+        past = self.backend.begin(self._cache.emptied(), num_candidates)
+        for index in range(newest):  # one by one: a back end knows steps only
+            _, past = self.backend.step(*frames.frame(index), past)
+        return past
+
+    def _encoded_first(self, latents: Tensor, actions: Tensor) -> Frames:
+        """Frames [B, T, ...] as a history begins: the first of them has no known action."""
+        noise = self._held_noise[: latents.shape[1]].expand_as(latents)
+        known = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
+        known[:, 0] = False
+        return self._held(latents, noise, actions, known)
+
+    def _joined(self, frames: Frames, cache: Cache | None) -> Cache:
+        """The cache with these frames (batch 1), which all candidates share."""
+        _, after = self.model.unet(*frames, cache=cache)
         joined: Cache = after
-        return joined
+        return joined.share()
 
-    def _held(self, latents: Tensor, noise: Tensor, actions: Tensor, mask: Tensor) -> _Frames:
+    def _held(self, latents: Tensor, noise: Tensor, actions: Tensor, mask: Tensor) -> Frames:
         """Frames at the history noise level."""
         level = torch.full(
             latents.shape[:2],
@@ -206,14 +255,15 @@ class Session:
             dtype=torch.long,
             device=latents.device,
         )
-        return _Frames(self.model.schedule.add_noise(latents, noise, level), level, actions, mask)
+        return Frames(self.model.schedule.add_noise(latents, noise, level), level, actions, mask)
 
     def _noise(self, num_frames: int, seed: int) -> Tensor:
         """Noise [num_frames, C, h, w]; frame i's is the same for any num_frames >= i."""
         generator = torch.Generator().manual_seed(seed)
         shape = self.model.config.latent_shape
         frames = [torch.randn(shape, generator=generator) for _ in range(num_frames)]
-        return torch.stack(frames).to(self._latents.device, self._latents.dtype)
+        latents = self.model.autoencoder.latent_mean
+        return torch.stack(frames).to(latents.device, latents.dtype)
 
 
 class History(Protocol):
@@ -245,8 +295,12 @@ def asked_for(
     guidance_scale: float | None,
     seed: int | None,
     bounds: bool,
+    longest: int,
 ) -> Asked:
     """Checks a call of ``imagine`` and fills in the configuration's values.
+
+    Args:
+        longest: horizon.
 
     Raises:
         V2WError: see :meth:`Session.imagine`.
@@ -256,8 +310,8 @@ def asked_for(
     actions = spec.validate(candidates, field="candidates", bounds=bounds)
     if actions.ndim != 3 or actions.shape[0] == 0:
         raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
-    if actions.shape[1] > session.max_horizon:
-        rule = f"at most {session.max_horizon} steps after {session.num_history} history frames"
+    if actions.shape[1] > longest:
+        rule = f"at most {longest} steps after {session.num_history} history frames"
         raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
     return Asked(
         model.tensor(spec.normalise(actions)),
@@ -265,63 +319,3 @@ def asked_for(
         sampling.guidance_scale if guidance_scale is None else guidance_scale,
         session.seed if seed is None else seed,
     )
-
-
-class _Frames(NamedTuple):
-    """What the U-Net is given of some frames: latents, noise levels, actions, which are known."""
-
-    latents: Tensor
-    level: Tensor
-    action: Tensor
-    mask: Tensor
-
-    def then(self, later: _Frames) -> _Frames:
-        return _Frames(*(torch.cat(pair, dim=1) for pair in zip(self, later, strict=True)))
-
-
-class _Denoiser:
-    """Velocity of the newest frame, guided by its action.
-
-    The frame before it joins the past in the first pass, side by side with the newest: two
-    frames in one pass cost less than one after the other.
-
-    Attributes:
-        past: all frames before the newest (after the first call).
-        past_after: the same with the newest frame as its last pass left it (with ``keep``).
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        past: Any,
-        before: _Frames | None,
-        action: Tensor,
-        mask: Tensor,
-        *,
-        scale: float,
-        keep: bool,
-    ) -> None:
-        self.backend = session.backend
-        self.past = self.past_after = past
-        self.before = before
-        self.action = action
-        self.mask = mask
-        self.scale = scale
-        self.rescale = session.model.config.sampling.guidance_rescale
-        self.keep = keep
-
-    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
-        newest = _Frames(x, level, self.action, self.mask)
-        if self.before is None:
-            v, self.past_after = self.backend.step(*newest, self.past, keep=self.keep)
-        else:
-            v, self.past = self.backend.step(*self.before.then(newest), self.past)
-            self.before = None
-        if self.scale == 1.0:
-            return v
-        plain, _ = self.backend.step(x, level, self.action, ~self.mask, self.past, keep=False)
-        return guide(v, plain, self.scale, self.rescale)
-
-
-def _no_action(model: WorldModel, num_frames: int) -> Tensor:
-    return model.tensor(np.zeros((1, num_frames, model.config.action.dim), np.float32))

@@ -71,14 +71,19 @@ class WindowSession:
         num_sampling_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         bounds: bool = True,
         interrupt: Callable[[], bool] | None = None,
     ) -> Rollouts:
-        """As :meth:`v2w_core.rollout.Session.imagine`; the whole window at every step."""
+        """As :meth:`v2w_core.rollout.Session.imagine`; the whole window at every step.
+
+        The horizon stays inside the trained window; one candidate at once when not told else.
+        """
         began = time.perf_counter()
         config, sampling = self.model.config, self.model.config.sampling
-        asked = asked_for(self, candidates, num_sampling_steps, guidance_scale, seed, bounds)
+        asked = asked_for(
+            self, candidates, num_sampling_steps, guidance_scale, seed, bounds, self.max_horizon
+        )
         sampler = WindowSampler(
             self.model.schedule,
             num_steps=asked.num_steps,
@@ -90,7 +95,7 @@ class WindowSession:
         )
         num_frames = self.num_history + asked.actions.shape[1]
         parts = []
-        for chunk in asked.actions.split(batch_size):
+        for chunk in asked.actions.split(batch_size or 1):
             history = self._latents.expand(len(chunk), *self._latents.shape)
             denoise = _Denoiser(self, chunk, interrupt)
             noise = self._shared_noise(asked.seed)

@@ -38,7 +38,13 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 
 class WorldModel(nn.Module):
-    """A causal, action-guided world model: autoencoder, U-Net and noise schedule."""
+    """A causal, action-guided world model: autoencoder, U-Net and noise schedule.
+
+    Attributes:
+        backend: computes the rollouts of sessions started from here on.
+        memory_budget: bytes that a rollout's candidates may take; None: a share of what the device
+            has free when a rollout begins.
+    """
 
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
@@ -51,6 +57,7 @@ class WorldModel(nn.Module):
         self.image_context = ImageContext(config.context) if config.context else None
         self.backend: Backend = Eager(self.unet)
         self.checkpoint: pathlib.Path | None = None  # where the weights can be read again
+        self.memory_budget: int | None = None
 
     @classmethod
     def build(cls, config: WorldModelConfig, seed: int = 0) -> WorldModel:

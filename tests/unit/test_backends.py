@@ -13,9 +13,9 @@ import torch
 from core_toys import candidates, history, small_model, wake
 
 from v2w_core.backends import base, trial
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions, fall_back_to_cpu, make_backend
 from v2w_core.backends.eager import Eager
-from v2w_core.errors import V2WError
+from v2w_core.errors import DeviceError, V2WError
 from v2w_core.world_model import WorldModel, tiny_config
 
 HORIZON = 3
@@ -50,7 +50,7 @@ def model():
 
 def rollouts(model, backend, count=3, horizon=HORIZON, length=4, **sampling):
     session = model.start(*history(length=length), seed=4)
-    session.backend = backend
+    session.backend = backend or session.backend
     return session.imagine(candidates(count, horizon), **sampling).latents
 
 
@@ -105,6 +105,25 @@ def test_sessions_stream_with_any_back_end(engines, model):
     torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
 
 
+PAST_WINDOW = [
+    {"past_window": "recompute"},
+    {"past_window": "ring", "num_sinks": 0},
+    {"past_window": "ring", "num_sinks": 2, "imagined_history": "denoised"},
+]
+
+
+@pytest.mark.parametrize("sampling", PAST_WINDOW)
+def test_every_back_end_goes_past_the_window_alike(engines, sampling):
+    model = small_model(**sampling)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    horizon = 2 * model.config.num_frames + 3
+    results = [
+        rollouts(model, kind, 2, horizon, num_sampling_steps=1, guidance_scale=1.5)
+        for kind in (Eager(model.unet), backend)
+    ]
+    torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
 def test_a_checkpoint_is_loaded_with_its_back_end(engines, model, tmp_path, monkeypatch):
     monkeypatch.setenv("V2W_ENGINES", str(engines))
     folder = model.save_pretrained(tmp_path / "model")
@@ -152,6 +171,59 @@ def test_the_chain_says_why_it_passes_over(model, monkeypatch, caplog):
         "back end absent passed over: back end absent: no such accelerator",
         "back end broken passed over: back end broken: a compiler",
     ]
+
+
+def test_a_compiler_that_fails_is_passed_over(model, monkeypatch, caplog):
+    class Broken(Eager):
+        @classmethod
+        def build(cls, model, options):
+            raise RuntimeError("ptxas is missing")
+
+    kinds = {"broken": Broken, "eager": Eager}
+    monkeypatch.setattr(base, "CHAIN", tuple(kinds))
+    monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    assert make_backend(model, "auto").name == "eager"
+    assert "RuntimeError: ptxas is missing" in caplog.text
+
+
+def test_on_a_cpu_the_chain_ends_at_onnx(engines, model, caplog):
+    backend = make_backend(model, "auto", BackendOptions(engines=engines))
+    assert backend.name == "onnx" or torch.cuda.is_available()
+    assert [record.args[0] for record in caplog.records if "passed over" in record.msg] == [
+        "tensorrt", "tensorrt-rtx", "torch"
+    ]  # fmt: skip
+
+
+def test_a_lost_device_is_told_from_other_errors(model, monkeypatch, tmp_path):
+    class Lost(Eager):
+        def step(self, *given, **how):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    class OutOfMemory(Eager):
+        def step(self, *given, **how):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(DeviceError, match=r"gone or broken.*illegal memory access") as error:
+        rollouts(model, Lost(model.unet))
+    assert error.value.code == "MODEL_ERROR"
+    with pytest.raises(torch.OutOfMemoryError):
+        rollouts(model, OutOfMemory(model.unet))
+
+
+def test_a_model_falls_back_to_the_cpu_even_without_its_device(model, monkeypatch, tmp_path):
+    loaded = WorldModel.from_pretrained(model.save_pretrained(tmp_path / "model"))
+    torch.testing.assert_close(rollouts(fall_back_to_cpu(model), None), rollouts(model, None))
+
+    def lost(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    for given in (loaded, model):
+        monkeypatch.setattr(given, "state_dict", lost)
+    again = fall_back_to_cpu(loaded)
+    assert again.backend.name == "eager"
+    torch.testing.assert_close(rollouts(again, None), rollouts(model, None))
+    with pytest.raises(V2WError, match="lost with the device"):
+        fall_back_to_cpu(model)
 
 
 def test_a_model_whose_past_cannot_be_cached_stays_eager(engines):
@@ -283,7 +355,7 @@ def test_export_writes_an_engine_and_its_figures(engines, model, tmp_path, capsy
     printed = capsys.readouterr().out
     assert "parity with eager float32" in printed and "frames a second" in printed
     figures = json.loads(out.read_text())
-    assert set(figures["files"]) == {
-        "look.onnx", "join.onnx", "join_and_look.onnx", "weights.bin"
-    }  # fmt: skip
+    graphs = {f"{kind}{guided}.onnx" for kind in ("look", "join", "join_and_look")
+              for guided in ("", "_guided")}  # fmt: skip
+    assert set(figures["files"]) == {"weights.bin", *graphs}
     assert np.isfinite(list(figures["parity"].values())).all()

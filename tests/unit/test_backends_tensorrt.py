@@ -13,7 +13,7 @@ from core_toys import small_model
 
 from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.slot_step import Kind, in_precision
-from v2w_core.backends.tensorrt import TensorRt, exported
+from v2w_core.backends.tensorrt import TYPICAL_BATCH, TensorRt, exported
 
 NEEDS = "torch_tensorrt is not installed (extra tensorrt)"
 
@@ -57,7 +57,7 @@ def converters():
 @pytest.mark.parametrize("kind", [Kind(1, False, False), Kind(2, True, True)])
 def test_every_operator_of_the_step_has_a_converter(converters, kind, precision):
     model = small_model()
-    program = exported(model, in_precision(model, precision), kind)
+    program, _ = exported(model, in_precision(model, precision), kind)
     nodes, missing = converters(program)
     print(f"{kind}, {precision}: {len(nodes) - len(missing)} of {len(nodes)} operators")
     assert len(nodes) > 200 and not missing
@@ -70,6 +70,17 @@ def test_an_operator_without_a_converter_is_seen(converters):
 
     _, missing = converters(torch.export.export(Odd(), (torch.rand(4, 4),)))
     assert any("svd" in name for name in missing) and any("bessel" in name for name in missing)
+
+
+def test_the_exported_step_takes_every_batch():
+    model = small_model()
+    kind = Kind(2, True, True)
+    program, arguments = exported(model, model.unet, kind)
+    for size in (1, 3):
+        given = [t[:size] if t.shape[:1] == (TYPICAL_BATCH,) else t for t in arguments]
+        v, *kept = program.module()(*given)
+        assert v.shape == (size, 2, *model.config.latent_shape)
+        assert {len(value) for value in kept} == {size}
 
 
 def test_without_a_gpu_or_the_package_the_reason_is_given(monkeypatch):

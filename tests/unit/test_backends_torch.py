@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_toys import candidates, history, small_model
+from core_toys import history, small_model
 from test_backends import other_model, rollouts
 
-from v2w_core.backends import slot_backend, trial
+from v2w_core.backends import slot_backend
 from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.torch_graphs import TorchGraphs
+from v2w_core.backends.trial import TOLERANCES
 from v2w_core.errors import V2WError
 
 
@@ -43,3 +44,71 @@ def test_every_option_of_the_network_works_on_slots(changes):
 def test_batches_are_padded_to_their_bucket():
     sizes = [slot_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64, 65, 130)]
     assert sizes == [1, 8, 8, 32, 64, 64, 128, 192]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_stays_within_its_tolerance(precision):
+    model = small_model()
+    backend = TorchGraphs(model, BackendOptions(precision))
+    for sampling in ({}, {"guidance_scale": 2.0}):
+        difference = rollouts(model, backend, **sampling) - rollouts(
+            model, Eager(model.unet), **sampling
+        )
+        assert 0 < float(difference.abs().max()) <= TOLERANCES[precision]
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_the_step_whole():
+    """What inductor would compile, traced without a break; its kernels need no GPU to exist."""
+
+    def traced(step):
+        return torch.compile(step, fullgraph=True, dynamic=False, backend="aot_eager")
+
+    model = small_model()
+    ours = rollouts(model, TorchGraphs(model, BackendOptions(), compiler=traced))
+    torch.testing.assert_close(ours, rollouts(model, Eager(model.unet)), atol=1e-4, rtol=1e-4)
+
+
+def test_what_was_imagined_before_leaves_no_trace():
+    model = small_model()
+    backend = TorchGraphs(model, BackendOptions())
+    expected = rollouts(model, backend, 3)
+    for size, count in ((6, 5), (4, 1), (4, 2)):
+        rollouts(model, backend, count, length=size)
+    torch.testing.assert_close(rollouts(model, backend, 3), expected, atol=0, rtol=0)
+
+
+def test_frames_are_forgotten_as_eager_forgets_them():
+    model = small_model()
+    session = model.start(*history())
+    frame = {"latents": torch.randn(2, 1, *model.config.latent_shape),
+             "level": torch.full((2, 1), 5), "actions": torch.randn(2, 1, 3),
+             "mask": torch.ones(2, 1, dtype=torch.bool)}  # fmt: skip
+    results = []
+    with torch.inference_mode():
+        for backend in (Eager(model.unet), TorchGraphs(model, BackendOptions())):
+            past = backend.begin(session._cache, 2)
+            for _ in range(3):
+                v, past = backend.step(*frame.values(), past)
+            for index in (1, 1, 1, 1):  # the history but its first frame, and an own one
+                past = backend.forget(past, index)
+            results.append((v, *backend.step(*frame.values(), past, keep=False)[:1]))
+    for ours, eager in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
+
+
+def test_only_the_newest_rollout_goes_on():
+    model = small_model()
+    backend = TorchGraphs(model, BackendOptions())
+    session = model.start(*history())
+    with torch.inference_mode():
+        past = backend.begin(session._cache, 1)
+        backend.begin(session._cache, 1)
+        with pytest.raises(V2WError, match="only the newest one"):
+            backend.step(torch.zeros(1, 1, 4, 4, 4), *[torch.zeros(1, 1)] * 3, past)
+
+
+def test_without_a_gpu_the_reason_is_given():
+    with pytest.raises(V2WError, match="CUDA device, not cpu") as error:
+        make_backend(small_model(), "torch")
+    assert error.value.code == "MODEL_ERROR"

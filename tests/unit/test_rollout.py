@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import numpy as np
 import pytest
 import torch
 from core_toys import candidates, history, small_model
 
+from v2w_core.backends.eager import Eager
+from v2w_core.cache import Attended, CacheWalk
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted, V2WError
+from v2w_core.memory_budget import candidate_bytes
+from v2w_core.rollout import MAX_HORIZON, Session
 from v2w_core.world_model import WorldModel, tiny_config
 
 HORIZON = 3
@@ -82,6 +87,71 @@ def test_many_candidates_are_one_by_one_and_batches_change_nothing(model):
     for batch_size in (1, 2, 64):
         batched = session.imagine(actions, batch_size=batch_size).latents
         torch.testing.assert_close(batched, together.latents, atol=1e-5, rtol=1e-5)
+
+
+def test_as_many_candidates_at_once_as_the_budget_allows(model, monkeypatch):
+    sizes = []
+    begin = Eager.begin
+
+    def noted(self, history, batch_size):
+        sizes.append(batch_size)
+        return begin(self, history, batch_size)
+
+    monkeypatch.setattr(Eager, "begin", noted)
+    model = small_model()
+    session = model.start(*history())
+    actions = candidates(9, HORIZON)
+    expected = session.imagine(actions).latents
+    assert sizes == [9]
+    one = candidate_bytes(model, HORIZON, guided=False)
+    for fits, parts in ((1, [1] * 9), (3.9, [3, 3, 3]), (4, [3, 3, 3]), (6, [5, 4]), (99, [9])):
+        sizes.clear()
+        model.memory_budget = int(fits * one)
+        ours = session.imagine(actions).latents
+        assert sizes == parts
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    model.memory_budget = one - 1
+    with pytest.raises(V2WError, match=r"memory budget: at least 1 MiB, what one candidate needs"):
+        session.imagine(actions)
+    with pytest.raises(V2WError, match="batch_size"):
+        session.imagine(actions, batch_size=0)
+
+
+def test_a_gpu_that_runs_out_of_memory_gets_half_as_many(model, monkeypatch, caplog):
+    session = model.start(*history())
+    actions = candidates(7, HORIZON)
+    expected = session.imagine(actions).latents
+    step, most = Eager.step, 2
+
+    def greedy(self, latents, *given, **options):
+        if len(latents) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return step(self, latents, *given, **options)
+
+    monkeypatch.setattr(Eager, "step", greedy)
+    with caplog.at_level(logging.WARNING):
+        ours = session.imagine(actions).latents
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"out of memory: going on with {n} candidates at once" for n in (3, 1)]
+    most = 0
+    with pytest.raises(V2WError, match="memory for one candidate"):
+        session.imagine(actions)
+
+
+def test_only_what_is_asked_for_is_decoded(model, monkeypatch):
+    decoded = []
+    decode = model.autoencoder.decode
+
+    def counted(latents):
+        decoded.append(len(latents))
+        return decode(latents)
+
+    monkeypatch.setattr(model.autoencoder, "decode", counted)
+    rollouts = model.start(*history()).imagine(candidates(4, HORIZON))
+    assert decoded == []
+    rollouts.frames([2])
+    assert decoded == [HORIZON]
 
 
 def test_an_action_changes_its_own_frame_and_later_ones_only(model):
@@ -174,6 +244,114 @@ def test_streaming_past_the_window_starts_from_the_newest_frames(model):
     )
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("mode", ["held", "denoised"])
+def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
+    model = small_model(imagined_history=mode)
+    frames, past = history()
+    inside = model.config.num_frames - len(frames)
+    horizon = 2 * inside + 2
+    actions = candidates(2, horizon)
+    session = model.start(frames, past, seed=3)
+    long = session.imagine(actions, num_sampling_steps=1).latents
+    short = session.imagine(actions[:, :inside], num_sampling_steps=1).latents
+    torch.testing.assert_close(long[:, :inside], short, atol=1e-5, rtol=1e-5)
+    newest = model.config.num_history
+    for row, latents in zip(actions, long, strict=True):
+        told = model.tensor(model.config.action.normalise(row))
+        began = inside
+        while began < horizon:
+            fresh = Session(
+                model, latents[began - newest : began], told[began - newest + 1 : began], seed=3
+            )
+            # the noise of a frame depends on its place in the horizon only
+            noise = fresh._noise(2 * horizon, 3 + 1_000_003)[2 * began :]
+            fresh._noise = lambda *_, noise=noise: noise
+            some = row[None, began : began + inside]
+            expected = fresh.imagine(some, num_sampling_steps=1, bounds=False).latents[0]
+            ours = latents[began : began + inside]
+            torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+            began += inside
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("num_sinks", [0, 2])
+@pytest.mark.parametrize("length", [4, 9])
+def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
+    """Against one pass over everything with a mask of what each frame may see."""
+    model = small_model(past_window="ring", num_sinks=num_sinks, imagined_history="denoised")
+    config, horizon = model.config, 14
+    frames, past = history(length=length)
+    actions = candidates(1, horizon)
+    session = model.start(frames[:4], past[:3], seed=5)
+    for frame, action in zip(frames[4:], past[3:], strict=True):
+        session.append(frame, action)
+    ours = session.imagine(actions, num_sampling_steps=1).latents[0]
+
+    total = length + horizon
+    known = np.concatenate([np.zeros((1, config.action.dim)), past, actions[0]])
+    mask = torch.ones(1, total, dtype=torch.bool)
+    mask[0, 0] = False
+    levels = torch.full((1, total), 999)
+    levels[0, :length] = config.sampling.history_level
+    noise = session._held_noise[:length]
+    seen = model.schedule.add_noise(model.encode(frames), noise, levels[0, :length])
+    future = session._noise(2 * horizon, 5 + 1_000_003)[0::2]
+    window = torch.cat([seen, future])[None]
+    visible = torch.ones(total, total, dtype=torch.bool).tril()
+    for frame in range(total):
+        visible[frame, num_sinks : max(num_sinks, frame + 1 - config.num_frames + num_sinks)] = (
+            False
+        )
+
+    class Masked(CacheWalk):
+        def attention(self, key, value):
+            self._own.append((key, value))
+            return Attended(None, (key, value), visible)
+
+    told = model.tensor(config.action.normalise(known))[None]
+    v = model.unet._run(window, levels, told, mask, Masked(), None, None)
+    expected, _ = model.schedule.from_velocity(window, v, levels)
+    torch.testing.assert_close(ours, expected[0, length:], atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("past_window", ["recompute", "ring"])
+def test_streaming_costs_one_frame_and_never_grows(past_window):
+    model = small_model(past_window=past_window)
+    window, newest = model.config.num_frames, model.config.num_history
+    frames, past = history(length=3 * window)
+    session = model.start(frames[:4], past[:3])
+    passes, sizes = [], []
+    hook = model.unet.register_forward_pre_hook(lambda _, given: passes.append(given[0].shape[:2]))
+    for frame, action in zip(frames[4:], past[3:], strict=True):
+        session.append(frame, action)
+        sizes.append(session._cache.nbytes())
+        assert 1 <= session.num_history < window
+    hook.remove()
+    assert len(passes) == len(frames) - 4
+    anew = [index for index, size in enumerate(passes) if size != (1, 1)]
+    if past_window == "ring":
+        assert anew == [] and session.num_history == window - 1
+        assert len(set(sizes[window:])) == 1
+    else:
+        assert all(passes[index] == (1, newest) for index in anew)
+        assert np.diff(anew).tolist() == [window - newest] * (len(anew) - 1)
+    assert len(session._latents) == len(session._actions) == newest
+    ahead = session.imagine(candidates(2, window + 1)).latents
+    assert ahead.isfinite().all()
+
+
+def test_sinks_that_do_not_fit_are_named():
+    for changes, field in (
+        ({"past_window": "tape"}, r"sampling\.past_window"),
+        ({"past_window": "ring", "num_sinks": 5}, r"sampling\.num_sinks"),
+        ({"past_window": "ring", "num_sinks": -1}, r"sampling\.num_sinks"),
+    ):
+        with pytest.raises(V2WError, match=field):
+            small_model(**changes)
+
+
 def test_guidance_of_scale_1_is_none_and_of_2_is_some(model):
     session = model.start(*history())
     actions = candidates(2, HORIZON)
@@ -182,6 +360,33 @@ def test_guidance_of_scale_1_is_none_and_of_2_is_some(model):
     near = session.imagine(actions, guidance_scale=1.0 + 1e-6).latents
     torch.testing.assert_close(near, plain, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(session.imagine(actions, guidance_scale=2.0).latents, plain)
+
+
+class TwoPasses(Eager):
+    """Guidance as the paper describes it: the newest frame once more, its action masked."""
+
+    def step(self, latents, level, actions, mask, past, *, keep=True, guided=False):
+        v, after = super().step(latents, level, actions, mask, past, keep=keep)
+        if not guided:
+            return v, after
+        newest = (latents[:, -1:], level[:, -1:], actions[:, -1:], ~mask[:, -1:])
+        before = after if latents.shape[1] == 2 else past
+        plain, _ = super().step(*newest, before, keep=False)
+        return torch.cat([v, plain], dim=1), after
+
+
+@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("scale", [0.0, 2.5])
+def test_guidance_in_one_pass_is_guidance_in_two(mode, num_steps, scale):
+    model = small_model(imagined_history=mode, guidance_rescale=0.7)
+    sampling = {"num_sampling_steps": num_steps, "guidance_scale": scale}
+    results = []
+    for backend in (Eager(model.unet), TwoPasses(model.unet)):
+        session = model.start(*history())
+        session.backend = backend
+        results.append(session.imagine(candidates(3, 5), **sampling).latents)
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
 
 
 def test_frames_are_images_of_the_models_size(model):
@@ -201,7 +406,7 @@ def test_unusable_input_is_named(model):
     nan, wide, out = good.copy(), np.zeros((2, 2, 4)), good.copy()
     nan[1, 0, 2] = np.nan
     out[0, 1, 0] = 99.0
-    for bad in (nan, wide, out, good[0], good[:0], candidates(1, 9)):
+    for bad in (nan, wide, out, good[0], good[:0], candidates(1, MAX_HORIZON + 1)):
         with pytest.raises(V2WError, match="candidates"):
             session.imagine(bad)
     session.imagine(out, bounds=False)

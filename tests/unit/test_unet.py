@@ -124,6 +124,45 @@ def test_a_pass_leaves_its_cache_as_it_was():
     assert cache.num_frames == 4
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("num_new", [1, 2])
+def test_siblings_are_one_frame_computed_twice(unet, num_new):
+    given = inputs(unet=unet)
+    _, history = unet(*(item[:1, :3] for item in given))
+    _, past = unet(*(item[:, 3:4] for item in given), cache=history.share())
+    plain = [item[:, 4 : 4 + num_new] for item in given]
+    other = [item[:, -1:].clone() for item in plain]
+    other[0] += 0.5
+    other[3][:] = False
+    told = [torch.cat(pair, dim=1) for pair in zip(plain, other, strict=True)]
+    leave_out = num_new - 1
+    both, cache = unet(*told, cache=past, leave_out=leave_out, sibling=True)
+    first, expected_cache = unet(*plain, cache=past, leave_out=leave_out)
+    instead = [torch.cat([a[:, :-1], b], dim=1) for a, b in zip(plain, other, strict=True)]
+    second, _ = unet(*instead, cache=past, leave_out=leave_out)
+    torch.testing.assert_close(both[:, :-1], first, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both[:, -1:], second[:, -1:], atol=1e-5, rtol=1e-5)
+    assert cache.num_frames == expected_cache.num_frames == 5
+    for ours, theirs in zip(cache.conv, expected_cache.conv, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    for (key, value), (other_key, other_value) in zip(cache.own, expected_cache.own, strict=True):
+        torch.testing.assert_close(key, other_key, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(value, other_value, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_an_emptied_cache_is_none_at_all(unet):
+    given = inputs(unet=unet)
+    _, history = unet(*(item[:1] for item in given))
+    empty = history.share().emptied()
+    assert empty.num_frames == 0
+    expected, _ = unet(*given)
+    v, cache = unet(*given, cache=empty)
+    torch.testing.assert_close(v, expected, atol=1e-5, rtol=1e-5)
+    assert cache.num_frames == NUM_FRAMES
+
+
 def test_wrong_shapes_are_named():
     unet = small_unet()
     x, levels, actions, mask = inputs()

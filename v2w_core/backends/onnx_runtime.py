@@ -33,7 +33,7 @@ from v2w_core.backends.base import (
 )
 from v2w_core.backends.past import PaddedPast, Past
 from v2w_core.backends.slot_step import DTYPES
-from v2w_core.backends.trial import check_parity, latency, measure
+from v2w_core.backends.trial import measure, tried
 from v2w_core.cache import Cache, Tail
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal import TemporalConv
@@ -110,11 +110,7 @@ class OnnxRuntime:
             log.info("writing the step's graphs")
             write_graphs(model, folder, options.precision, cls._slots_of(model, options))
             engine = cls(model, folder, options)
-            log.info("comparing rollouts with eager float32")
-            parity = check_parity(model, engine, options.precision)
-            log.info("timing steps")
-            figures = {"num_threads": torch.get_num_threads(), "latency": latency(model, engine)}
-            return {"parity": parity, **figures}
+            return tried(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, find_or_build(root, built_from(model, options), build), options)

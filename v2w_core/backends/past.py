@@ -129,7 +129,7 @@ class PaddedPast:
 
     def forget(self, index: int) -> PaddedPast:
         """As of :class:`Past`."""
-        slots = list((*self.seen_shared, *self.seen_own))
+        slots = [*self.seen_shared, *self.seen_own]
         del slots[index]
         num_shared = len(self.seen_shared) - (index < len(self.seen_shared))
         return replace(

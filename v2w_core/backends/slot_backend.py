@@ -216,7 +216,7 @@ class SlotKeeper:
 
     def forget(self, past: SlotPast, index: int) -> SlotPast:
         """As :meth:`Stepper.forget`."""
-        slots = list((*past.shared, *past.own))
+        slots = [*past.shared, *past.own]
         del slots[index]
         num_shared = len(past.shared) - (index < len(past.shared))
         return replace(past, shared=tuple(slots[:num_shared]), own=tuple(slots[num_shared:]))

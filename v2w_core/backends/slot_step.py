@@ -98,7 +98,7 @@ class SlotWalk(CacheWalk):
             (key, value),
             strict=True,
         ):
-            history = shared.expand(len(newest), -1, -1, -1)
+            history = shared.expand(newest.shape[0], -1, -1, -1)  # len() would fix the batch
             joined.append(torch.cat([history, own, newest], dim=2))
             self.new.append(newest[:, :, :1])
         both: KeyValue = (joined[0], joined[1])

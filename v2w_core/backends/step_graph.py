@@ -29,8 +29,9 @@ from v2w_core.models.attention import SpatialTransformer
 from v2w_core.models.blocks import ResBlock
 from v2w_core.models.conditioning import MultiHotActionEmbedding
 from v2w_core.models.layers import Conv, Downsample, Norm, Upsample
+from v2w_core.models.stage import Stage
 from v2w_core.models.temporal import TemporalConv, TemporalTransformer
-from v2w_core.models.unet import Stage, UNet
+from v2w_core.models.unet import UNet
 
 MAX_DENSE_PIXELS = 9
 #: A network's layer, whose attributes type checkers take for Tensor | Module.
@@ -280,7 +281,7 @@ class StepGraph:
         shape: Shape = [f"batch_{u.pixels}", layer.out_channels]
         names = [f"conv_{index}_{j}" for j in range(len(taps) - 1)]
         past: list[Tensor | str] = [*(g.input(n, shape, g.dtype) for n in names), layer.bias]
-        added = past[0]
+        before = added = past[0]  # of the newest frame, of all
         if self.keep and names:
             first = self._at(u, 0).name
             terms = zip(names, taps[-2::-1], past[1:], strict=True)
@@ -288,10 +289,10 @@ class StepGraph:
             for name, value in coming.items():
                 g.output(f"new_{name}", value, shape, g.dtype)
             if self.num_frames - self.guided > 1:
-                added = g.op("Concat", names[0], coming[names[0]], axis=0)
+                before = coming[names[0]]
+                added = g.op("Concat", names[0], before, axis=0)
         if self.guided and names:
-            newest = names[0] if added == names[0] else coming[names[0]]
-            added = g.op("Concat", added, newest, axis=0)
+            added = g.op("Concat", str(added), str(before), axis=0)
         return replace(u, name=g.linear(u.name, taps[-1], added), channels=layer.out_channels)
 
     def _at(self, x: Map, frame: int) -> Map:
@@ -319,8 +320,7 @@ class StepGraph:
             if self.num_slots is not None:
                 weights[0] = weights[0] * (len(weights[0]) // attention.num_heads) ** -0.5
             tokens = [
-                g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight))
-                for weight in weights
+                g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight)) for weight in weights
             ]
             out = self._attention(*tokens, x.pixels, attention.num_heads)
             linear = attention.to_out[0]

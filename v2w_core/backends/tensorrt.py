@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from v2w_core.backends import torch_graphs
 from v2w_core.backends.artifact import engines_folder, find_or_build, source_hash
 from v2w_core.backends.base import BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.slot_backend import BUCKETS, SlotBackend, StepFunction
-from v2w_core.backends.slot_step import DTYPES, KINDS, Kind, SlotStep, example_arguments, in_precision
-from v2w_core.backends.trial import check_parity, latency
+from v2w_core.backends.slot_step import (
+    DTYPES,
+    KINDS,
+    Kind,
+    SlotStep,
+    example_arguments,
+    in_precision,
+)
+from v2w_core.backends.trial import tried
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -27,6 +36,7 @@ log = logging.getLogger(__name__)
 
 #: The batch size that kernels are chosen for; any up to the largest bucket runs.
 TYPICAL_BATCH = 8
+NUM_LEADING = 5  # arguments before the past: latents, level, actions, mask, seen
 SETTINGS = {
     "disable_tf32": True,  # float32 means float32
     "require_full_compilation": True,  # nothing is left to PyTorch behind one's back
@@ -56,11 +66,7 @@ class TensorRt(SlotBackend):
                 log.info("building an engine of %s", kind)
                 _build_engine(model, unet, kind, folder / engine_file(kind))
             engine = cls(model, options, folder)
-            log.info("comparing rollouts with eager float32")
-            parity = check_parity(model, engine, options.precision)
-            log.info("timing steps")
-            figures = {"num_threads": torch.get_num_threads(), "latency": latency(model, engine)}
-            return {"parity": parity, **figures}
+            return tried(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, options, find_or_build(root, built_from(model, options), build))
@@ -69,9 +75,38 @@ class TensorRt(SlotBackend):
         import torch_tensorrt
 
         assert self._folder is not None
-        program = torch_tensorrt.load(str(self._folder / engine_file(kind)))
-        step: StepFunction = program.module()
+        engine = torch_tensorrt.load(str(self._folder / engine_file(kind))).module()
+
+        def step(*given: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+            v, *kept = engine(*side_by_side(given))
+            num_new = len(given[-2])
+            return v, kept[:num_new], kept[num_new:]
+
         return step
+
+
+class FlatStep(nn.Module):
+    """A :class:`SlotStep` without lists, which exporters treat differently.
+
+    Args:
+        num_kept: keys and values, in the history as of own frames.
+    """
+
+    def __init__(self, step: SlotStep, num_kept: int) -> None:
+        super().__init__()
+        self.step = step
+        self.num_kept = num_kept
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        frames, past, kept = given[:NUM_LEADING], list(given[NUM_LEADING:]), self.num_kept
+        v, new, tails = self.step(*frames, past[:kept], past[kept : 2 * kept], past[2 * kept :])
+        return (v, *new, *tails)
+
+
+def side_by_side(arguments: Sequence[Any]) -> list[Tensor]:
+    """Arguments of :meth:`SlotStep.forward` as those of :meth:`FlatStep.forward`."""
+    *frames, shared, own, tails = arguments
+    return [*frames, *shared, *own, *tails]
 
 
 def engine_file(kind: Kind) -> str:
@@ -79,23 +114,23 @@ def engine_file(kind: Kind) -> str:
     return f"{kind.num_frames}{'_keep' * kind.keep}{'_guided' * kind.guided}.ep"
 
 
-def exported(model: WorldModel, unet: UNet, kind: Kind) -> ExportedProgram:
-    """The step as operators, for any batch up to the largest bucket."""
+def exported(model: WorldModel, unet: UNet, kind: Kind) -> tuple[ExportedProgram, list[Tensor]]:
+    """The step as operators, for any batch up to the largest bucket; and its arguments."""
     arguments = example_arguments(model, unet, kind, TYPICAL_BATCH)
-    batch = torch.export.Dim("batch", min=1, max=BUCKETS[-1])
-    open_batch, fixed = {0: batch}, None
-    shapes = (*[open_batch] * 4, fixed, *([how] * len(part) for how, part in zip(
-        (fixed, open_batch, open_batch), arguments[5:], strict=True)))  # fmt: skip
-    step = SlotStep(unet, kind).eval()
+    *frames, shared, own, tails = arguments
+    open_batch = {0: torch.export.Dim("batch", min=1, max=BUCKETS[-1])}
+    shapes = [*[open_batch] * (len(frames) - 1), None]  # all but the bits of what is seen
+    shapes += [None] * len(shared) + [open_batch] * (len(own) + len(tails))
+    step = FlatStep(SlotStep(unet, kind), len(own)).eval()
+    flat = side_by_side(arguments)
     with torch.no_grad():
-        return torch.export.export(step, tuple(arguments), dynamic_shapes=shapes)
+        return torch.export.export(step, tuple(flat), dynamic_shapes=(tuple(shapes),)), flat
 
 
 def _build_engine(model: WorldModel, unet: UNet, kind: Kind, path: Path) -> None:
     import torch_tensorrt
 
-    arguments = example_arguments(model, unet, kind, TYPICAL_BATCH)
-    program = exported(model, unet, kind)
+    program, arguments = exported(model, unet, kind)
     compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=arguments, **SETTINGS)
     torch_tensorrt.save(compiled, str(path), arg_inputs=arguments, retrace=False)
 

@@ -7,7 +7,7 @@ so that :class:`OnnxRuntime` prepares steps for both.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from v2w_core.backends.artifact import engines_folder, find_or_build, source_has
 from v2w_core.backends.base import BackendOptions, device_errors, not_cacheable, unknown_precision
 from v2w_core.backends.onnx_runtime import OnnxRuntime, write_graphs
 from v2w_core.backends.slot_step import DTYPES
-from v2w_core.backends.trial import check_parity, latency
+from v2w_core.backends.trial import tried
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
@@ -41,22 +41,18 @@ class TensorRtRtx(OnnxRuntime):
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
         if model.device.type != "cuda":
-            return f"engines run on CUDA devices only, not on {model.device.type}"
-        for package in ("tensorrt_rtx", "onnx"):
-            if find_spec(package) is None:
-                return f"{package} is not installed; pip install 'v2w[rtx]'"
-        return unknown_precision(options, DTYPES) or not_cacheable(model)
+            return (
+                f"engines run on CUDA devices only, not on {model.device.type}; whether it builds "
+                "can be seen without one: v2w export --backend tensorrt-rtx --build-only DIR"
+            )
+        return not_installed() or unknown_precision(options, DTYPES) or not_cacheable(model)
 
     @classmethod
     def build(cls, model: WorldModel, options: BackendOptions) -> TensorRtRtx:
         def build(folder: Path) -> dict[str, Any]:
             build_engines(model, folder, options.precision, "CURRENT")
             engine = cls(model, folder, options)
-            log.info("comparing rollouts with eager float32")
-            parity = check_parity(model, engine, options.precision)
-            log.info("timing steps")
-            figures = {"num_threads": torch.get_num_threads(), "latency": latency(model, engine)}
-            return {"parity": parity, **figures}
+            return tried(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, find_or_build(root, built_from(model, options), build), options)
@@ -75,6 +71,14 @@ class TensorRtRtx(OnnxRuntime):
 
     def _run(self, session: Any, binding: Any) -> None:
         session.run_with_iobinding(binding)
+
+
+def not_installed() -> str | None:
+    """Part of a probe: which package is missing, or None."""
+    for package in ("tensorrt_rtx", "onnx"):
+        if find_spec(package) is None:
+            return f"{package} is not installed; pip install 'v2w[rtx]'"
+    return None
 
 
 class Engine:
@@ -127,8 +131,11 @@ def build_engines(
         target: see :func:`build_engine`.
 
     Raises:
-        V2WError: MODEL_ERROR; a graph that TensorRT-RTX cannot build, and why.
+        V2WError: MODEL_ERROR; not installed, or a graph that TensorRT-RTX cannot build, and why.
     """
+    refused = not_installed() or not_cacheable(model)
+    if refused is not None:
+        raise V2WError("back end tensorrt-rtx", refused, code="MODEL_ERROR")
     log.info("writing the step's graphs")
     write_graphs(model, folder, precision, model.config.num_frames)
     engines = []
@@ -184,7 +191,7 @@ def build_engine(graph: Path, target: str | None = None) -> bytes:
     return bytes(engine)
 
 
-def _open_sizes(graph: Path) -> Any:
+def _open_sizes(graph: Path) -> Callable[[str, int], tuple[int, ...]]:
     """(input, batch size) -> the shape: ``batch`` in a graph's shapes, or ``batch_64`` for 64
     rows of each of the batch."""
     import onnx
@@ -192,13 +199,12 @@ def _open_sizes(graph: Path) -> Any:
     inputs = onnx.load(str(graph), load_external_data=False).graph.input
     shapes = {value.name: value.type.tensor_type.shape.dim for value in inputs}
 
-    def sizes(name: str, batch_size: int) -> tuple[int, ...]:
-        return tuple(
-            batch_size * int(dim.dim_param.partition("_")[2] or 1) if dim.dim_param else dim.dim_value
-            for dim in shapes[name]
-        )
+    def size(dim: Any, batch_size: int) -> int:
+        if not dim.dim_param:
+            return int(dim.dim_value)
+        return batch_size * int(dim.dim_param.partition("_")[2] or 1)
 
-    return sizes
+    return lambda name, batch_size: tuple(size(dim, batch_size) for dim in shapes[name])
 
 
 def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:

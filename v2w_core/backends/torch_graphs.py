@@ -25,7 +25,7 @@ from v2w_core.backends.artifact import (
 from v2w_core.backends.base import BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.slot_backend import BUCKETS, SlotBackend, StepFunction
 from v2w_core.backends.slot_step import DTYPES, Kind, SlotStep, in_precision
-from v2w_core.backends.trial import check_parity, latency
+from v2w_core.backends.trial import tried
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
@@ -75,14 +75,11 @@ class TorchGraphs(SlotBackend):
         def build(folder: Path) -> dict[str, Any]:
             log.info("compiling the step; minutes the first time")
             engine = cls(model, options, compiler=inductor, captured=True)
-            log.info("comparing rollouts with eager float32")
-            parity = check_parity(model, engine, options.precision)
-            log.info("timing steps")
-            figures = {"num_threads": torch.get_num_threads(), "latency": latency(model, engine)}
+            figures = tried(model, engine, options.precision)
             saved = torch.compiler.save_cache_artifacts()
             if saved is not None:
                 (folder / COMPILED).write_bytes(saved[0])
-            return {"parity": parity, **figures}
+            return figures
 
         folder = find_or_build(engines_folder(options.engines), built_from(model, options), build)
         if (folder / COMPILED).exists():

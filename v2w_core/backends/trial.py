@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,8 @@ from v2w_core.rollout import Session
 if TYPE_CHECKING:
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
+
+log = logging.getLogger(__name__)
 
 NUM_CANDIDATES, HORIZON = 4, 3
 BATCH_SIZES = (1, 8, 64)
@@ -66,22 +69,22 @@ def trial_actions(model: WorldModel, num_candidates: int, horizon: int) -> NDArr
 def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[str, float]:
     """Largest differences of a short rollout from eager float32, on the same noise.
 
-    Two rollouts: as the model is configured, and with two sampling steps and guidance, so that
-    every kind of step is used.
+    Three rollouts: as the model is configured; with two sampling steps and guidance; and out of
+    the trained window. Together they use every kind of step.
 
     Raises:
         V2WError: MODEL_ERROR; a difference beyond the tolerance, and by how much.
     """
-    horizon = min(HORIZON, model.config.num_frames - model.config.num_history)
-    actions = trial_actions(model, NUM_CANDIDATES, horizon)
+    window, needed = model.config.num_frames, model.config.num_history
+    inside = {"horizon": min(HORIZON, window - needed)}
+    trials: dict[str, dict[str, Any]] = {
+        "configured": inside,
+        "guided": inside | {"num_sampling_steps": 2, "guidance_scale": 1.5},
+        "past_window": {"horizon": HORIZON, "num_history": max(needed, window - HORIZON + 1)},
+    }
     differences = {}
-    for name, num_steps, scale in (("configured", None, None), ("guided", 2, 1.5)):
-        results = [
-            trial_session(model, kind)
-            .imagine(actions, num_sampling_steps=num_steps, guidance_scale=scale)
-            .latents.float()
-            for kind in (Eager(model.unet), backend)
-        ]
+    for name, trial in trials.items():
+        results = [_imagined(model, kind, **trial) for kind in (Eager(model.unet), backend)]
         differences[name] = float((results[0] - results[1]).abs().max())
     worst, tolerance = max(differences.values()), TOLERANCES[precision]
     if not worst <= tolerance:
@@ -89,6 +92,19 @@ def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[st
         off = f"{worst:.2g}, {worst / tolerance:.3g} times that"
         raise V2WError(f"back end {backend.name}, {precision}", rule, off, code="MODEL_ERROR")
     return {**differences, "tolerance": tolerance}
+
+
+def _imagined(
+    model: WorldModel, backend: Stepper, horizon: int, num_history: int = 0, **sampling: Any
+) -> Tensor:
+    """Latents after a history of at least ``num_history`` frames."""
+    session = trial_session(model, backend)
+    rng, observation = np.random.default_rng(2), model.config.observation
+    while session.num_history < num_history:
+        frame = rng.integers(0, 256, (observation.height, observation.width, 3), dtype=np.uint8)
+        session.append(frame, trial_actions(model, 1, 1)[0, 0])
+    actions = trial_actions(model, NUM_CANDIDATES, horizon)
+    return session.imagine(actions, **sampling).latents.float()
 
 
 class Timed:
@@ -139,3 +155,16 @@ def latency(model: WorldModel, backend: Backend) -> dict[str, dict[str, float]]:
         p50, p95 = 1e3 * np.percentile(measure(model, backend, batch_size), (50, 95))
         figures[str(batch_size)] = {"step_ms_p50": round(p50, 3), "step_ms_p95": round(p95, 3)}
     return figures
+
+
+def tried(model: WorldModel, backend: Backend, precision: str) -> dict[str, Any]:
+    """Parity and latency, as the manifest of an engine holds them.
+
+    Raises:
+        V2WError: of :func:`check_parity`.
+    """
+    log.info("comparing rollouts with eager float32")
+    parity = check_parity(model, backend, precision)
+    log.info("timing steps")
+    figures = latency(model, backend)
+    return {"parity": parity, "num_threads": torch.get_num_threads(), "latency": figures}

@@ -7,9 +7,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from v2w_core.backends.base import PRECISIONS
+from v2w_core.backends.base import BACKENDS, PRECISIONS
+
+if TYPE_CHECKING:
+    from v2w_core.world_model import WorldModel
 
 HELP = "build a fast engine of a checkpoint for this machine"
 DESCRIPTION = """\
@@ -22,7 +25,10 @@ EPILOG = """\
 examples:
   v2w export                                       the shipped checkpoint, for ONNX Runtime
   v2w export runs/train/mine/checkpoint --out engines      then: V2W_ENGINES=engines v2w plan ...
+  v2w export --device cuda --backend torch --precision bf16
+  v2w export --backend tensorrt-rtx --build-only build     without a GPU: does it build?
 """
+EXPORTED = tuple(name for name in BACKENDS if name != "eager")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT",
         help="checkpoint folder (default: the shipped one)")  # fmt: skip
-    add("--backend", choices=("onnx",), default="onnx",
+    add("--backend", choices=EXPORTED, default="onnx",
         help="what the engine is for (default: %(default)s)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32",
         help="of the arithmetic (default: %(default)s)")  # fmt: skip
@@ -40,12 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="torch device (default: %(default)s)")
     add("--out", type=Path, metavar="DIR",
         help="folder of engines (default: $V2W_ENGINES or ~/.cache/v2w/engines)")  # fmt: skip
+    add("--build-only", type=Path, metavar="DIR",
+        help="of tensorrt-rtx, which builds without a GPU: write graphs and engines there. They "
+             "are neither compared nor timed, so that nothing ever uses them")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="also write the manifest there")
 
 
 def run(args: argparse.Namespace) -> int:
     """Builds, prints. Raises V2WError when it cannot be built or is not exact."""
     from v2w_core.backends.base import BackendOptions, make_backend
+    from v2w_core.errors import V2WError
     from v2w_core.media import write_text
     from v2w_core.world_model import WorldModel, default_checkpoint
 
@@ -57,12 +67,27 @@ def run(args: argparse.Namespace) -> int:
         model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), args.device)
         providers = tuple(args.provider) if args.provider else None
         options = BackendOptions(args.precision, providers, args.out)
+        if args.build_only is not None:
+            if args.backend != "tensorrt-rtx":
+                raise V2WError("--build-only", "with --backend tensorrt-rtx only", args.backend)
+            return build_only(model, args.build_only, args.precision)
         info = make_backend(model, args.backend, options).info()
     finally:
         progress.removeHandler(handler)
     print_figures(info)
     if args.json is not None:
         write_text(args.json, json.dumps(info, indent=2) + "\n")
+    return 0
+
+
+def build_only(model: WorldModel, folder: Path, precision: str) -> int:
+    """Engines of the step's graphs for every GPU, untried."""
+    from v2w_core.backends.tensorrt_rtx import build_engines
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in build_engines(model, folder, precision):
+        print(f"{path}  {path.stat().st_size / 2**20:.0f} MiB")
+    print("built, not tried: parity and latency need a GPU (v2w export --device cuda there)")
     return 0
 
 

@@ -65,7 +65,7 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """What computes rollouts."""
     text = "what computes rollouts; auto: the fastest that can be built (default: %(default)s)"
     parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default="eager", help=text)
-    text = "fp32, or int8 for onnx: about 1.5 times faster, 1 to 2 %% off (default: %(default)s)"
+    text = "of the arithmetic; fp16 and bf16 on a GPU only (default: %(default)s)"
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=text)
 
 

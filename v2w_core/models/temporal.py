@@ -133,7 +133,8 @@ def attend(query: Tensor, attended: Attended) -> Tensor:
         own_scores = own_scores.masked_fill(~mask, float("-inf"))
     weights = torch.cat([shared_scores, own_scores], dim=-1).softmax(dim=-1)
     num_shared = shared_key.shape[1]
-    flat = weights[..., :num_shared].transpose(0, 1).reshape(num_heads, -1, num_shared)
+    flat = weights[..., :num_shared].transpose(0, 1)
+    flat = flat.reshape(num_heads, batch * num_queries, num_shared)
     from_shared = (flat @ shared_value).unflatten(1, (batch, num_queries)).transpose(0, 1)
     return from_shared + weights[..., num_shared:] @ value
 
