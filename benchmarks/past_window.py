@@ -65,7 +65,8 @@ def main() -> None:
         actions = episode.actions[window.start : window.stop - 1]
         for name, values in scored(model, frames, actions, args.horizon, args.stream).items():
             scores[name].append(values)
-    result = {"num_windows": args.windows, "num_episodes": len(episodes), "seed": args.seed}
+    num_windows = len(next(iter(scores.values())))
+    result = {"num_windows": num_windows, "num_episodes": len(episodes), "seed": args.seed}
     result |= {name: np.mean(values, axis=0).tolist() for name, values in scores.items()}
     result |= {f"{name}, standard error": _standard_error(v) for name, v in scores.items()}
     show(result)
@@ -136,11 +137,20 @@ def _stream(model: WorldModel, frames: Any, actions: Any, stream: int) -> Tensor
     return torch.stack(found)
 
 
-def _fresh(model: WorldModel, latents: Tensor, actions: Any) -> Session:
+class _Fresh(Session):
+    """A session that imagines the frame after ``step`` others, with that frame's noise."""
+
+    step = 0
+
+    def _noise(self, num_frames: int, seed: int) -> Tensor:
+        return super()._noise(num_frames + 2 * self.step, seed)[2 * self.step :]
+
+
+def _fresh(model: WorldModel, latents: Tensor, actions: Any) -> _Fresh:
     """A session of as many of these frames as fit; actions[i] led from frame i to i + 1."""
     most = min(len(latents), model.config.num_frames - 1)
     told = model.tensor(model.config.action.normalise(actions[: len(latents) - 1]))
-    return Session(model, latents[-most:], told[len(told) - most + 1 :], 0)
+    return _Fresh(model, latents[-most:], told[len(told) - most + 1 :], 0)
 
 
 def _roll_fresh(model: WorldModel, latents: Tensor, actions: Any, horizon: int) -> Tensor:
@@ -149,7 +159,8 @@ def _roll_fresh(model: WorldModel, latents: Tensor, actions: Any, horizon: int) 
     for step in range(horizon):
         action = actions[None, len(latents) - 1 : len(latents)]
         session = _fresh(model, latents, actions)
-        frame = session.imagine(action, bounds=False, seed=step).latents[0]
+        session.step = step
+        frame = session.imagine(action, bounds=False).latents[0]
         latents = torch.cat([latents, frame])
     return latents[num_seen:]
 
