@@ -51,6 +51,11 @@ class Work:
         """Seconds below which no machine of these rates can be."""
         return max(self.flops / rates.flops_per_s, self.bytes / rates.bytes_per_s)
 
+    def bound_by(self, rates: Rates) -> str:
+        """What takes the longer."""
+        arithmetic = self.flops / rates.flops_per_s >= self.bytes / rates.bytes_per_s
+        return "arithmetic" if arithmetic else "memory"
+
 
 def total(passes: Iterable[Work]) -> Work:
     together = list(passes)
@@ -88,7 +93,7 @@ class CountedUNet:
     ) -> tuple[Tensor, Cache]:
         """As :meth:`UNet.forward`; the returned cache has shapes only."""
         past = None if cache is None else _on_meta(cache)
-        on_meta = [None if value is None else value.to(META) for value in given]
+        on_meta = (None if value is None else value.to(META) for value in given)
         with FlopCounterMode(display=False) as counter:
             v, after = self.unet(x.to(META), *on_meta, cache=past, **options)
         moved = self.weight_bytes + _bytes(x) + _bytes(v) + (past.nbytes() if past else 0)
