@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -111,7 +111,8 @@ def _on_meta(cache: Cache) -> Cache:
             return tuple(moved(item) for item in value)
         return None if value is None else value.to(META)
 
-    return Cache(moved(cache.conv), moved(cache.own), moved(cache.shared), cache.num_frames)
+    parts = {name: moved(getattr(cache, name)) for name in ("conv", "own", "shared")}
+    return replace(cache, **parts)
 
 
 def measured_rates(

@@ -223,6 +223,8 @@ def rows(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
          "algorithm", "mid", 1, EAGER, REFERENCE, 6.0),
         ("ONNX Runtime against ours eager, small model, batch 64", "small", 64, "onnx:fp32",
          EAGER, 1.3),
+        ("CUDA graphs and inductor in bfloat16 against ours eager in float32, small model, batch "
+         "64", "small", 64, "torch:bf16", EAGER, 4.0),
     )  # fmt: skip
     found = []
     for what, model, batch_size, name, against, least in asked:
