@@ -78,7 +78,7 @@ def counted(
 ) -> tuple[Work, Any, CountedUNet]:
     """One pass of the bfloat16 U-Net over ``num_frames``, the cache after it, and the U-Net."""
     config, unet_config = causal_config()
-    unet = unet or CountedUNet(unet_config, torch.bfloat16)
+    unet = unet or CountedUNet(unet_config, torch.bfloat16, padding=True)
     given = inputs(config, num_frames, device=torch.device("meta"), dtype=torch.bfloat16)
     order = ("x", "noise_level", "actions")
     _, after = unet(*(given[name] for name in order), None, cache=cache, context=given["context"])

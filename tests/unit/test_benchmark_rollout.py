@@ -80,6 +80,21 @@ def test_bytes_are_the_weights_and_what_is_read_of_the_cache():
     assert second.flops > first.flops
 
 
+def test_products_with_padding_are_counted_only_when_asked_for():
+    config = small_model().config
+    x = torch.zeros(1, 1, *config.latent_shape)
+    given = (x, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, 3), None)
+    counts = {}
+    for padding in (False, True):
+        unet = CountedUNet(config.unet, padding=padding)
+        unet(*given)
+        counts[padding] = unet.passes[0].flops
+    image = torch.ones(1, 1, *config.latent_shape[1:])
+    taps = torch.nn.functional.conv2d(image, torch.ones(1, 1, 3, 3), padding=1)
+    first = 2 * config.unet.in_channels * config.unet.model_channels
+    assert counts[True] - counts[False] > first * (9 * taps.numel() - taps.sum().item()) > 0
+
+
 def test_a_floor_is_the_slower_of_arithmetic_and_memory():
     rates = Rates(flops_per_s=10.0, bytes_per_s=2.0)
     assert floor_s([Work(100.0, 2.0), Work(10.0, 8.0)], rates) == 10.0 + 4.0
