@@ -60,7 +60,7 @@ help:
 	@echo "make lint    ruff and the import contracts"
 	@echo "make type    mypy, strict on v2w_core and planners"
 	@echo "make format  let ruff fix and format"
-	@echo "make bench   plan time, frames a second, camera intake"
+	@echo "make bench   plan time, frames a second of every back end, camera intake"
 	@echo "make clean   remove build outputs and runs/ (distclean: also $(VENV))"
 
 setup: $(INSTALLED) $(if $(filter none,$(ROS)),,$(BUILT))
@@ -102,7 +102,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: setup
-	@$(RUN) for script in benchmarks/plan.py benchmarks/node_intake.py; do echo "== $$script"; python $$script || exit 1; done
+	@$(RUN) for script in plan.py "plan.py --backend auto" "rollout.py --json benchmarks/results/rollout.json" \
+	  performance_page.py node_intake.py; do echo "== $$script"; python benchmarks/$$script || exit 1; done
 
 clean:
 	rm -rf runs build *.egg-info $(WS)/build $(WS)/install $(WS)/log

@@ -1,6 +1,7 @@
 """The released models at full size: memory of an import, FLOPs, one real denoising step.
 
   python benchmarks/full_size.py flops      parameters and FLOPs a frame, on the meta device
+  python benchmarks/full_size.py floors     seconds that a frame and a plan take at least, on GPUs
   python benchmarks/full_size.py step       one step of one cached frame and of a window, bfloat16
   python benchmarks/full_size.py import --keys ../shared/parity/dynamicrafter512_unet_keys.json
                                             writes a checkpoint of that structure with random
@@ -29,8 +30,9 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from floors import CountedUNet, Rates, Work
+from v2w_core.cache import Cache
 from v2w_core.config import WorldModelConfig
 from v2w_core.media import write_text
 from v2w_core.models.attention import Context
@@ -41,6 +43,14 @@ from v2w_core.world_model import WorldModel
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "full_size.json"
 WINDOW = 16
 GIB = 2**30
+#: Data sheets: dense 16-bit matrix products and memory. Of Thor and Orin, the modules' full power.
+DEVICES = {
+    "H200": Rates(790e12, 4300e9),
+    "RTX 4090": Rates(165e12, 1008e9),
+    "Thor T5000": Rates(257e12, 273e9),
+    "AGX Orin 64": Rates(42.5e12, 204.8e9),
+}
+PLAN_CANDIDATES, PLAN_HORIZON, FEW_STEPS, OFFICIAL_STEPS = 64, 8, 4, 50
 
 
 def causal_config() -> tuple[WorldModelConfig, UNetConfig]:
@@ -63,34 +73,83 @@ def inputs(config: WorldModelConfig, num_frames: int, **factory: Any) -> dict[st
     }
 
 
-@torch.inference_mode()
+def counted(
+    num_frames: int, cache: Any = None, unet: CountedUNet | None = None
+) -> tuple[Work, Any, CountedUNet]:
+    """One pass of the bfloat16 U-Net over ``num_frames``, the cache after it, and the U-Net."""
+    config, unet_config = causal_config()
+    unet = unet or CountedUNet(unet_config, torch.bfloat16, padding=True)
+    given = inputs(config, num_frames, device=torch.device("meta"), dtype=torch.bfloat16)
+    order = ("x", "noise_level", "actions")
+    _, after = unet(*(given[name] for name in order), None, cache=cache, context=given["context"])
+    return unet.passes[-1], after, unet
+
+
 def count_flops(args: argparse.Namespace) -> dict[str, Any]:
     """Parameters, FLOPs (2 x multiply-add) of a window and of one cached frame, cache bytes."""
-    config, unet_config = causal_config()
     with torch.device("meta"):
-        whole = WorldModel(config)
-        unet = UNet(unet_config).eval()
-    shape = {"device": torch.device("meta"), "dtype": torch.bfloat16}
-    unet = unet.to(torch.bfloat16)
-
-    def flops(num_frames: int, cache: Any = None) -> tuple[float, Any]:
-        with FlopCounterMode(display=False) as counter:
-            _, after = unet(**inputs(config, num_frames, **shape), cache=cache)
-        return counter.get_total_flops() / 1e12, after
-
-    window, _ = flops(WINDOW)
-    _, past = flops(WINDOW - 1)
-    last, full = flops(1, past)
-    key_values = sum(t.numel() * 2 for pair in full.own for t in pair or ())
-    tails = sum(t.numel() * 2 for tail in full.conv for t in tail)
+        whole = WorldModel(causal_config()[0])
+    window, _, unet = counted(WINDOW)
+    _, past, _ = counted(WINDOW - 1, unet=unet)
+    last, full, _ = counted(1, past, unet)
+    key_values, tails = cache_bytes(full)
     return {
         "parameters_m": sum(p.numel() for p in whole.parameters()) / 1e6,
-        "unet_parameters_m": sum(p.numel() for p in unet.parameters()) / 1e6,
-        f"window_of_{WINDOW}_tflop": window,
-        "cached_frame_tflop": last,
+        "unet_parameters_m": unet.num_parameters / 1e6,
+        f"window_of_{WINDOW}_tflop": window.flops / 1e12,
+        "cached_frame_tflop": last.flops / 1e12,
         "key_value_mb_a_frame": key_values / WINDOW / 1e6,
         "convolution_cache_mb": tails / 1e6,
     }
+
+
+def cache_bytes(cache: Cache) -> tuple[int, int]:
+    """Of keys and values, and of the temporal convolutions' past."""
+    pairs = [pair for pair in (*cache.own, *cache.shared) if pair is not None]
+    key_values = sum(t.numel() * t.element_size() for pair in pairs for t in pair)
+    return key_values, cache.nbytes() - key_values
+
+
+def count_floors(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds at least, by mode and device; a guided step is one pass of twice the batch."""
+    window, _, unet = counted(WINDOW)
+    _, past, _ = counted(WINDOW - 1, unet=unet)
+    frame, _, _ = counted(1, past, unet)
+    weights, (key_values, tails) = unet.weight_bytes, cache_bytes(past)
+
+    def batch(size: int, *, shared: bool = False) -> Work:
+        """A step of several cached frames; with the history's keys and values in common."""
+        own = size * tails + (key_values if shared else size * key_values)
+        return Work(size * frame.flops, weights + own)
+
+    plan = PLAN_HORIZON * FEW_STEPS
+    modes = {
+        "official: window 16, 50 steps, guidance": Work(
+            2 * window.flops, window.bytes).times(OFFICIAL_STEPS),
+        "+ K/V cache": batch(2).times(OFFICIAL_STEPS),
+        "+ no guidance, 4 steps": batch(1).times(FEW_STEPS),
+        "64 candidates x 8 frames, last mode": batch(PLAN_CANDIDATES).times(plan),
+        "the same, history shared": batch(PLAN_CANDIDATES, shared=True).times(plan),
+    }  # fmt: skip
+    return {
+        mode: {
+            "tflop": work.flops / 1e12,
+            "gbyte": work.bytes / 1e9,
+            "floor_s": {name: work.floor_s(rates) for name, rates in DEVICES.items()},
+            "bound_by": {name: work.bound_by(rates) for name, rates in DEVICES.items()},
+        }
+        for mode, work in modes.items()
+    }
+
+
+def print_floors(floors: dict[str, Any]) -> None:
+    print(f"{'seconds at least':42} {'TFLOP':>8} {'GB':>8}" +
+          "".join(f"{name:>14}" for name in DEVICES))  # fmt: skip
+    for mode, found in floors.items():
+        times = [f"{found['floor_s'][n]:.3g} {found['bound_by'][n][0]}" for n in DEVICES]
+        print(f"{mode:42} {found['tflop']:>8.3g} {found['gbyte']:>8.3g}" +
+              "".join(f"{text:>14}" for text in times))  # fmt: skip
+    print("a: bound by arithmetic, m: by memory")
 
 
 @torch.inference_mode()
@@ -198,7 +257,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = {"flops": count_flops, "step": real_step, "import": measure_import}
+    parts = {
+        "flops": count_flops, "floors": count_floors, "step": real_step, "import": measure_import,
+    }  # fmt: skip
     parser.add_argument("part", choices=parts)
     parser.add_argument("--keys", type=pathlib.Path, help="names and shapes (part import)")
     parser.add_argument("--kind", default="dynamicrafter512", help="of the keys")
@@ -212,6 +273,9 @@ def main() -> int:
     results[args.part] = found
     results["cpus"] = os.cpu_count()
     write_text(RESULT, json.dumps(results, indent=2) + "\n")
+    if args.part == "floors":
+        print_floors(found)
+        return 0
     width = max(len(name) for name in found)
     for name, value in found.items():
         print(

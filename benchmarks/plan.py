@@ -6,8 +6,10 @@ The pictures are noise: the time does not depend on what is in them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ import torch
 from planners.goals import ImageGoal, Observation
 from planners.planner import Planner
 from planners.scoring import ImaginationSettings
+from v2w_core.backends.base import AUTO, BACKENDS, PRECISIONS
+from v2w_core.config import ImaginedHistory
 from v2w_core.media import write_text
 from v2w_core.world_model import WorldModel, default_checkpoint
 
@@ -24,13 +28,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--backend", default="eager", help="eager, onnx or auto")
-    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16")
+    parser.add_argument("--backend", default="eager", choices=(*BACKENDS, AUTO))
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--horizon", type=int, default=8)
     parser.add_argument("--sampling-steps", type=int, help="default: the checkpoint's")
+    parser.add_argument("--imagined-history", choices=get_args(ImaginedHistory),
+                        help="default: the checkpoint's")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
@@ -38,6 +44,11 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     checkpoint = args.checkpoint or default_checkpoint()
     model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
+    sampling = model.config.sampling
+    if args.imagined_history:
+        sampling = dataclasses.replace(sampling, imagined_history=args.imagined_history)
+        model.config = dataclasses.replace(model.config, sampling=sampling)
+    num_steps = args.sampling_steps or sampling.num_steps
     rng = np.random.default_rng(0)
     size = (model.config.observation.height, model.config.observation.width, 3)
     frames = rng.integers(0, 256, (model.config.num_history + 1, *size), dtype=np.uint8)
@@ -64,11 +75,15 @@ def main() -> None:
         "frames_per_plan": plan.frames_imagined,
         "backend": model.backend.name,
         "precision": args.precision,
+        "sampling_steps": num_steps,
+        "guidance_scale": sampling.guidance_scale,
+        "imagined_history": sampling.imagined_history,
         "num_threads": torch.get_num_threads(),
     }
     print(f"{args.candidates} candidates x {args.horizon} steps x {args.iterations} iterations, "
           f"{torch.get_num_threads()} threads, {args.device}, {model.backend.name}, "
-          f"{args.precision}")  # fmt: skip
+          f"{args.precision}, {num_steps} sampling steps a frame, guidance "
+          f"{sampling.guidance_scale:g}, imagined frames {sampling.imagined_history}")  # fmt: skip
     print(f"plan time {result['plan_s_p50']:.2f} s (median of {args.repeats}; "
           f"{result['plan_s_min']:.2f} to {result['plan_s_max']:.2f})")  # fmt: skip
     print(f"{result['frames_per_s']:.0f} frames imagined a second")

@@ -1,0 +1,308 @@
+"""What benchmarks/rollout.py compares, each in a process of its own.
+
+A contender is the reference's algorithm ("reference") or one of our back ends ("onnx:fp32"). A
+process of its own gives each its own peak memory; the benchmark lets them take turns.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from floors import CountedUNet, Work
+from reference_rollout import WindowRecomputed
+from v2w_core.autoencoder import AutoencoderConfig
+from v2w_core.backends.base import BackendOptions, Stepper, make_backend
+from v2w_core.backends.eager import Eager
+from v2w_core.backends.trial import Timed, trial_actions
+from v2w_core.config import SamplingConfig, WorldModelConfig
+from v2w_core.errors import V2WError
+from v2w_core.models.unet import UNetConfig
+from v2w_core.rollout import Session
+from v2w_core.spec import ObservationSpec
+from v2w_core.world_model import PLANAR_4HZ, WorldModel, default_checkpoint
+
+REFERENCE = "reference"
+MIB = 2**20
+RESET_PEAK = "5"  # written to clear_refs, see proc(5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One rollout that every contender computes.
+
+    Attributes:
+        model: "small" or "mid".
+        batch_size: candidates.
+        num_history: camera frames; horizon: imagined frames.
+        rounds: rollouts of each contender that are timed; of the reference's algorithm, one
+            where it takes minutes.
+        reference: False where it would take too long.
+    """
+
+    model: str
+    batch_size: int
+    num_history: int
+    horizon: int
+    num_steps: int
+    guidance_scale: float
+    rounds: int
+    reference_rounds: int = 1
+    reference: bool = True
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Of all contenders."""
+
+    device: str
+    num_threads: int
+    checkpoint: Path | None = None
+    engines: Path | None = None
+
+
+def mid_config() -> WorldModelConfig:
+    """51 million weights in the U-Net: the default model's layers, wider, one level more; RT-1's
+    256x320 pixels, latents 32x40."""
+    return WorldModelConfig(
+        action=PLANAR_4HZ,
+        observation=ObservationSpec(256, 320),
+        autoencoder=AutoencoderConfig(
+            latent_channels=12, block_channels=(16, 16, 16), patch_size=2, norm_groups=8
+        ),
+        unet=UNetConfig(
+            in_channels=12, out_channels=12, model_channels=64, channel_mult=(1, 2, 4, 6),
+            attention_levels=(2, 3), num_temporal_convs=2, two_temporal_attentions=False,
+            action_dim=PLANAR_4HZ.dim,
+        ),
+        sampling=SamplingConfig(),
+        num_history=1,
+        num_frames=17,
+    )  # fmt: skip
+
+
+def load_model(which: str, setup: Setup) -> WorldModel:
+    """The default checkpoint ("small"), or the mid-size model with random weights."""
+    if which == "small":
+        return WorldModel.from_pretrained(setup.checkpoint or default_checkpoint(), setup.device)
+    model = WorldModel.build(mid_config())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.unet.parameters():
+            if not parameter.any():  # nothing should be multiplied by zero
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return model.on_device(setup.device)
+
+
+class Scene(NamedTuple):
+    """Noise: the time does not depend on what is in the pictures."""
+
+    frames: NDArray[np.uint8]
+    actions: NDArray[np.float32]
+    candidates: NDArray[np.float32]
+
+
+def scene(model: WorldModel, case: Case) -> Scene:
+    rng = np.random.default_rng(0)
+    observation = model.config.observation
+    size = (case.num_history, observation.height, observation.width, 3)
+    frames = rng.integers(0, 256, size, dtype=np.uint8)
+    past = trial_actions(model, 1, case.num_history)[0][1:]
+    return Scene(frames, past, trial_actions(model, case.batch_size, case.horizon))
+
+
+class Measured(NamedTuple):
+    """One rollout.
+
+    Attributes:
+        seconds: wall clock.
+        steps: seconds of every call of the network.
+        latents: [K, horizon, C, h, w].
+    """
+
+    seconds: float
+    steps: list[float]
+    latents: NDArray[np.float32]
+
+
+class Contender:
+    """A way to compute the rollout of a case."""
+
+    def __init__(self, model: WorldModel, case: Case) -> None:
+        self.model = model
+        self.case = case
+        self.scene = scene(model, case)
+
+    def rollout(self) -> Measured:
+        raise NotImplementedError
+
+    def warm_up(self) -> None:
+        """What is slow only once is over afterwards."""
+        raise NotImplementedError
+
+    def work(self) -> list[Work]:
+        """Of every pass of a rollout."""
+        raise NotImplementedError
+
+
+class Reference(Contender):
+    """The whole window at every step."""
+
+    def _algorithm(self, unet: object = None) -> WindowRecomputed:
+        return WindowRecomputed(self.model, self.scene.frames, self.scene.actions, unet=unet)
+
+    def rollout(self) -> Measured:
+        algorithm = self._algorithm()
+        began = time.perf_counter()
+        latents = algorithm.imagine(
+            self.scene.candidates, num_sampling_steps=self.case.num_steps,
+            guidance_scale=self.case.guidance_scale,
+        )  # fmt: skip
+        return Measured(time.perf_counter() - began, algorithm.seconds, latents.cpu().numpy())
+
+    def warm_up(self) -> None:
+        one = self.scene.candidates[:1, :1]
+        self._algorithm().imagine(one, num_sampling_steps=1, guidance_scale=1.0)
+
+    def work(self) -> list[Work]:
+        unet = CountedUNet(self.model.config.unet)
+        self._algorithm(unet).imagine(
+            self.scene.candidates, num_sampling_steps=self.case.num_steps,
+            guidance_scale=self.case.guidance_scale,
+        )  # fmt: skip
+        return unet.passes
+
+
+class Ours(Contender):
+    """A session of a back end."""
+
+    def __init__(self, model: WorldModel, case: Case, backend: Stepper) -> None:
+        super().__init__(model, case)
+        self.session = self._session()
+        self.timed = Timed(backend)
+
+    def _session(self) -> Session:
+        given = self.model.config.num_history
+        frames, actions, _ = self.scene
+        session = self.model.start(frames[:given], actions[: given - 1])
+        assert isinstance(session, Session)
+        for frame, action in zip(frames[given:], actions[given - 1 :], strict=True):
+            session.append(frame, action)
+        return session
+
+    def _imagine(self, backend: Stepper, horizon: int | None = None) -> tuple[float, Any]:
+        self.session.backend = backend
+        rollouts = self.session.imagine(
+            self.scene.candidates[:, :horizon], num_sampling_steps=self.case.num_steps,
+            guidance_scale=self.case.guidance_scale, batch_size=self.case.batch_size,
+        )  # fmt: skip
+        return rollouts.elapsed_s, rollouts.latents
+
+    def rollout(self) -> Measured:
+        self.timed.seconds = []
+        seconds, latents = self._imagine(self.timed)
+        return Measured(seconds, self.timed.seconds, latents.cpu().numpy())
+
+    def warm_up(self) -> None:
+        self._imagine(self.timed, horizon=2)
+
+    def work(self) -> list[Work]:
+        unet: Any = CountedUNet(self.model.config.unet)
+        self._imagine(Eager(unet))
+        return unet.passes
+
+
+def make_contender(name: str, model: WorldModel, case: Case, setup: Setup) -> Contender:
+    """Raises V2WError for a back end that cannot serve the model here."""
+    if name == REFERENCE:
+        return Reference(model, case)
+    backend, _, precision = name.partition(":")
+    options = BackendOptions(precision or "fp32", engines=setup.engines)
+    return Ours(model, case, make_backend(model, backend, options))
+
+
+class Peak:
+    """Memory above what is in use now: of the process, or of the GPU as PyTorch allocates it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._idle = psutil.Process().memory_info().rss
+        if device.type == "cuda":
+            self._idle = torch.cuda.memory_allocated(device)
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            Path("/proc/self/clear_refs").write_text(RESET_PEAK)
+
+    def mib(self) -> float:
+        if self._device.type == "cuda":
+            return (torch.cuda.max_memory_allocated(self._device) - self._idle) / MIB
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        return (1024 * peak_kib - self._idle) / MIB
+
+
+def serve(pipe: Connection, name: str, case: Case, setup: Setup) -> None:
+    """The process of a contender: does what it is told until it is told None."""
+    torch.set_num_threads(setup.num_threads)
+    model = load_model(case.model, setup)
+    peak = Peak(model.device)
+    try:
+        contender = make_contender(name, model, case, setup)
+    except V2WError as error:
+        pipe.send(str(error))
+        return
+    pipe.send(None)
+    tasks: dict[str, Callable[[], Any]] = {
+        "warm_up": contender.warm_up,
+        "rollout": contender.rollout,
+        "peak": peak.mib,
+        "work": contender.work,
+        "parameters": lambda: sum(p.numel() for p in model.unet.parameters()),
+    }
+    while (task := pipe.recv()) is not None:
+        pipe.send(tasks[task]())
+
+
+class Process:
+    """A contender at the other end of a pipe."""
+
+    def __init__(self, name: str, case: Case, setup: Setup) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, name, case, setup), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def refusal(self) -> str | None:
+        """Why it cannot take part; waits until it is ready."""
+        refusal: str | None = self._pipe.recv()
+        return refusal
+
+    def ask(self, task: str) -> Any:
+        self._pipe.send(task)
+        return self._pipe.recv()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+@contextmanager
+def processes(names: list[str], case: Case, setup: Setup) -> Iterator[dict[str, Process]]:
+    started = {name: Process(name, case, setup) for name in names}
+    try:
+        yield started
+    finally:
+        for process in started.values():
+            process.end()
