@@ -85,7 +85,8 @@ class Planner:
         max_change: rate limits [A], largest change from step to step; None: none.
         imagination: denoising steps, guidance and coarse screening.
         chunk_size: most candidates that are scored between two looks at the clock (only with a
-            deadline; without one all candidates are one batch).
+            deadline; without one all are one chunk). The session computes a chunk in as many
+            parts as its memory budget asks for.
     """
 
     spec: ActionSpec

@@ -180,6 +180,10 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = args.checkpoint or default_checkpoint()
     model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
     model.config.action.require_same(episode.action_spec, field=f"{args.episode.name}: action_spec")
+    longest = model.config.num_frames - model.config.num_history
+    if not 1 <= args.horizon <= longest:
+        rule = f"from 1 to {longest}, the model's trained window"
+        raise V2WError("--horizon", rule, args.horizon)
     moment = read_moment(episode, args.start, model.config.num_history, args.horizon)
     cost, image, goal_pose = make_cost(args, model, episode, moment)
     planner = Planner(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from core_toys import small_model
+from core_toys import candidates, history, small_model
 
+from planners.planner import Planner
 from v2w_core.memory_budget import CPU_SHARE, GPU_SHARE, LiveBytes, candidate_bytes, device_budget
 
 GIB = 2**30
@@ -96,6 +98,24 @@ def test_a_candidate_takes_more_for_a_longer_horizon_and_with_guidance(mode):
         assert candidate_bytes(model, own, guided=True) > size
 
 
+@pytest.mark.parametrize("deadline_s", [None, 100.0])
+def test_a_plan_is_the_same_with_little_memory(deadline_s):
+    model = small_model()
+    session, planner = model.start(*history()), Planner(model.config.action, horizon=3)
+
+    def cost(context):
+        return context.latents[:, -1].square().mean(dim=(1, 2, 3)).numpy()
+
+    plans = []
+    for fits in (None, 3):
+        model.memory_budget = fits and fits * candidate_bytes(model, 3, guided=False)
+        plans.append(
+            planner.plan(session, cost, num_candidates=10, num_iterations=2, deadline_s=deadline_s)
+        )
+    assert np.allclose(plans[0].action_sequence, plans[1].action_sequence, atol=1e-4)
+    assert plans[1].frames_imagined == plans[0].frames_imagined == 60
+
+
 def attentions(model):
     from v2w_core.models.temporal import TemporalAttention
 
@@ -106,8 +126,6 @@ def attentions(model):
 def test_a_gpu_keeps_to_the_budget():
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    from core_toys import candidates, history
-
     model = small_model().on_device("cuda")
     session = model.start(*history())
     one = candidate_bytes(model, 3, guided=False)
