@@ -181,7 +181,7 @@ class Engine:
             with device_errors("request"):
                 return self._timed(work, counts)
         except DeviceError as error:
-            what = f"{self.backend} on {self.device} was lost: {error}"
+            what = f"{self.backend} on {self.device} was lost: {_first_cause(error)}"
             if self.settings.strict:
                 self.lost = what
                 raise V2WError(
@@ -234,3 +234,10 @@ def sizes_up_to(largest: int) -> tuple[int, ...]:
     """1, 2, 4, ... and the largest batch size itself."""
     powers = [2**n for n in range(largest.bit_length()) if 2**n < largest]
     return (*powers, largest)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What the runtime itself said; every layer above has wrapped it once more."""
+    while isinstance(error, DeviceError) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"
