@@ -68,7 +68,11 @@ def main() -> None:
     num_windows = len(next(iter(scores.values())))
     result = {"num_windows": num_windows, "num_episodes": len(episodes), "seed": args.seed}
     result |= {name: np.mean(values, axis=0).tolist() for name, values in scores.items()}
-    result |= {f"{name}, standard error": _standard_error(v) for name, v in scores.items()}
+    for part in ("imagined", "streamed"):
+        for name in WAYS:
+            result[f"{part}, {name}, minus fresh"] = _minus(
+                scores[f"{part}, {name}"], scores[f"{part}, {FRESH}"]
+            )
     show(result)
     write_text(args.json, json.dumps(result, indent=1) + "\n")
     picture(result, inside).savefig(args.picture, dpi=110)
@@ -176,10 +180,13 @@ def _stream_fresh(model: WorldModel, frames: Any, actions: Any, stream: int) -> 
     )
 
 
-def _standard_error(values: list[NDArray[np.float64]]) -> float:
-    """Of the mean over all steps."""
-    means = [value.mean() for value in values]
-    return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
+def _minus(
+    values: list[NDArray[np.float64]], others: list[NDArray[np.float64]]
+) -> tuple[float, float]:
+    """Mean difference window by window, and its standard error."""
+    away = [float((a - b).mean()) for a, b in zip(values, others, strict=True)]
+    spread = np.std(away, ddof=1) / np.sqrt(len(away)) if len(away) > 1 else 0.0
+    return float(np.mean(away)), float(spread)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -188,7 +195,8 @@ def show(result: dict[str, Any]) -> None:
         rows = {name: np.array(result[f"{part}, {name}"]) for name in (FRESH, *WAYS)}
         cut = len(rows[FRESH]) // 2
         away = {name: np.array(result[f"{part}, {name}, from fresh"]) for name in rows}
-        print(f"{part}: PSNR dB of the first half, of the second; difference from fresh, same")
+        print(f"{part}: PSNR dB of the first half, of the second; difference of latents "
+              "from fresh, same; dB over fresh (standard error)")  # fmt: skip
         for name, psnr in rows.items():
             psnrs = f"{psnr[:cut].mean():6.2f} {psnr[cut:].mean():6.2f}"
             print(

@@ -36,9 +36,9 @@ class SamplingConfig:
             network at the history noise level, like a camera frame. "denoised": with what its
             last denoising pass left in the cache, which costs nothing (with one step, the
             frames after it see its action, not its pixels).
-        past_window: what happens when the trained window is full. "recompute": the newest
-            num_history frames are encoded anew. "ring": the oldest frame leaves the cache; the
-            frames that stay have seen it.
+        past_window: what happens when the trained window is full. "ring": the oldest frame leaves
+            the cache; the frames that stay have seen it. "recompute": the newest num_history
+            frames are encoded anew. docs/past_window.md compares them.
         num_sinks: so many first frames of the history never leave the ring.
     """
 
@@ -48,8 +48,8 @@ class SamplingConfig:
     history_level: int = 5
     eta: float = 0.0
     imagined_history: ImaginedHistory = "held"
-    past_window: PastWindow = "recompute"
-    num_sinks: int = 1
+    past_window: PastWindow = "ring"
+    num_sinks: int = 0
 
     def __post_init__(self) -> None:
         if self.imagined_history not in ("held", "denoised"):

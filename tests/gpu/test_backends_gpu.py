@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from core_toys import candidates, history, small_model
@@ -99,7 +101,7 @@ def test_out_of_memory_leaves_the_back_end_usable(engines, model):
     room = torch.cuda.memory_reserved() + (8 << 20)
     torch.cuda.set_per_process_memory_fraction(room / total)
     try:
-        with pytest.raises((V2WError, torch.OutOfMemoryError)):
+        with contextlib.suppress(V2WError):  # it goes on with fewer at once, or says so
             rollouts(model, backend, 4096, batch_size=4096)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

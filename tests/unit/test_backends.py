@@ -206,8 +206,9 @@ def test_a_lost_device_is_told_from_other_errors(model, monkeypatch, tmp_path):
     with pytest.raises(DeviceError, match=r"gone or broken.*illegal memory access") as error:
         rollouts(model, Lost(model.unet))
     assert error.value.code == "MODEL_ERROR"
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(V2WError, match="memory for one candidate") as error:
         rollouts(model, OutOfMemory(model.unet))
+    assert not isinstance(error.value, DeviceError)
 
 
 def test_a_model_falls_back_to_the_cpu_even_without_its_device(model, monkeypatch, tmp_path):

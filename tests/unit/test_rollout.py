@@ -229,7 +229,8 @@ def test_streaming_is_starting_from_the_longer_history(model):
     )
 
 
-def test_streaming_past_the_window_starts_from_the_newest_frames(model):
+def test_streaming_past_the_window_starts_from_the_newest_frames():
+    model = small_model(past_window="recompute")
     length = model.config.num_frames
     frames, past = history(length=length)
     streamed = model.start(frames[:4], past[:3], seed=2)
@@ -247,7 +248,7 @@ def test_streaming_past_the_window_starts_from_the_newest_frames(model):
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["held", "denoised"])
 def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
-    model = small_model(imagined_history=mode)
+    model = small_model(imagined_history=mode, past_window="recompute")
     frames, past = history()
     inside = model.config.num_frames - len(frames)
     horizon = 2 * inside + 2

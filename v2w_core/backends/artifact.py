@@ -81,7 +81,7 @@ def _driver() -> str:
     try:
         line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
-        return f"for CUDA {torch._C._cuda_getDriverVersion()}"
+        return f"for CUDA {torch._C._cuda_getDriverVersion()}"  # type: ignore[attr-defined]
     return next((word for word in line.split() if word[0].isdigit() and "." in word), line)
 
 

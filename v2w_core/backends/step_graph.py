@@ -322,7 +322,7 @@ class StepGraph:
             tokens = [
                 g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight)) for weight in weights
             ]
-            out = self._attention(*tokens, x.pixels, attention.num_heads)
+            out = self._attention(query, key, value, x.pixels, attention.num_heads)
             linear = attention.to_out[0]
             out = g.linear(g.reshape(out, -1, linear.in_features), linear.weight, linear.bias)
             h = g.op("Add", h, out)

@@ -137,7 +137,7 @@ class Timed:
 
 
 def measure(
-    model: WorldModel, backend: Backend, batch_size: int, *, horizon: int | None = None
+    model: WorldModel, backend: Stepper, batch_size: int, *, horizon: int | None = None
 ) -> NDArray[np.float64]:
     """Seconds of every step of a rollout (the longest possible), as the model is configured."""
     timed = Timed(backend)

@@ -5,17 +5,16 @@ Knows no ROS. A model is only ever used from one thread (:mod:`v2w.model_thread`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from v2w.timings import Timings
+from v2w.watched import Watched
 from v2w_core.backends.base import (
     AUTO,
     CHAIN,
@@ -29,7 +28,6 @@ from v2w_core.world_model import WorldModel
 T = TypeVar("T")
 #: What computes everywhere and always.
 LAST_RESORT = ("eager", "fp32")
-OUT_OF_MEMORY = ("out of memory", "failed to allocate")
 
 
 @dataclass(frozen=True)
@@ -50,64 +48,6 @@ class EngineSettings:
     precision: str = "fp32"
     strict: bool = False
     memory_budget: int | None = None
-
-
-class Watched:
-    """A back end that notes how long its rollouts take and says when it fails.
-
-    Whatever is not watched is the back end's own.
-
-    Args:
-        device: of PyTorch.
-        last: nothing could take its place, so that its errors pass as they are.
-    """
-
-    def __init__(self, backend: Any, device: str, timings: Timings, *, last: bool) -> None:
-        self._backend = backend
-        self._on_gpu = torch.device(device).type == "cuda"
-        self._timings = timings
-        self._last = last
-        self._num_steps = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    @contextmanager
-    def rolling_out(self) -> Iterator[None]:
-        """Around a rollout; on a GPU the steps are only complete at its end."""
-        began, self._num_steps = perf_counter(), 0
-        with self._backend.rolling_out():
-            yield
-            with self._watch():
-                if self._on_gpu:
-                    torch.cuda.synchronize()
-        self._timings.add_steps(self._num_steps, perf_counter() - began)
-
-    def begin(self, *given: Any, **options: Any) -> Any:
-        with self._watch():
-            return self._backend.begin(*given, **options)
-
-    def step(self, *given: Any, **options: Any) -> Any:
-        self._num_steps += 1
-        with self._watch():
-            return self._backend.step(*given, **options)
-
-    def warm_up(self, batch_size: int) -> None:
-        with self._watch():
-            self._backend.warm_up(batch_size)
-
-    @contextmanager
-    def _watch(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # the runtimes' errors have no base class in common
-            if self._last or isinstance(error, DeviceError) or _out_of_memory(error):
-                raise
-            said = f"{type(error).__name__}: {error}"
-            rule = "a device that goes on working"
-            raise DeviceError(
-                f"back end {self._backend.name}", rule, said, code="MODEL_ERROR"
-            ) from error
 
 
 class Engine:
@@ -241,7 +181,7 @@ class Engine:
             with device_errors("request"):
                 return self._timed(work, counts)
         except DeviceError as error:
-            what = f"{self.backend} on {self.device} was lost: {error}"
+            what = f"{self.backend} on {self.device} was lost: {_first_cause(error)}"
             if self.settings.strict:
                 self.lost = what
                 raise V2WError(
@@ -296,8 +236,8 @@ def sizes_up_to(largest: int) -> tuple[int, ...]:
     return (*powers, largest)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Running out of memory is the request's fault, not the device's."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
+def _first_cause(error: BaseException) -> str:
+    """What the runtime itself said; every layer above has wrapped it once more."""
+    while isinstance(error, DeviceError) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,80 @@
+"""A back end under watch: how long its rollouts take, and whether its device is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from v2w.timings import Timings
+from v2w_core.errors import DeviceError
+
+OUT_OF_MEMORY = ("out of memory", "failed to allocate")
+
+
+class Watched:
+    """A back end that notes how long its rollouts take and says when it fails.
+
+    Whatever is not watched is the back end's own.
+
+    Args:
+        device: of PyTorch.
+        last: nothing could take its place, so that its errors pass as they are.
+    """
+
+    def __init__(self, backend: Any, device: str, timings: Timings, *, last: bool) -> None:
+        self._backend = backend
+        self._on_gpu = torch.device(device).type == "cuda"
+        self._timings = timings
+        self._last = last
+        self._num_steps = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    @contextmanager
+    def rolling_out(self) -> Iterator[None]:
+        """Around a rollout; on a GPU the steps are only complete at its end."""
+        began, self._num_steps = perf_counter(), 0
+        with self._backend.rolling_out():
+            yield
+            with self._watch():
+                if self._on_gpu:
+                    torch.cuda.synchronize()
+        self._timings.add_steps(self._num_steps, perf_counter() - began)
+
+    def begin(self, *given: Any, **options: Any) -> Any:
+        with self._watch():
+            return self._backend.begin(*given, **options)
+
+    def step(self, *given: Any, **options: Any) -> Any:
+        self._num_steps += 1
+        with self._watch():
+            return self._backend.step(*given, **options)
+
+    def warm_up(self, batch_size: int) -> None:
+        with self._watch():
+            self._backend.warm_up(batch_size)
+
+    @contextmanager
+    def _watch(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the runtimes' errors have no base class in common
+            if self._last or isinstance(error, DeviceError) or _out_of_memory(error):
+                raise
+            said = f"{type(error).__name__}: {error}"
+            rule = "a device that goes on working"
+            raise DeviceError(
+                f"back end {self._backend.name}", rule, said, code="MODEL_ERROR"
+            ) from error
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Running out of memory is the request's fault, not the device's."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
