@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from floors import CountedUNet, Work
 from reference_rollout import WindowRecomputed
 from v2w_core.autoencoder import AutoencoderConfig
-from v2w_core.backends.base import BackendOptions, Stepper, make_backend
+from v2w_core.backends.base import BackendOptions, Stepper, backend_class, make_backend
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.trial import Timed, trial_actions
 from v2w_core.config import SamplingConfig, WorldModelConfig
@@ -223,13 +223,23 @@ class Ours(Contender):
         return unet.passes
 
 
+def chosen_backend(name: str, setup: Setup) -> tuple[str, BackendOptions]:
+    """What NAME:PRECISION stands for."""
+    backend, _, precision = name.partition(":")
+    return backend, BackendOptions(precision or "fp32", engines=setup.engines)
+
+
+def probed(name: str, model: WorldModel, setup: Setup) -> str | None:
+    """Why a back end cannot serve the model here, as far as can be told quickly."""
+    backend, options = chosen_backend(name, setup)
+    return backend_class(backend).probe(model, options)
+
+
 def make_contender(name: str, model: WorldModel, case: Case, setup: Setup) -> Contender:
     """Raises V2WError for a back end that cannot serve the model here."""
     if name == REFERENCE:
         return Reference(model, case)
-    backend, _, precision = name.partition(":")
-    options = BackendOptions(precision or "fp32", engines=setup.engines)
-    return Ours(model, case, make_backend(model, backend, options))
+    return Ours(model, case, make_backend(model, *chosen_backend(name, setup)))
 
 
 class Peak:
