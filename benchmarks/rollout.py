@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from contenders import REFERENCE, Case, Measured, Setup, load_model, probed, processes
+from cases import Case, Setup, load_model
+from contenders import REFERENCE, Measured, probed, processes
 from floors import Rates, Work, floor_s, measured_rates, total
 from v2w_core.backends.artifact import device_name
 from v2w_core.backends.base import BACKENDS

@@ -8,7 +8,8 @@ import torch
 
 import performance_page
 import rollout
-from contenders import REFERENCE, Case, Measured
+from cases import Case
+from contenders import REFERENCE, Measured
 from floors import Rates, Work
 from v2w_core.errors import DataError
 
