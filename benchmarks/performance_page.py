@@ -2,6 +2,7 @@
 
     python benchmarks/rollout.py --json benchmarks/results/rollout.json
     python benchmarks/full_size.py floors
+    python benchmarks/plan_levers.py time; python benchmarks/plan_levers.py quality
     python benchmarks/performance_page.py
 
 Only what lies between ``<!-- NAME -->`` and ``<!-- end NAME -->`` is written anew.
@@ -24,6 +25,7 @@ from v2w_core.media import replaced, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PLAN_LEVERS = RESULTS / "plan_levers.json"
 PAGE = ROOT / "docs" / "performance.md"
 FRAMES, ROOFLINE = "performance_frames.png", "performance_roofline.png"
 #: Colours of contenders, told apart also by those who see few colours.
@@ -40,6 +42,10 @@ def main() -> int:
         "frames": frames(rollout),
         "full size": floors(full_size["floors"]),
     }
+    if PLAN_LEVERS.is_file():  # half an hour of planning; not part of make bench
+        levers = read(PLAN_LEVERS)
+        blocks |= {"plan time": plan_times(levers["time"])} if "time" in levers else {}
+        blocks |= {"plan quality": plans(levers["quality"])} if "quality" in levers else {}
     page = PAGE.read_text(encoding="utf-8")
     for name, text in blocks.items():
         page = filled(page, name, text)
@@ -132,6 +138,24 @@ def floors(modes: Results) -> str:
             cells.append(f"{seconds(found['floor_s'][device])}{memory}")
         rows.append(f"| {mode} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def plan_times(found: Results) -> str:
+    rows = ["| a rollout of 64 x 8 | median [s] | shortest | three of the shortest |",
+            "|---|---|---|---|"]  # fmt: skip
+    for name, median in found["seconds_median"].items():
+        least = found["seconds_min"][name]
+        rows.append(f"| {name} | {median:.2f} | {least:.2f} | {3 * least:.2f} |")
+    return "\n".join(rows)
+
+
+def plans(found: Results) -> str:
+    rows = ["| | passes | cost | pose error [m] | more than with all |", "|---|---|---|---|---|"]
+    for name, plan in found["levers"].items():
+        more = f"{plan['pose_error_more_m']:+.2f} +- {plan['standard_error_m']:.2f}"
+        rows.append(f"| {name} | {plan['passes']} | {plan['cost']:.2f} | "
+                    f"{plan['pose_error_m']:.2f} | {more} |")  # fmt: skip
+    return "\n".join([f"{found['num_moments']} moments.", "", *rows])
 
 
 def seconds(value: float) -> str:

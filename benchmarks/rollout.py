@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from contenders import REFERENCE, Case, Measured, Setup, processes
+from cases import Case, Setup, load_model
+from contenders import REFERENCE, Measured, probed, processes
 from floors import Rates, Work, floor_s, measured_rates, total
 from v2w_core.backends.artifact import device_name
 from v2w_core.backends.base import BACKENDS
@@ -103,10 +104,13 @@ def run(cases: list[Case], names: list[str], setup: Setup) -> dict[str, Any]:
     for which in dict.fromkeys(case.model for case in cases):
         able[which] = []
         case = next(c for c in cases if c.model == which)
+        model = load_model(which, setup)
         for name in names:
-            say(f"{which}: building {name} (found again where it was built before)")
-            with processes([name], case, setup) as started:
-                refusal = started[name].refusal()
+            refusal = probed(name, model, setup)
+            if refusal is None:
+                say(f"{which}: building {name} (found again where it was built before)")
+                with processes([name], case, setup) as started:
+                    refusal = started[name].refusal()
             if refusal is None:
                 able[which].append(name)
             else:

@@ -8,7 +8,8 @@ import torch
 
 import performance_page
 import rollout
-from contenders import REFERENCE, Case, Measured
+from cases import Case
+from contenders import REFERENCE, Measured
 from floors import Rates, Work
 from v2w_core.errors import DataError
 
@@ -68,7 +69,7 @@ def test_tables_take_the_place_of_earlier_ones():
 
 def test_the_page_has_every_block():
     page = performance_page.PAGE.read_text(encoding="utf-8")
-    for name in ("machine", "rows", "frames", "full size"):
+    for name in ("machine", "rows", "frames", "full size", "plan time", "plan quality"):
         performance_page.filled(page, name, "text")
 
 
