@@ -79,6 +79,20 @@ def test_onnx_imagines_what_eager_imagines(engines, mode, sampling):
         torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
 
 
+def test_lanes_side_by_side_imagine_what_one_by_one_does(engines, model, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    monkeypatch.undo()
+    session = model.start(*history(), seed=4)
+    with torch.inference_mode():
+        lanes = [backend.begin(session._cache, count) for count in (15, 17)]
+    assert [[lane.batch_size for lane in side_by_side] for side_by_side in lanes] == [[15], [9, 8]]
+    sampling = {"num_sampling_steps": 2, "guidance_scale": 2.0}
+    together = rollouts(model, backend, 17, HORIZON, batch_size=17, **sampling)
+    eager = rollouts(model, Eager(model.unet), 17, HORIZON, **sampling)
+    torch.testing.assert_close(together, eager, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("changes", [
     {"init_attention": True, "frame_stride": 3, "multi_hot_actions": True},
     {"two_temporal_attentions": False, "num_temporal_convs": 2, "temporal_kernel": 5},

@@ -1,15 +1,19 @@
 """ONNX Runtime: the step as graphs (:mod:`step_graph`), on the CPU or any other provider.
 
-Inputs and outputs are bound to PyTorch's memory; nothing is copied in between.
+Inputs and outputs are bound to PyTorch's memory; nothing is copied in between. On a CPU, a batch is
+cut into lanes, one for each core: a step has some thousand operators, and cores that work through a
+lane each need not wait for one another at the end of every one.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,19 +35,20 @@ from v2w_core.backends.base import (
     unknown_precision,
     with_sibling,
 )
-from v2w_core.backends.past import PaddedPast, Past
+from v2w_core.backends.onnx_session import PROVIDERS, load, providers
+from v2w_core.backends.past import PaddedPast, Past, shared_part, what_the_past_adds
 from v2w_core.backends.slot_step import DTYPES
 from v2w_core.backends.trial import measure, tried
-from v2w_core.cache import Cache, Tail
-from v2w_core.errors import V2WError
-from v2w_core.models.temporal import TemporalConv
+from v2w_core.cache import Cache
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
 
 log = logging.getLogger(__name__)
 
-PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
+#: Of the lanes of a batch.
+Pasts = tuple[Past | PaddedPast, ...]
+
 #: Graph files by (newest frames, whether the first of them joins the past, guided).
 GRAPHS = {
     (1, False, False): "look.onnx",
@@ -64,8 +69,8 @@ PROVIDER_PRECISIONS = {
     "CUDAExecutionProvider": ("fp32", "fp16"),
     TENSORRT: ("fp32", "fp16", "bf16"),
 }
-#: Float32 means float32: the provider's default rounds it to TF32.
-PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+#: Candidates that are worth a lane.
+LEAST_IN_LANE = 8
 
 
 class OnnxRuntime:
@@ -80,7 +85,9 @@ class OnnxRuntime:
         self._dtype = DTYPES[options.precision]
         self._num_slots = self._slots_of(model, options)
         self._num_threads = torch.get_num_threads()
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[tuple[str, int], Any] = {}
+        self._loading = Lock()
+        self._lanes = ThreadPoolExecutor(self._num_threads, "lane")
 
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
@@ -130,24 +137,18 @@ class OnnxRuntime:
         finally:
             torch.set_num_threads(before)
 
-    def begin(self, history: Cache, batch_size: int) -> Past | PaddedPast:
-        sums, shared, buffers = {}, {}, {}
-        convs = [m for m in self._model.unet.modules() if isinstance(m, TemporalConv)]
-        for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
-            for j, added in enumerate(_what_the_past_adds(conv, tail)):
-                added = added.flatten(0, 3).to(self._dtype)
-                sums[f"conv_{index}_{j}"] = added.repeat(batch_size, 1)
+    def begin(self, history: Cache, batch_size: int) -> Pasts:
+        num_lanes = 1
+        if self._model.device.type == "cpu":
+            num_lanes = max(1, min(self._num_threads, batch_size // LEAST_IN_LANE))
+        sizes = [len(lane) for lane in torch.arange(batch_size).tensor_split(num_lanes)]
+        shared = shared_part(history, self._dtype)
         capacity = max(1, self._model.config.num_frames - history.num_frames)
-        for index, pair in enumerate(history.shared):
-            assert pair is not None
-            for name, exact in zip(("key", "value"), pair, strict=True):
-                value = exact.to(self._dtype)
-                shared[f"shared_{name}_{index}"] = value.permute(2, 0, 1, 3).contiguous()
-                buffers[f"{name}_{index}"] = value.new_empty(
-                    capacity, batch_size, value.shape[1], value.shape[3]
-                )
-        past = Past(shared, sums, buffers)
-        return past if self._num_slots is None else PaddedPast.of(past, self._num_slots)
+        sums = what_the_past_adds(self._model.unet, history, self._dtype)
+        pasts = [Past.begin(shared, sums, capacity, size) for size in sizes]
+        if self._num_slots is None:
+            return tuple(pasts)
+        return tuple(PaddedPast.of(past, self._num_slots) for past in pasts)
 
     def step(
         self,
@@ -155,13 +156,38 @@ class OnnxRuntime:
         level: Tensor,
         actions: Tensor,
         mask: Tensor,
-        past: Past | PaddedPast,
+        past: Pasts,
         *,
         keep: bool = True,
         guided: bool = False,
+    ) -> tuple[Tensor, Pasts]:
+        def lane(frames: tuple[Tensor, ...], past: Past | PaddedPast) -> Any:
+            return self._step(*frames, past, keep, guided, self._num_threads // num_lanes)
+
+        num_lanes, frames = len(past), (latents, level, actions, mask)
+        if num_lanes == 1:
+            v, after = lane(frames, past[0])
+            return v, (after,)
+        sizes = [one.batch_size for one in past]
+        parts = zip(*(value.split(sizes) for value in frames), strict=True)
+        velocities, afters = zip(*self._lanes.map(lane, parts, past), strict=True)
+        return torch.cat(velocities), afters
+
+    @torch.inference_mode()
+    def _step(
+        self,
+        latents: Tensor,
+        level: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        past: Past | PaddedPast,
+        keep: bool,
+        guided: bool,
+        num_threads: int,
     ) -> tuple[Tensor, Past | PaddedPast]:
+        """One lane of a step."""
         batch_size, num_frames = latents.shape[:2]
-        session = self._session(GRAPHS[num_frames, keep, guided])
+        session = self._session(GRAPHS[num_frames, keep, guided], num_threads)
         binding = session.io_binding()
         frames = [latents, level, actions, mask]
         if guided:
@@ -182,8 +208,8 @@ class OnnxRuntime:
         self._run(session, binding)
         return v, past.joined(sums) if keep else past
 
-    def forget(self, past: Past | PaddedPast, index: int) -> Past | PaddedPast:
-        return past.forget(index)
+    def forget(self, past: Pasts, index: int) -> Pasts:
+        return tuple(lane.forget(index) for lane in past)
 
     def info(self) -> dict[str, Any]:
         return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
@@ -193,55 +219,20 @@ class OnnxRuntime:
         """``num_slots`` of the graphs: TensorRT wants fixed shapes."""
         return model.config.num_frames if providers(model, options)[0] == TENSORRT else None
 
-    def _session(self, file: str) -> Any:
-        if file not in self._sessions:
-            self._sessions[file] = self._load(file)
-        return self._sessions[file]
+    def _session(self, file: str, num_threads: int) -> Any:
+        with self._loading:
+            if (file, num_threads) not in self._sessions:
+                self._sessions[file, num_threads] = self._load(file, num_threads)
+        return self._sessions[file, num_threads]
 
-    def _load(self, file: str) -> Any:
+    def _load(self, file: str, num_threads: int) -> Any:
         wanted = providers(self._model, self._options)
-        return load(self._folder / file, wanted, self._num_threads)
+        return load(self._folder / file, wanted, num_threads)
 
     def _run(self, session: Any, binding: Any) -> None:
         if self._model.device.type == "cuda":  # the session has a stream of its own
             torch.cuda.current_stream().synchronize()
         session.run_with_iobinding(binding)
-
-
-def providers(model: WorldModel, options: BackendOptions) -> tuple[str, ...]:
-    """The execution providers asked for, first choice first."""
-    if options.providers is not None:
-        return options.providers
-    return PROVIDERS[model.device.type]
-
-
-def load(graph: Path, wanted: tuple[str, ...], num_threads: int) -> Any:
-    """An onnxruntime.InferenceSession that really runs on the first of the wanted providers.
-
-    Raises:
-        V2WError: MODEL_ERROR; the graph cannot be loaded, or the provider was replaced (which
-            ONNX Runtime does with no more than a line on stderr).
-    """
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = num_threads
-    settings.log_severity_level = 3
-    # between runs, its threads leave the cores to PyTorch and to the other graphs
-    settings.add_session_config_entry("session.force_spinning_stop", "1")
-    field = f"back end onnx, {graph.name}"
-    try:
-        how = [(name, PROVIDER_OPTIONS.get(name, {})) for name in wanted]
-        session = onnxruntime.InferenceSession(str(graph), settings, providers=how)
-    except Exception as error:  # its exceptions have no common base class of their own
-        raise V2WError(
-            field, "a graph that can be loaded", str(error), code="MODEL_ERROR"
-        ) from error
-    running = session.get_providers()
-    if running[0] != wanted[0]:
-        rule = f"runs on {wanted[0]}; this machine cannot load it"
-        raise V2WError(field, rule, ", ".join(running), code="MODEL_ERROR")
-    return session
 
 
 def write_graphs(
@@ -280,17 +271,6 @@ def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
         "device": device_name(model.device),
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
-
-
-def _what_the_past_adds(conv: TemporalConv, tail: Tail) -> list[Tensor]:
-    """To the next kernel - 1 frames, the bias included; each [1, 1, H, W, C]."""
-    taps = conv.weight[..., 0, 0].unbind(-1)
-    assert conv.bias is not None
-    added = []
-    for ahead in range(len(tail)):
-        terms = zip(tail[ahead:], taps, strict=False)
-        added.append(sum((frame @ tap.t() for frame, tap in terms), conv.bias))
-    return added
 
 
 def _bound(name: str, value: Tensor) -> dict[str, Any]:

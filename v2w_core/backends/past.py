@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from v2w_core.cache import Cache, Tail
+from v2w_core.models.temporal import TemporalConv
 
 NOT_SEEN = -1e4  # added to a score: nothing is left after the softmax, in any precision
 
@@ -29,6 +32,26 @@ class Past:
     buffers: dict[str, Tensor]
     first: int = 0
     num_own: int = 0
+
+    @classmethod
+    def begin(
+        cls, shared: dict[str, Tensor], sums: dict[str, Tensor], capacity: int, batch_size: int
+    ) -> Past:
+        """Of candidates that have the history in common; see the functions below.
+
+        Args:
+            capacity: own frames that there is room for.
+        """
+        buffers = {}
+        for name, value in shared.items():
+            shape = (capacity, batch_size, *value.shape[2:])
+            buffers[name.removeprefix("shared_")] = value.new_empty(shape)
+        repeated = {name: value.repeat(batch_size, 1) for name, value in sums.items()}
+        return cls(shared, repeated, buffers)
+
+    @property
+    def batch_size(self) -> int:
+        return next(iter(self.buffers.values())).shape[1]
 
     @property
     def own(self) -> dict[str, Tensor]:
@@ -107,6 +130,10 @@ class PaddedPast:
         return {**self.history, "seen": seen.view(1, -1).to(some)}
 
     @property
+    def batch_size(self) -> int:
+        return next(iter(self.buffers.values())).shape[1]
+
+    @property
     def own(self) -> dict[str, Tensor]:
         return self.buffers
 
@@ -135,3 +162,34 @@ class PaddedPast:
         return replace(
             self, seen_shared=tuple(slots[:num_shared]), seen_own=tuple(slots[num_shared:])
         )
+
+
+def shared_part(history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Keys and values of the history, [n, 1, N, d]."""
+    shared = {}
+    for index, pair in enumerate(history.shared):
+        assert pair is not None
+        for name, value in zip(("key", "value"), pair, strict=True):
+            shared[f"shared_{name}_{index}"] = value.to(dtype).permute(2, 0, 1, 3).contiguous()
+    return shared
+
+
+def what_the_past_adds(unet: nn.Module, history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What the history adds to coming frames in temporal convolutions, [pixels, C]."""
+    convs = [m for m in unet.modules() if isinstance(m, TemporalConv)]
+    sums = {}
+    for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
+        for j, added in enumerate(_added(conv, tail)):
+            sums[f"conv_{index}_{j}"] = added.flatten(0, 3).to(dtype)
+    return sums
+
+
+def _added(conv: TemporalConv, tail: Tail) -> list[Tensor]:
+    """To each of the next kernel - 1 frames, the bias included, [1, 1, H, W, C]."""
+    taps = conv.weight[..., 0, 0].unbind(-1)
+    assert conv.bias is not None
+    added = []
+    for ahead in range(len(tail)):
+        terms = zip(tail[ahead:], taps, strict=False)
+        added.append(sum((frame @ tap.t() for frame, tap in terms), conv.bias))
+    return added

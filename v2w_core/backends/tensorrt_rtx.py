@@ -66,7 +66,7 @@ class TensorRtRtx(OnnxRuntime):
     def _slots_of(cls, model: WorldModel, options: BackendOptions) -> int | None:
         return model.config.num_frames
 
-    def _load(self, file: str) -> Any:
+    def _load(self, file: str, num_threads: int) -> Any:
         return Engine(self._folder / engine_file(file))
 
     def _run(self, session: Any, binding: Any) -> None:
