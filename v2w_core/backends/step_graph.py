@@ -319,9 +319,9 @@ class StepGraph:
             weights = [to.weight for to in (attention.to_q, attention.to_k, attention.to_v)]
             if self.num_slots is not None:
                 weights[0] = weights[0] * (len(weights[0]) // attention.num_heads) ** -0.5
-            query, key, value = (
+            query, key, value = [
                 g.reshape(g.linear(normed, weight), -1, x.pixels, len(weight)) for weight in weights
-            )
+            ]
             out = self._attention(query, key, value, x.pixels, attention.num_heads)
             linear = attention.to_out[0]
             out = g.linear(g.reshape(out, -1, linear.in_features), linear.weight, linear.bias)
