@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -84,6 +85,10 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
+    except RCLError:
+        if rclpy.ok():
+            raise
+        return 0  # interrupted between two looks at the context
     finally:
         if node is not None:
             node.release()
