@@ -132,7 +132,7 @@ def floors(modes: Results) -> str:
     devices = list(next(iter(modes.values()))["floor_s"])
     rows = ["| | TFLOP | GB | " + " | ".join(devices) + " |", "|---" * (3 + len(devices)) + "|"]
     for mode, found in modes.items():
-        cells = [f"{found['tflop']:.3g}", f"{found['gbyte']:.3g}"]
+        cells = [f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in (found["tflop"], found["gbyte"])]
         for device in devices:
             memory = " (memory)" if found["bound_by"][device] == "memory" else ""
             cells.append(f"{seconds(found['floor_s'][device])}{memory}")
