@@ -53,6 +53,7 @@ def converters():
         yield operators
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", [Kind(1, False, False), Kind(2, True, True)])
 def test_every_operator_of_the_step_has_a_converter(converters, kind, precision):
