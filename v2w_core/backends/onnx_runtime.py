@@ -40,6 +40,7 @@ from v2w_core.backends.past import PaddedPast, Past, shared_part, what_the_past_
 from v2w_core.backends.slot_step import DTYPES
 from v2w_core.backends.trial import measure, tried
 from v2w_core.cache import Cache
+from v2w_core.denoiser import Frames
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
@@ -161,15 +162,15 @@ class OnnxRuntime:
         keep: bool = True,
         guided: bool = False,
     ) -> tuple[Tensor, Pasts]:
-        def lane(frames: tuple[Tensor, ...], past: Past | PaddedPast) -> Any:
+        def lane(frames: Frames, past: Past | PaddedPast) -> tuple[Tensor, Past | PaddedPast]:
             return self._step(*frames, past, keep, guided, self._num_threads // num_lanes)
 
-        num_lanes, frames = len(past), (latents, level, actions, mask)
+        num_lanes, frames = len(past), Frames(latents, level, actions, mask)
         if num_lanes == 1:
             v, after = lane(frames, past[0])
             return v, (after,)
         sizes = [one.batch_size for one in past]
-        parts = zip(*(value.split(sizes) for value in frames), strict=True)
+        parts = map(Frames, *(value.split(sizes) for value in frames))
         velocities, afters = zip(*self._lanes.map(lane, parts, past), strict=True)
         return torch.cat(velocities), afters
 
