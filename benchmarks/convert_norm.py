@@ -28,7 +28,7 @@ from training.latent_video import encode_episodes
 from training.trainer import LoopConfig, Trainer
 from v2w_core.media import write_text
 from v2w_core.models.conditioning import shift_actions
-from v2w_core.transfer.norms import convert_norms
+from v2w_core.transfer.norms import strictly_causal
 from v2w_core.world_model import WorldModel, default_checkpoint
 
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "convert_norm.json"
@@ -118,7 +118,8 @@ def main() -> int:
     model = WorldModel.build(clip_config, seed=0)
     model.autoencoder.load_state_dict(network.autoencoder.state_dict())
     trained(model, args.out / "clip", args.steps, max(args.steps // 4, 1), data)
-    converted = convert_norms(model)
+    converted = WorldModel(strictly_causal(model.config)).eval()
+    converted.load_state_dict(model.state_dict())
     result: dict[str, Any] = {
         "steps": args.steps,
         "finetune_steps": args.finetune_steps,

@@ -25,7 +25,6 @@ from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
 from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.models.unet import UNet
-from v2w_core.transfer.norms import frame_norms
 from v2w_core.transfer.reference_names import unet_name
 from v2w_core.transfer.released import unet_config
 from v2w_core.transfer.weight_transfer import transfer_weights
@@ -130,7 +129,7 @@ def measure(folder: pathlib.Path) -> dict[str, float]:
     results["compat.history_at_second_level (here 499, against 20)"] = change(held, released)
     plain = case.unet(height_too=False, height_causal_out=False)
     results["unet.height_causal_out"] = change(case.sample(plain), released)
-    frames = frame_norms(unet)
+    frames = case.unet(norm_scope="frame")
     results["unet.norm_scope frame, before fine-tuning"] = change(case.sample(frames), released)
     results["leakage with clip statistics"] = leakage(case, unet)
     results["leakage with frame statistics"] = leakage(case, frames)

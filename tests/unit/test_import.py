@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from v2w_core.diffusion.compat import CompatConfig, frame_tokens
 from v2w_core.errors import CheckpointError
 from v2w_core.window_rollout import WindowSession
 from v2w_core.world_model import WorldModel
@@ -130,28 +131,50 @@ def test_the_command_names_the_file_and_exits_with_2(tmp_path, capsys):
         main([*arguments, "--kind", "another"])
 
 
-def moved_by_the_future(unet):
-    """How far frames 0..2 move when only frames 3 and 4 change, relative to their spread."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 5, unet.config.in_channels, 8, 8, generator=generator)
-    other = x.clone()
-    other[:, 3:] = 3 * torch.randn(1, 2, *x.shape[2:], generator=generator)
-    tokens = torch.randn(1, 77 + 5 * 16, 32, generator=generator)
-    level, actions = torch.full((1, 5), 500), torch.randn(1, 5, 3, generator=generator)
-    context = frame_tokens(tokens, 5, CompatConfig())
+def outputs(model, x):
+    """Velocities of clips [1, T, C, H, W] as the model itself would be asked for them."""
+    num_frames = x.shape[1]
+    generator = torch.Generator().manual_seed(1)
+    per_frame, frames = 16, model.config.context.resampler.num_frames
+    tokens = torch.randn(1, 77 + frames * per_frame, 32, generator=generator)
+    actions = torch.randn(1, 6, 3, generator=generator)[:, :num_frames]
+    context = model.frame_context(tokens, num_frames)
     with torch.inference_mode():
-        before, _ = unet(x, level, actions, context=context)
-        after, _ = unet(other, level, actions, context=context)
-    return float((after - before)[:, :3].abs().max() / before.std())
+        return model.unet(x, torch.full((1, num_frames), 500), actions, context=context)[0]
 
 
-def test_frame_statistics_end_the_leakage_of_an_imported_model(imported, tmp_path):
+def leakage(model):
+    """How far frames 0..2 move when frame 3 is added, and when it is another; 4 frames are as many
+    as there are image tokens for."""
+    x = torch.randn(1, 4, model.config.unet.in_channels, 8, 8)
+    other = torch.cat([x[:, :3], 3 * torch.randn_like(x[:, 3:])], dim=1)
+    whole = outputs(model, x)
+    found = outputs(model, x[:, :3]), outputs(model, other)[:, :3]
+    return [float((part - whole[:, :3]).abs().max() / whole.std()) for part in found]
+
+
+def test_frame_statistics_end_the_leakage_of_an_imported_model(imported, tmp_path, capsys):
     dest = tmp_path / "causal"
     assert main(["convert-norm", str(imported), str(dest)]) == 0
     before, after = WorldModel.from_pretrained(imported), WorldModel.from_pretrained(dest)
-    assert moved_by_the_future(before.unet) > 0.01
-    assert moved_by_the_future(after.unet) == 0
+    torch.manual_seed(0)
+    assert min(leakage(before)) > 0.01
+    longer, other = leakage(after)
+    assert longer < 1e-5 and other == 0
+    assert before.state_dict().keys() == after.state_dict().keys()
     for name, value in before.state_dict().items():
-        torch.testing.assert_close(after.state_dict()[name], value, atol=1e-2, rtol=1e-3)  # half
+        assert torch.equal(after.state_dict()[name], value), name
+    assert "# card" in (dest / "README.md").read_text()  # says where the licence is
+    assert not after.config.cacheable  # it is still shown an image and its first frame
     assert main(["convert-norm", str(dest), str(tmp_path / "again")]) == 2
+    assert "strictly causal already" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
+
+
+def test_a_damaged_folder_is_not_converted(imported, tmp_path, capsys):
+    source = shutil.copytree(imported, tmp_path / "damaged")
+    weights = source / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main(["convert-norm", str(source), str(tmp_path / "out")]) == 2
+    assert "complete safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -146,9 +146,7 @@ class WindowSampler:
         if self.guidance_scale != 1.0:
             plain = denoise(x, now, guided=False)
             held = 0 if self.compat.rescale_over_history else past_level.shape[1]
-            guided = guide(
-                v[:, held:], plain[:, held:], self.guidance_scale, self.guidance_rescale
-            )
+            guided = guide(v[:, held:], plain[:, held:], self.guidance_scale, self.guidance_rescale)
             v = torch.cat([v[:, :held], guided], dim=1)
         x0, residual = self.schedule.from_velocity(x, v, now)
         alpha = self.schedule.alphas_cumprod[levels[step]]

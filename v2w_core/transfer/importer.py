@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import pathlib
 import pickle
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -34,7 +32,7 @@ from v2w_core.transfer.clip_names import (
 )
 from v2w_core.transfer.reference_names import UNET_PREFIX, unet_name
 from v2w_core.transfer.released import SCHEDULE_BUFFERS
-from v2w_core.transfer.stream import Entry, write_safetensors
+from v2w_core.transfer.stream import Entry, new_folder, write_safetensors
 from v2w_core.world_model import CARD, CONFIG, WEIGHTS, WorldModel
 
 RESAMPLER_PREFIX = "image_proj_model."
@@ -173,17 +171,11 @@ def import_checkpoint(
     }
     for name, value in constants.items():
         entries[name] = Entry(tuple(value.shape), torch.float32, lambda v=value: v)  # type: ignore[misc]
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
-    try:
-        write_safetensors(temporary / WEIGHTS, entries, track)
+    with new_folder(dest) as folder:
+        write_safetensors(folder / WEIGHTS, entries, track)
         text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-        (temporary / CONFIG).write_text(text, encoding="utf-8")
-        (temporary / CARD).write_text(card, encoding="utf-8")
-        temporary.chmod(0o755)
-        temporary.rename(dest)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
     return dest
 
 
