@@ -9,8 +9,8 @@ HELP = "make an imported model strictly causal (then fine-tune it)"
 DESCRIPTION = """\
 The released models normalise over all frames of a clip, so that a frame sees a little of its
 future. This writes the same weights with statistics of each frame: nothing leaks any more, but the
-function changes, so fine-tune it before use. A past that is cached needs this, and more: models that
-are shown an image or their first frame, as all imported ones are, compute whole windows as before.
+function changes, so fine-tune it before use. A past that is cached needs this, and more: models
+that are shown an image or their first frame (all imported ones) compute whole windows as before.
 """
 EPILOG = """\
 example:
