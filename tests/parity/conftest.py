@@ -7,20 +7,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recordings import Recordings, default_folder
-
-#: (what was compared, its largest error, the limit), in the order of the tests.
-ERRORS: list[tuple[str, float, float]] = []
-
-
-class Compared(Recordings):
-    """The folder; remembers the largest error of what was compared."""
-
-    def check(self, what, ours, theirs, limit):
-        assert ours.shape == theirs.shape, what
-        error = float((ours - theirs).abs().max())
-        ERRORS.append((what, error, limit))
-        assert error <= limit, f"{what}: {error}"
+from compared import ERRORS, Compared
+from recordings import default_folder
 
 
 @pytest.fixture(scope="session")
