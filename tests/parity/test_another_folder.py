@@ -43,7 +43,7 @@ def test_another_folder_passes_and_a_wrong_one_does_not(tmp_path, no_errors_of_o
     write_folder(tmp_path)
     compare_all(Compared(tmp_path))
     seen = {what for what, *_ in ERRORS[before:]}
-    for what in ("sampling drifting", "sampling together", "uniform_8 ddim_sigmas_eta0.3",
+    for what in ("sampling drifting", "sampling together", "ddim uniform_8",
                  "unet_small_causal_shift_action51 wrapper", "train.pred"):  # fmt: skip
         assert what in seen
     file = tmp_path / "sampler_small.safetensors"

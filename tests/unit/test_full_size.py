@@ -12,7 +12,6 @@ pytest.importorskip("psutil")
 from full_size import count_flops
 
 
-@pytest.mark.slow
 def test_flops_of_a_window_and_of_a_cached_frame():
     """Within 2 % of the figures known of the released U-Net."""
     found = count_flops(argparse.Namespace())

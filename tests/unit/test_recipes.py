@@ -126,7 +126,7 @@ def test_a_transfer_gives_causal_kernels_and_fresh_actions(base, mode):
 
 
 def test_a_window_of_another_size_extrapolates_from_more_frames(tmp_path):
-    wide = ["model.unet.temporal_kernel=5", "transfer=extrapolative", "transfer_window=3"]
+    wide = ["+model.unet.temporal_kernel=5", "transfer=extrapolative", "transfer_window=3"]
     unet = dataclasses.replace(
         model_config(settings(*wide[:1]), PLANAR_4HZ).unet, causal=False, action_dim=None
     )
