@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -107,11 +108,12 @@ def _tuned_action(base: ActionSpec, data: ActionSpec, scale: str) -> ActionSpec:
     """The data's actions and bounds, normalised as the checkpoint's are unless told otherwise."""
     if scale not in ("checkpoint", "data"):
         raise V2WError("action_scale", "checkpoint or data", scale)
-    if scale == "data":
-        base = dataclasses.replace(base, rate_hz=data.rate_hz)
-    base.require_same(data, field="data: ActionSpec")
+    dataclasses.replace(base, rate_hz=data.rate_hz).require_same(data, field="data: ActionSpec")
     if scale == "data":
         return data
+    if not math.isclose(base.rate_hz, data.rate_hz, rel_tol=1e-3):
+        rule = f"the checkpoint's {base.rate_hz:g}; action_scale=data takes the data's"
+        raise V2WError("data: ActionSpec.rate_hz", rule, data.rate_hz)
     return dataclasses.replace(data, offset=base.offset, scale=base.scale)
 
 
