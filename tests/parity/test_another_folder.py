@@ -28,7 +28,7 @@ def no_errors_of_ours():
 def compare_all(recorded):
     schedule, case = NoiseSchedule(recorded.diffusion()), SamplingCase(recorded)
     sampling.test_the_schedule(recorded, schedule)
-    sampling.test_sampling_levels_and_their_noise(recorded)
+    sampling.test_sampling_levels_and_their_noise(recorded, schedule)
     unets.test_the_base_model(recorded)
     unets.test_transfers_and_action_conditioning(recorded)
     sampling.test_every_recorded_run(recorded, case, case.unet(), schedule)
