@@ -248,6 +248,7 @@ def write_encoders(it):
         "resampler.x": tokens, "resampler.out": resampler(tokens)})  # fmt: skip
     image = torch.randint(256, (1, 3, 240, 300), generator=it.generator).to(torch.uint8)
     seen = clip_images(image.float() / 255 * 2 - 1)
+    moments = [float(seen.double().mean()), float(seen.double().std())]
     np.savez(it.folder / "clip_preprocess.npz", image_u8=image.numpy(),
              out_row5_77=seen[0][:, [5, 77]].numpy(), out_stride3=seen[:, :, ::3, ::3].numpy(),
-             out_mean_std=np.array([seen.double().mean(), seen.double().std()]))  # fmt: skip
+             out_mean_std=np.array(moments))  # fmt: skip
