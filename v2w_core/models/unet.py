@@ -159,8 +159,6 @@ class UNet(nn.Module):
         Returns:
             v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
         """
-        if cache is not None:
-            self._check_past()
         walk = CacheWalk(cache, leave_out)
         v = self._run(x, noise_level, actions, action_mask, walk, context, frame_stride)
         return v, walk.finish(x.shape[1])
@@ -200,6 +198,8 @@ class UNet(nn.Module):
         frame_stride: Tensor | None,
     ) -> Tensor:
         self._check(x, actions, context)
+        if walk.cache is not None:
+            self._check_past()
         embedding = self.time_embed(noise_level)
         if self.config.frame_stride is not None:
             if frame_stride is None:
