@@ -7,7 +7,7 @@
 Trains a small causal model with clip statistics (as the released ones have) by diffusion forcing,
 converts it to frame statistics, and fine-tunes it; beside it the same model goes on unconverted.
 All are asked for the last frame of held-out clips, the frames before it held at the history noise
-level, in one denoising step. Stopped, the same command resumes.
+level, in one denoising step. Stopped, the same command resumes; other settings need another --out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from training.latent_video import encode_episodes
 from training.trainer import LoopConfig, Trainer
 from v2w_core.media import write_text
 from v2w_core.models.conditioning import shift_actions
-from v2w_core.transfer.norms import convert_norms
+from v2w_core.transfer.norms import strictly_causal
 from v2w_core.world_model import WorldModel, default_checkpoint
 
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "convert_norm.json"
@@ -65,6 +65,14 @@ def last_frame_error(model: WorldModel, windows: Windows) -> float:
 
 
 @torch.no_grad()
+def output_change(before: WorldModel, after: WorldModel, windows: Windows) -> float:
+    """Root mean square change of the velocities of whole clips, over that of the velocities."""
+    noisy, _, rest = whole_window(before, windows)
+    old, new = (model.unet(noisy, *rest)[0] for model in (before, after))
+    return float((new - old).square().mean().sqrt() / old.square().mean().sqrt())
+
+
+@torch.no_grad()
 def leakage(model: WorldModel, windows: Windows) -> float:
     """How far other newest frames move the output of earlier ones, relative to its spread."""
     noisy, noise, rest = whole_window(model, windows)
@@ -96,11 +104,16 @@ def main() -> int:
     )
     parser.add_argument("--episodes", type=pathlib.Path, default=pathlib.Path("runs/episodes"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/convert_norm"))
-    parser.add_argument("--steps", type=int, default=2000, help="of the model with clip statistics")
+    parser.add_argument("--steps", type=int, default=1600, help="of the model with clip statistics")
     parser.add_argument("--finetune-steps", type=int, default=300)
     parser.add_argument("--windows", type=int, default=64)
     args = parser.parse_args()
 
+    settings = {"steps": args.steps, "finetune_steps": args.finetune_steps}
+    known = args.out / "settings.json"
+    if known.is_file() and json.loads(known.read_text()) != settings:
+        parser.error(f"{args.out} was begun with {known.read_text()}; choose another --out")
+    write_text(known, json.dumps(settings))
     network = WorldModel.from_pretrained(default_checkpoint())
     config = AblationConfig().world_model(network.config)
     clip_config = dataclasses.replace(
@@ -118,14 +131,15 @@ def main() -> int:
     model = WorldModel.build(clip_config, seed=0)
     model.autoencoder.load_state_dict(network.autoencoder.state_dict())
     trained(model, args.out / "clip", args.steps, max(args.steps // 4, 1), data)
-    converted = convert_norms(model)
+    converted = WorldModel(strictly_causal(model.config)).eval()
+    converted.load_state_dict(model.state_dict())
     result: dict[str, Any] = {
-        "steps": args.steps,
-        "finetune_steps": args.finetune_steps,
+        **settings,
         "num_windows": args.windows,
         "error_clip": last_frame_error(model, windows),
         "error_converted": last_frame_error(converted, windows),
         "error_copy": float((windows.latents[:, -1] - windows.latents[:, -2]).square().mean()),
+        "output_change": output_change(model, converted, windows),
         "leakage_clip": leakage(model, windows),
         "leakage_converted": leakage(converted, windows),
     }

@@ -10,91 +10,62 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from recordings import RecordedDenoiser, Recordings, SamplingCase, default_folder
 from torch import Tensor
 
-from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
-from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from v2w_core.models.conditioning import shift_actions
+from v2w_core.diffusion.compat import RELEASED, CompatConfig, WindowSampler, frame_tokens
+from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.models.unet import UNet
-from v2w_core.transfer.norms import frame_norms
-from v2w_core.transfer.reference_names import unet_name
-from v2w_core.transfer.released import unet_config
-from v2w_core.transfer.weight_transfer import transfer_weights
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-class Case:
-    """The recorded sampling case with a model that can be changed."""
+class Case(SamplingCase):
+    """The recorded conditions, sampled with other options and noise of our own."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        base = load_file(folder / "unet_small_base_weights.safetensors")
-        tensors = load_file(folder / "sampler_small.safetensors")
-        self.settings = json.loads((folder / "sampler_small.json").read_text())
-        self.config = unet_config(self.settings["config_unet"])
-        ours = {unet_name(k): v for k, v in base.items()}
-        self.added = {
-            unet_name(k.removeprefix("weight.")): v
-            for k, v in tensors.items()
-            if k.startswith("weight.")
-        }
-        self.base = ours
-        self.at = {k.removeprefix("in."): v for k, v in tensors.items() if k.startswith("in.")}
-
-    def unet(self, *, height_too: bool = True, **changes: Any) -> UNet:
-        config = dataclasses.replace(self.config, **changes)
-        unet = UNet(config).eval()
-        weights = transfer_weights(self.base, "extrapolative", height_too=height_too)
-        unet.load_state_dict({**weights, **self.added})
-        return unet
-
-    def sample(self, unet: UNet, **options: Any) -> Tensor:
-        """Frames [B, T, C, h, w] that the released code would sample, with other options."""
-        compat = dataclasses.replace(
-            RELEASED, **{k: v for k, v in options.items() if k in vars(RELEASED)}
+    def sampler(self, compat: CompatConfig, **changes: int) -> WindowSampler:
+        """As in the recorded guided run without added noise."""
+        run = next(r for r in self.runs.values() if r.get("ar") and not r["eta"])
+        values = {"num_steps": self.settings["steps"], "guidance_scale": run["scale"], **changes}
+        schedule = NoiseSchedule(self.recorded.diffusion())
+        return WindowSampler(
+            schedule, eta=0.0, guidance_rescale=run["resc"], compat=compat, **values
         )
-        rest = {k: v for k, v in options.items() if k not in vars(RELEASED)}
-        run = self.settings["runs"]["ar_eta0_cfg"]
-        sampler = WindowSampler(
-            NoiseSchedule(DiffusionConfig(base_scale=0.7)),
-            num_steps=self.settings["sampling"]["steps"], eta=0.0,
-            guidance_scale=run["scale"], guidance_rescale=run["resc"], compat=compat, **rest,
-        )  # fmt: skip
-        drawn: Counter[tuple[int, ...]] = Counter()
 
-        def noise(shape: Sequence[int]) -> Tensor:
-            """The same for the n-th draw of a shape, whatever else is drawn."""
-            drawn[tuple(shape)] += 1
-            generator = torch.Generator().manual_seed(hash((*shape, drawn[tuple(shape)])))
-            return torch.randn(tuple(shape), generator=generator)
+    def sample(self, unet: UNet, compat: CompatConfig = RELEASED, **changes: int) -> Tensor:
+        """The frames after the history [B, T, C, h, w]."""
+        denoise = RecordedDenoiser(self, unet, compat)
+        sampler, length = self.sampler(compat, **changes), self.settings["T"]
+        frames = sampler.autoregressive(denoise, self.history, length, repeated_noise())
+        return frames[:, self.history.shape[1] :]
 
-        def denoise(x: Tensor, level: Tensor, *, guided: bool) -> Tensor:
-            num_frames = x.shape[1]
-            mask = torch.ones(x.shape[:2])
-            mask[:, 0] = float(compat.zero_first_action)
-            if not guided:
-                mask[:, -1] = 0
-            tokens = frame_tokens(self.at["ctx" if guided else "uctx"], num_frames, compat)
-            concat = self.at["concat"].transpose(1, 2)[:, :num_frames]
-            actions = shift_actions(self.at["action"])[:, :num_frames]
-            stride = torch.full((len(x),), 3)
-            v, _ = unet(torch.cat([x, concat], 2), level, actions, mask, context=tokens,
-                        frame_stride=stride)  # fmt: skip
-            return v
+    def sample_together(self, unet: UNet, *, random_mask: bool) -> Tensor:
+        """All frames at once; the unguided pass knows some actions, as there, or none."""
 
-        history = self.at["z"].transpose(1, 2)[:, : self.settings["sampling"]["cond_frame"]]
-        return sampler.autoregressive(
-            denoise, history, self.settings["sampling"]["T"], noise
-        )[:, history.shape[1] :]  # fmt: skip
+        class Denoiser(RecordedDenoiser):
+            def together_mask(self) -> Tensor:
+                drawn = torch.rand(self.case.settings["T"], generator=torch.Generator())
+                return (drawn < 0.8).float() if random_mask else torch.zeros_like(drawn)
+
+        shape = self.at["z"].transpose(1, 2).shape
+        denoise = Denoiser(self, unet, RELEASED, together=True)
+        return self.sampler(RELEASED).together(denoise, shape, repeated_noise())
+
+
+def repeated_noise():  # type: ignore[no-untyped-def]
+    """The same for the n-th draw of a shape, whatever else is drawn."""
+    drawn: Counter[tuple[int, ...]] = Counter()
+
+    def noise(shape: Sequence[int]) -> Tensor:
+        drawn[tuple(shape)] += 1
+        generator = torch.Generator().manual_seed(hash((*shape, drawn[tuple(shape)])))
+        return torch.randn(tuple(shape), generator=generator)
+
+    return noise
 
 
 def change(new: Tensor, old: Tensor) -> float:
@@ -108,7 +79,7 @@ def leakage(case: Case, unet: UNet) -> float:
     other = x.clone()
     other[:, 4:] = torch.randn(other[:, 4:].shape, generator=generator)
     level = torch.full((1, 8), 500)
-    actions, mask = torch.zeros(1, 8, 13), torch.ones(1, 8)
+    actions, mask = torch.zeros(1, 8, case.config.action_dim or 0), torch.ones(1, 8)
     tokens = frame_tokens(case.at["ctx"][:1], 8, RELEASED)
     before, _ = unet(x, level, actions, mask, context=tokens)
     after, _ = unet(other, level, actions, mask, context=tokens)
@@ -116,21 +87,33 @@ def leakage(case: Case, unet: UNet) -> float:
 
 
 @torch.inference_mode()
-def measure(folder: pathlib.Path) -> dict[str, float]:
-    case = Case(folder)
+def measure(recorded: Recordings) -> dict[str, float]:
+    case = Case(recorded)
     unet = case.unet()
     released = case.sample(unet)
-    single = dataclasses.asdict(RELEASED)
+    quirks = dataclasses.asdict(RELEASED)
     results = {
-        f"compat.{name}": change(case.sample(unet, **{name: not value}), released)
-        for name, value in single.items()
+        f"compat.{name}": change(
+            case.sample(unet, dataclasses.replace(RELEASED, **{name: not value})), released
+        )
+        for name, value in quirks.items()
         if name != "history_at_second_level"
     }
-    held = case.sample(unet, history_at_second_level=False, history_level=20)
-    results["compat.history_at_second_level (here 499, against 20)"] = change(held, released)
+    at_level = dataclasses.replace(RELEASED, history_at_second_level=False)
+    levels = [case.sample(unet, at_level, num_steps=50, history_level=n) for n in (20, 39)]
+    results["compat.history_at_second_level (39 against 20, 50 steps)"] = change(*levels)
+    together = [case.sample_together(unet, random_mask=flag) for flag in (False, True)]
+    results["random mask when all frames are sampled at once"] = change(*together)
+    case.settings["fs"] = 16
+    results["frame stride 16 instead of 3"] = change(case.sample(unet), released)
+    case.settings["fs"] = 3
+    half = case.unet()
+    for parameter in half.parameters():
+        parameter.copy_(parameter.half().float())
+    results["weights stored as float16"] = change(case.sample(half), released)
     plain = case.unet(height_too=False, height_causal_out=False)
     results["unet.height_causal_out"] = change(case.sample(plain), released)
-    frames = frame_norms(unet)
+    frames = case.unet(norm_scope="frame")
     results["unet.norm_scope frame, before fine-tuning"] = change(case.sample(frames), released)
     results["leakage with clip statistics"] = leakage(case, unet)
     results["leakage with frame statistics"] = leakage(case, frames)
@@ -141,11 +124,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
-    folder = pathlib.Path(os.environ.get("V2W_PARITY_DIR", ROOT.parent / "shared" / "parity"))
-    if not (folder / "sampler_small.json").is_file():
-        print(f"no recordings in {folder}; set V2W_PARITY_DIR", file=sys.stderr)
+    recorded = Recordings(default_folder())
+    if not recorded.has("sampler_small"):
+        print(f"no recordings in {recorded.folder}; set V2W_PARITY_DIR", file=sys.stderr)
         return 2
-    results = measure(folder)
+    results = measure(recorded)
     for name, value in results.items():
         print(f"{value:9.4f}  {name}")
     if args.json:

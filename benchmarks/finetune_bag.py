@@ -55,6 +55,7 @@ def main() -> int:
         [
             "train",
             f"init_from={checkpoint}",
+            "action_scale=data",  # another robot, of other speeds
             f"out={out / 'tuned'}",
             f"data.train={out / 'head'}",
             f"data.val={out / 'tail'}",

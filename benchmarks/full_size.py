@@ -3,9 +3,9 @@
   python benchmarks/full_size.py flops      parameters and FLOPs a frame, on the meta device
   python benchmarks/full_size.py floors     seconds that a frame and a plan take at least, on GPUs
   python benchmarks/full_size.py step       one step of one cached frame and of a window, bfloat16
-  python benchmarks/full_size.py import --keys ../shared/parity/dynamicrafter512_unet_keys.json
-                                            writes a checkpoint of that structure with random
-                                            weights (float16, 5.3 GB) and imports it
+  python benchmarks/full_size.py import     writes a checkpoint of the recorded structure
+                                            (V2W_PARITY_DIR) with random weights in float32, 10 GB
+                                            (or float16, 5 GB), and imports it
 
 Each writes its part of benchmarks/results/full_size.json.
 """
@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 import torch
+from recordings import Recordings, default_folder
 from torch import Tensor
 
 from floors import CountedUNet, Rates, Work
@@ -37,6 +38,7 @@ from v2w_core.config import WorldModelConfig
 from v2w_core.media import write_text
 from v2w_core.models.attention import Context
 from v2w_core.models.unet import UNet, UNetConfig
+from v2w_core.transfer.kinds import KINDS
 from v2w_core.transfer.released import released_config
 from v2w_core.world_model import WorldModel
 
@@ -188,12 +190,13 @@ def real_step(args: argparse.Namespace) -> dict[str, Any]:
 
 def measure_import(args: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of ``v2w import`` of a synthetic checkpoint of the released structure."""
-    recorded = json.loads(args.keys.read_text())
-    parts = (k for k, v in recorded.items() if isinstance(v, dict) and is_shapes(v))
-    shapes = {name: shape for part in parts for name, shape in recorded[part].items()}
+    shapes, _ = Recordings(default_folder()).released_shapes(args.kind)
+    dtype = getattr(torch, args.dtype)
     with tempfile.TemporaryDirectory(dir=args.workdir) as folder:
         source = pathlib.Path(folder) / "synthetic.ckpt"
-        torch.save({"state_dict": {name: random(shape) for name, shape in shapes.items()}}, source)
+        weights = {name: random(shape, dtype) for name, shape in shapes.items()}
+        torch.save({"state_dict": weights}, source)
+        del weights
         size = source.stat().st_size
         command = [sys.executable, "-m", "v2w_core.cli", "import", str(source),
                    f"{folder}/imported", "--kind", args.kind]  # fmt: skip
@@ -203,6 +206,7 @@ def measure_import(args: argparse.Namespace) -> dict[str, Any]:
         written = sum(f.stat().st_size for f in pathlib.Path(folder, "imported").iterdir())
     return {
         "kind": args.kind,
+        "source_dtype": args.dtype,
         "num_tensors": len(shapes),
         "parameters_m": sum(math.prod(shape) for shape in shapes.values()) / 1e6,
         "source_gb": size / 1e9,
@@ -212,22 +216,15 @@ def measure_import(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def is_shapes(part: dict[str, Any]) -> bool:
-    return all(isinstance(v, list) and all(isinstance(n, int) for n in v) for v in part.values())
-
-
-def random(shape: Sequence[int]) -> Tensor:
+def random(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Cheap random numbers: one small block, repeated."""
-    block = 0.02 * torch.randn(min(math.prod(shape), 65536))
-    return (
-        block.repeat(-(-math.prod(shape) // len(block)))[: math.prod(shape)]
-        .reshape(tuple(shape))
-        .half()
-    )
+    count = math.prod(shape)
+    block = (0.02 * torch.randn(min(count, 65536))).to(dtype)
+    return block.repeat(-(-count // len(block)))[:count].reshape(tuple(shape))
 
 
 def watched(command: Sequence[str]) -> dict[str, float]:
-    """Peak memory of a process [GiB]: its own pages, and with the mapped file's that it touched."""
+    """Peak memory of a process [GiB]: anonymous pages, and with those of the mapped file."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peak = {"peak_own_gib": 0.0, "peak_resident_gib": 0.0}
     done = threading.Event()
@@ -261,16 +258,18 @@ def main() -> int:
         "flops": count_flops, "floors": count_floors, "step": real_step, "import": measure_import,
     }  # fmt: skip
     parser.add_argument("part", choices=parts)
-    parser.add_argument("--keys", type=pathlib.Path, help="names and shapes (part import)")
-    parser.add_argument("--kind", default="dynamicrafter512", help="of the keys")
-    parser.add_argument("--workdir", help="where there is room for 11 GB (part import)")
+    parser.add_argument("--kind", default="dynamicrafter512", choices=KINDS, help="(part import)")
+    dtypes = "float32", "float16"
+    parser.add_argument("--dtype", default="float32", choices=dtypes, help="(part import)")
+    parser.add_argument("--workdir", help="where there is room for 16 GB (part import)")
     parser.add_argument("--window", type=int, default=WINDOW, help="frames (part step)")
     args = parser.parse_args()
-    if args.part == "import" and (args.keys is None or not args.keys.is_file()):
-        parser.error("--keys: the recorded names and shapes, dynamicrafter512_unet_keys.json")
+    if args.part == "import" and not Recordings(default_folder()).has("vid2world_unet_keys"):
+        parser.error(f"no recordings in {default_folder()}; set V2W_PARITY_DIR")
     found = parts[args.part](args)
     results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    results[args.part] = found
+    name = f"import_{args.dtype}" if args.part == "import" else args.part
+    results[name] = found
     results["cpus"] = os.cpu_count()
     write_text(RESULT, json.dumps(results, indent=2) + "\n")
     if args.part == "floors":

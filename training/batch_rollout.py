@@ -11,6 +11,7 @@ from torch import Tensor
 
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.sampler import ddim_sample
+from v2w_core.errors import V2WError
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.world_model import WorldModel
 
@@ -23,7 +24,10 @@ def imagine_latents(
     generator: torch.Generator,
     guidance_scale: float = 1.0,
 ) -> Tensor:
-    """What the model imagines after each history, sampled as its configuration says.
+    """What the model imagines after each history, with its configuration's steps, eta and levels.
+
+    Imagined frames are always held at the history noise level (``imagined_history`` is not looked
+    at).
 
     Args:
         history: [B, H, C, h, w] clean normalised latents.
@@ -32,7 +36,13 @@ def imagine_latents(
 
     Returns:
         latents [B, T - H, C, h, w] on the CPU.
+
+    Raises:
+        V2WError: a model whose past cannot be cached.
     """
+    if not model.config.cacheable:
+        rule = "a strictly causal model that is told levels and actions only; use a WindowSession"
+        raise V2WError("model", rule, "a past that cannot be cached")
     sampling, device = model.config.sampling, model.device
     frames, told = history.to(device), shift_actions(actions.to(device))
     cache, imagined = None, []
@@ -60,6 +70,9 @@ def imagine_latents(
             return guide(v, plain, guidance_scale, sampling.guidance_rescale)
 
         start = noise_like(frames[:, :1])
-        frames = ddim_sample(denoise, model.schedule, start, sampling.num_steps)
+        frames = ddim_sample(
+            denoise, model.schedule, start, sampling.num_steps, eta=sampling.eta,
+            generator=generator,
+        )  # fmt: skip
         imagined.append(frames.cpu())
     return torch.cat(imagined, dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -54,7 +55,8 @@ def initial_model(settings: Mapping[str, Any], action: ActionSpec, seed: int) ->
         return WorldModel.build(config, seed)
     base = WorldModel.from_pretrained(settings["init_from"])
     if settings["transfer"]:
-        return causal_model(base, config, settings["transfer"], seed)
+        window = int(settings["transfer_window"])
+        return causal_model(base, config, settings["transfer"], seed, window=window)
     model = WorldModel.build(config, seed)
     added = model.load_state_dict(base.state_dict(), strict=False).missing_keys
     assert all(name.startswith("goal_distance.") for name in added), added
@@ -62,7 +64,7 @@ def initial_model(settings: Mapping[str, Any], action: ActionSpec, seed: int) ->
 
 
 def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelConfig:
-    """The model's configuration: the settings', or that of ``init_from`` with the data's actions.
+    """The model's configuration: the settings', or that of ``init_from`` with the data's bounds.
 
     Raises:
         V2WError: values that do not fit each other, the data or ``init_from``.
@@ -71,10 +73,8 @@ def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelC
     learned = _goal_distance(settings, action)
     if settings["init_from"] and not settings["transfer"]:
         base = load_config(settings["init_from"])
-        if base.action.names != action.names or base.action.units != action.units:
-            rule = f"the checkpoint's {base.action.names} in {base.action.units}"
-            raise V2WError("data: ActionSpec", rule, (action.names, action.units))
         learned = base.goal_distance or learned
+        action = _tuned_action(base.action, action, settings["action_scale"])
         return dataclasses.replace(base, action=action, goal_distance=learned)
     model = settings["model"]
     channels = int(model["autoencoder"]["latent_channels"])
@@ -102,6 +102,19 @@ def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelC
     if settings["transfer"]:
         check_transfer(load_config(settings["init_from"]), config)
     return config
+
+
+def _tuned_action(base: ActionSpec, data: ActionSpec, scale: str) -> ActionSpec:
+    """The data's actions and bounds, normalised as the checkpoint's are unless told otherwise."""
+    if scale not in ("checkpoint", "data"):
+        raise V2WError("action_scale", "checkpoint or data", scale)
+    dataclasses.replace(base, rate_hz=data.rate_hz).require_same(data, field="data: ActionSpec")
+    if scale == "data":
+        return data
+    if not math.isclose(base.rate_hz, data.rate_hz, rel_tol=1e-3):
+        rule = f"the checkpoint's {base.rate_hz:g}; action_scale=data takes the data's"
+        raise V2WError("data: ActionSpec.rate_hz", rule, data.rate_hz)
+    return dataclasses.replace(data, offset=base.offset, scale=base.scale)
 
 
 def _goal_distance(settings: Mapping[str, Any], action: ActionSpec) -> GoalDistanceConfig | None:

@@ -73,9 +73,12 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
     files = open_data(settings["data"])
     model = initial_model(settings, files[0].action_spec, seed)
     model.on_device(str(settings["device"]))
+    window = model.config.num_frames
+    if not {"world_model", "goal_distance"} & set(stages):
+        window = clip.window(window)
     if set(stages) != {"autoencoder"}:
         for part in files:
-            part.windows(model.config.num_frames)  # refused now, not after the first stage
+            part.windows(window)  # refused now, not after the first stage
     data = Data(model, *files)
 
     figures: dict[str, dict[str, float]] = {}

@@ -38,12 +38,15 @@ class ClipConfig:
         recompute: activations are computed again in the backward pass (gradient checkpointing):
             less memory, a third more work.
         num_validation: held-out clips that a validation looks at.
+        num_frames: of a clip; None: the model's window. A model may be rolled out further than it
+            was trained (RECON's 20 frames after 16), at most as far as its window.
     """
 
     augment: bool = True
     image_dropout: tuple[float, float] = (0.05, 0.15)
     recompute: bool = False
     num_validation: int = 32
+    num_frames: int | None = None
 
     def __post_init__(self) -> None:
         low, high = self.image_dropout
@@ -51,6 +54,14 @@ class ClipConfig:
             raise V2WError("vid2world.image_dropout", "0 <= low <= high <= 1", self.image_dropout)
         if self.num_validation < 1:
             raise V2WError("vid2world.num_validation", "at least 1 clip", self.num_validation)
+
+    def window(self, limit: int) -> int:
+        """Frames of a clip for a model of a window of ``limit``."""
+        frames = limit if self.num_frames is None else self.num_frames
+        if not 2 <= frames <= limit:
+            rule = f"2 to the model's window of {limit} frames"
+            raise V2WError("vid2world.num_frames", rule, frames)
+        return frames
 
 
 class Vid2WorldTask:
@@ -84,8 +95,9 @@ class Vid2WorldTask:
         self.objective = objective
         self.config = config
         self.train, self.val = train, val
-        self.windows = train.windows(model.config.num_frames)
-        self.val_windows = val.windows(model.config.num_frames)
+        self.num_frames = config.window(model.config.num_frames)
+        self.windows = train.windows(self.num_frames)
+        self.val_windows = val.windows(self.num_frames)
 
     def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(self.windows), (self.batch_size,), generator=generator)
@@ -103,15 +115,16 @@ class Vid2WorldTask:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss on held-out clips with nothing dropped: under their own actions, and under
-        another clip's, which a model that follows its actions predicts worse."""
+        another clip's (where there is another), which a model that follows its actions predicts
+        worse."""
         count = min(self.config.num_validation, len(self.val_windows))
         numbers = np.linspace(0, len(self.val_windows) - 1, count).astype(int)
         windows = [self.val_windows[int(i)] for i in numbers]
-        others = windows[count // 2 :] + windows[: count // 2]
-        return {
-            "loss": self._validation_loss(windows, windows),
-            "loss_other_actions": self._validation_loss(windows, others),
-        }
+        found = {"loss": self._validation_loss(windows, windows)}
+        if count > 1:
+            others = windows[count // 2 :] + windows[: count // 2]
+            found["loss_other_actions"] = self._validation_loss(windows, others)
+        return found
 
     def _validation_loss(self, windows: Sequence[Window], told: Sequence[Window]) -> float:
         objective = dataclasses.replace(self.objective, action_dropout=0.0)
@@ -162,7 +175,7 @@ class Vid2WorldTask:
             return None
         shown = first.masked_fill(is_grey.to(first.device)[:, None, None, None], 0.0)
         tokens = self.model.image_context(shown)
-        return self.model.frame_context(tokens, self.model.config.num_frames)
+        return self.model.frame_context(tokens, self.num_frames)
 
 
 def augmented(frames: NDArray[np.uint8], generator: torch.Generator) -> NDArray[np.uint8]:

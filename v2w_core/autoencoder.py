@@ -37,7 +37,7 @@ class AutoencoderConfig:
 
 
 class Autoencoder(nn.Module):
-    """uint8 RGB frames [N, 3, H, W] in [-1, 1] <-> normalised latents [N, C, H/f, W/f]."""
+    """RGB frames, float [N, 3, H, W] in [-1, 1] <-> normalised latents [N, C, H/f, W/f]."""
 
     latent_mean: Tensor
     latent_std: Tensor

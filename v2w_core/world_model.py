@@ -151,7 +151,8 @@ class WorldModel(nn.Module):
         Args:
             path: the folder; an earlier checkpoint there is replaced.
             card: Markdown of the model card.
-            half: store float16 (half the size; loaded as float32).
+            half: store parameters in float16 (half the size; loaded as float32). Buffers, which
+                are statistics and constants, stay as they are.
         """
         folder = pathlib.Path(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +160,8 @@ class WorldModel(nn.Module):
         try:
             state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
             if half:
-                state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+                parameters = {name for name, _ in self.named_parameters()}
+                state = {k: v.half() if k in parameters else v for k, v in state.items()}
             save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
             text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
             (temporary / CONFIG).write_text(text, encoding="utf-8")

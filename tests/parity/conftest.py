@@ -5,55 +5,31 @@ The recordings are not part of the project: where they are missing, these tests 
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-
 import pytest
 import torch
-from safetensors.torch import load_file
-
-from v2w_core.transfer.reference_names import unet_name
-from v2w_core.transfer.released import unet_config
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-class Recordings:
-    """Files of the folder; prints the largest error of what was compared."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-
-    def json(self, name):
-        return json.loads((self.folder / f"{name}.json").read_text())
-
-    def tensors(self, name):
-        return load_file(self.folder / f"{name}.safetensors")
-
-    def base_weights(self):
-        weights = self.tensors("unet_small_base_weights")
-        return {unet_name(name): value for name, value in weights.items()}
-
-    def unet_config(self, name, key="config"):
-        return unet_config(self.json(name)[key])
-
-    def check(self, what, ours, theirs, limit):
-        assert ours.shape == theirs.shape
-        error = float((ours - theirs).abs().max())
-        print(f"{what}: largest error {error:.1e} (limit {limit:.0e})")
-        assert error <= limit, f"{what}: {error}"
+from compared import ERRORS, Compared
+from recordings import default_folder
 
 
 @pytest.fixture(scope="session")
 def recorded():
-    folder = pathlib.Path(os.environ.get("V2W_PARITY_DIR", ROOT.parent / "shared" / "parity"))
+    folder = default_folder()
     if not (folder / "unet_small_base.json").is_file():
         pytest.skip(f"no recordings of the reference in {folder} (set V2W_PARITY_DIR)")
-    return Recordings(folder)
+    return Compared(folder)
 
 
 @pytest.fixture(autouse=True)
 def no_gradients():
     with torch.inference_mode():
         yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    if ERRORS:
+        terminalreporter.section("largest errors against the reference")
+    for what, error, limit in ERRORS:
+        terminalreporter.write_line(f"{error:8.1e}  (limit {limit:.0e})  {what}")
+    if ERRORS:
+        what, error, _ = max(ERRORS, key=lambda row: row[1])
+        terminalreporter.write_line(f"{error:8.1e}  is the largest of {len(ERRORS)}: {what}")

@@ -4,83 +4,71 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recordings import RecordedDenoiser, SamplingCase
 
 from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
 from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
-from v2w_core.diffusion.schedule import (
-    DiffusionConfig,
-    NoiseSchedule,
-    ddim_sigma,
-    trailing_levels,
-    uniform_levels,
-)
-from v2w_core.models.conditioning import shift_actions
-from v2w_core.models.unet import UNet
-from v2w_core.transfer.reference_names import unet_name
-from v2w_core.transfer.weight_transfer import transfer_weights
+from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
+from v2w_core.models.conditioning import beside_first_frame, shift_actions
 
-LIMIT = 1e-4
-SCHEDULE = NoiseSchedule(DiffusionConfig(base_scale=0.7))
-
-
-def test_the_schedule(recorded):
-    data = recorded.json("ddim_schedule")
-    alphas = torch.tensor(data["alphas_cumprod_float32"])
-    recorded.check("alphas_cumprod", SCHEDULE.alphas_cumprod, alphas, 1e-5)
-    scale = torch.tensor(data["scale_arr"])[: len(SCHEDULE.scale)]
-    recorded.check("scale_arr", SCHEDULE.scale, scale, 1e-5)
-
-
-def test_sampling_levels_and_their_noise(recorded):
-    for name, case in recorded.json("ddim_schedule")["ddim"].items():
-        spacing, _, count = name.rpartition("_")
-        make = trailing_levels if spacing == "uniform_trailing" else uniform_levels
-        levels = make(int(count))
-        assert levels[::-1] == case["timesteps_ascending"], name
-        assert WindowSampler(SCHEDULE).compat.history_at_second_level
-        assert levels[-2] == case["history_noise_timestep_small_t"]
-        following = [0, *levels[::-1][:-1]]
-        for eta in (0, 1):
-            ours = torch.stack(
-                [
-                    ddim_sigma(SCHEDULE.alphas_cumprod[now], SCHEDULE.alphas_cumprod[then], eta)
-                    for now, then in zip(levels[::-1], following, strict=True)
-                ]
-            )
-            theirs = torch.tensor(case[f"ddim_sigmas_eta{eta}"])
-            recorded.check(f"{name} sigma, eta {eta}", ours, theirs, 1e-5)
+LIMIT, EXACT = 1e-4, 1e-5
 
 
 @pytest.fixture(scope="module")
-def model(recorded):
-    tensors = recorded.tensors("sampler_small")
-    weights = transfer_weights(recorded.base_weights(), "extrapolative", height_too=True)
-    added = {key: tensors[key] for key in tensors if key.startswith("weight.")}
-    weights.update({unet_name(key.removeprefix("weight.")): value for key, value in added.items()})
-    unet = UNet(recorded.unet_config("sampler_small", "config_unet")).eval()
-    unet.load_state_dict(weights)
-    return unet, tensors
+def schedule(recorded):
+    return NoiseSchedule(recorded.diffusion())
 
 
-class Denoiser:
-    """The model with the recording's conditions; keeps the released code's masks."""
+def test_the_schedule(recorded, schedule):
+    data = recorded.json("ddim_schedule")
+    alphas = schedule.alphas_cumprod
+    recorded.check("alphas_cumprod", alphas, torch.tensor(data["alphas_cumprod_float32"]), EXACT)
+    double = torch.tensor(data["alphas_cumprod_float64"], dtype=torch.float64)
+    recorded.check("alphas_cumprod, float64", alphas.double(), double, EXACT)
+    earlier = torch.cat([torch.ones(1), alphas[:-1]])
+    recorded.check("betas", 1 - alphas / earlier, torch.tensor(data["betas"]), EXACT)
+    scale = torch.tensor(data["scale_arr"])
+    flat = schedule.scale[-1].expand(len(scale) - schedule.num_levels)  # theirs goes on
+    recorded.check("scale_arr", torch.cat([schedule.scale, flat]), scale, EXACT)
 
-    def __init__(self, unet, tensors, plain_mask):
-        self.unet, self.tensors, self.plain_mask = unet, tensors, plain_mask
 
-    def __call__(self, x, level, *, guided):
-        num_frames = x.shape[1]
-        at = {key.removeprefix("in."): value for key, value in self.tensors.items()}
-        tokens = frame_tokens(at["ctx" if guided else "uctx"], num_frames, RELEASED)
-        mask = torch.ones(x.shape[:2])
-        if not guided:
-            mask = self.plain_mask(num_frames).expand(x.shape[:2])
-        actions = shift_actions(at["action"])[:, :num_frames]
-        concat = at["concat"].transpose(1, 2)[:, :num_frames]
-        stride = torch.full((len(x),), 3)
-        x = torch.cat([x, concat], dim=2)
-        v, _ = self.unet(x, level, actions, mask, context=tokens, frame_stride=stride)
-        return v
+def uniform_levels(num_steps, num_levels):
+    """The reference's older, leading spacing, which none of our samplers uses; lowest first."""
+    return [level + 1 for level in range(0, num_levels, num_levels // num_steps)]
+
+
+def test_sampling_levels_and_their_noise(recorded, schedule):
+    for name, case in recorded.json("ddim_schedule")["ddim"].items():
+        spacing, _, count = name.rpartition("_")
+        if spacing == "uniform_trailing":
+            levels = trailing_levels(int(count), schedule.num_levels)[::-1]
+        else:
+            assert spacing == "uniform"
+            levels = uniform_levels(int(count), schedule.num_levels)
+        assert levels == case["timesteps_ascending"], name
+        assert levels[1] == case["history_noise_timestep_small_t"]
+        now, then = schedule.alphas_cumprod[levels], schedule.alphas_cumprod[[0, *levels[:-1]]]
+        scales = schedule.scale[levels], schedule.scale[[levels[0], *levels[:-1]]]
+        ours = {"ddim_alphas": now, "ddim_alphas_prev": then, "ddim_scale_arr": scales[0],
+                "ddim_scale_arr_prev": scales[1]}  # fmt: skip
+        for key in case:
+            if key.startswith("ddim_sigmas_eta"):
+                eta = float(key.removeprefix("ddim_sigmas_eta"))
+                pairs = zip(now, then, strict=True)
+                ours[key] = torch.stack([ddim_sigma(a, b, eta) for a, b in pairs])
+        assert ours.keys() == {key for key in case if key.startswith("ddim_")}
+        theirs = torch.cat([torch.tensor(case[key]) for key in ours])
+        recorded.check(f"ddim {name}", torch.cat(list(ours.values())), theirs, EXACT)
+
+
+@pytest.fixture(scope="module")
+def case(recorded):
+    return SamplingCase(recorded)
+
+
+@pytest.fixture(scope="module")
+def unet(case):
+    return case.unet()
 
 
 def replay(tensors, prefix):
@@ -95,59 +83,54 @@ def replay(tensors, prefix):
     return draw, names
 
 
-def latest_masked(num_frames):
-    return torch.arange(num_frames) < num_frames - 1
+def test_every_recorded_run(recorded, case, unet, schedule):
+    """Frame by frame and all at once; the cache sampler alone is left out, as it is not sound."""
+    tensors, settings = case.tensors, case.settings
+    assert settings["spacing"] == "uniform_trailing"
+    runs = {k: run for k, run in case.runs.items() if "ar" in run and not run.get("kv")}
+    left_out = case.runs.keys() - runs.keys()
+    assert left_out <= {"train", *(k for k in case.runs if k.endswith("kvcache"))}, left_out
+    compared = {f"{name}.out" for name in runs}
+    assert {k for k in tensors if k.endswith(".out")} - compared <= {f"{k}.out" for k in left_out}
+    assert {bool(run["ar"]) for run in runs.values()} == {True, False}
+    for name, run in runs.items():
+        sampler = WindowSampler(
+            schedule,
+            num_steps=settings["steps"],
+            eta=run["eta"],
+            guidance_scale=run["scale"],
+            guidance_rescale=run["resc"],
+            compat=RELEASED,
+        )
+        assert sampler.levels()[::-1] == run["steps"]
+        theirs = tensors[f"{name}.out"].transpose(1, 2)
+        draw, left = replay(tensors, "ar" if run["ar"] else "nar")
+        denoise = RecordedDenoiser(case, unet, RELEASED, together=not run["ar"])
+        if run["ar"]:
+            ours = sampler.autoregressive(denoise, case.history, settings["T"], draw)
+        else:
+            ours = sampler.together(denoise, theirs.shape, draw)
+        assert next(left, None) is None, f"{name}: every draw was used"
+        recorded.check(f"sampling {name}", ours, theirs, LIMIT)
 
 
-def every_other(num_frames):
-    return torch.arange(num_frames) % 2
-
-
-def sampler(run, steps):
-    return WindowSampler(
-        SCHEDULE,
-        num_steps=steps,
-        eta=run["eta"],
-        guidance_scale=run["scale"],
-        guidance_rescale=run["resc"],
-        compat=RELEASED,
-    )
-
-
-@pytest.mark.parametrize("name", ["ar_eta1_cfg", "ar_eta0_cfg", "ar_eta1_nocfg"])
-def test_frame_by_frame(recorded, model, name):
-    unet, tensors = model
-    data = recorded.json("sampler_small")
-    settings, run = data["sampling"], data["runs"][name]
-    draw, left = replay(tensors, "ar")
-    history = tensors["in.z"].transpose(1, 2)[:, : settings["cond_frame"]]
-    ours = sampler(run, settings["steps"]).autoregressive(
-        Denoiser(unet, tensors, latest_masked), history, settings["T"], draw
-    )
-    assert next(left, None) is None  # every draw was used
-    recorded.check(name, ours.transpose(1, 2), tensors[f"{name}.out"], LIMIT)
-
-
-def test_all_frames_at_once(recorded, model):
-    unet, tensors = model
-    data = recorded.json("sampler_small")
-    run = data["runs"]["nar_eta1_cfg"]
-    draw, _ = replay(tensors, "nar")
-    shape = tensors["nar_eta1_cfg.out"].transpose(1, 2).shape
-    ours = sampler(run, data["sampling"]["steps"]).together(
-        Denoiser(unet, tensors, every_other), shape, draw
-    )
-    recorded.check("nar_eta1_cfg", ours.transpose(1, 2), tensors["nar_eta1_cfg.out"], LIMIT)
-
-
-def test_the_training_loss(recorded, model):
-    unet, tensors = model
-    at = {key.removeprefix("train."): value for key, value in tensors.items()}
+def test_training(recorded, case, unet, schedule):
+    at = {k.removeprefix("train."): v for k, v in case.tensors.items() if k.startswith("train.")}
     clean, noise = at["x"].transpose(1, 2), at["noise"].transpose(1, 2)
     tokens = frame_tokens(at["ctx"], clean.shape[1], RELEASED)
     told = shift_actions(at["action"]), at["action_mask"]
+    scaled = schedule.rescaled(clean, at["t"])
+    noisy = schedule.add_noise(scaled, noise, at["t"])
+    target = schedule.velocity(scaled, noise, at["t"])
+    x = beside_first_frame(noisy, clean[:, :1])
+    predicted, _ = unet(x, at["t"], *told, context=tokens)
     error = forcing_error(
-        unet, SCHEDULE, clean, at["t"], noise, told, ObjectiveConfig(weighting="velocity"), tokens
+        unet, schedule, clean, at["t"], noise, told, ObjectiveConfig(weighting="velocity"), tokens
     )
-    recorded.check("train.loss_per_frame", error, at["loss_per_frame"], LIMIT)
-    recorded.check("train.loss", error.mean()[None], at["loss"], LIMIT)
+    ours = {"x_scaled": scaled, "x_noisy": noisy, "target_v": target, "pred": predicted}
+    ours = {name: value.transpose(1, 2) for name, value in ours.items()}
+    ours |= {"loss_per_frame": error, "loss": error.mean()[None]}
+    given = {"x", "t", "noise", "action", "action_mask", "ctx"}
+    assert ours.keys() == at.keys() - given
+    for name, value in ours.items():
+        recorded.check(f"train.{name}", value, at[name], LIMIT)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from v2w_core.diffusion.compat import RELEASED, frame_tokens
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.models.unet import UNet
 from v2w_core.transfer.reference_names import unet_name
-from v2w_core.transfer.weight_transfer import transfer_weights
+from v2w_core.transfer.released import unet_config
 
 LIMIT = 1e-4
-MODES = ["shift", "masked", "extrapolative"]
 
 
-def run(unet, case, context, x, level, *told, stride):
+def loaded(recorded, name, weights):
+    unet = UNet(unet_config(recorded.json(name)["config"])).eval()
+    unet.load_state_dict(weights)
+    return unet
+
+
+def run(unet, context, x, level, *told, stride):
     num_frames = x.shape[2]
     level = level[:, None].expand(-1, num_frames) if level.ndim == 1 else level
     out, _ = unet(
@@ -28,49 +32,52 @@ def run(unet, case, context, x, level, *told, stride):
     return out.transpose(1, 2)
 
 
+def of_case(tensors, case):
+    return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{case}.")}
+
+
 def check_cases(recorded, name, unet, tensors):
-    cases = [case for case in recorded.json(name)["cases"] if case != "wrapper"]
+    cases = list(recorded.json(name)["cases"])
     assert cases
     for case in cases:
-        at = {key.split(".", 1)[1]: tensors[key] for key in tensors if key.startswith(f"{case}.")}
-        told = at.get("action"), at.get("action_mask")
-        ours = run(unet, case, at["context"], at["x"], at["timesteps"], *told, stride=at.get("fs"))
+        at = of_case(tensors, case)
+        if case == "wrapper":
+            # the alignment: frame t is told a_{t-1}, frame 0 a zero vector
+            context, x, level = at["c_crossattn"], torch.cat([at["x"], at["c_concat"]], 1), at["t"]
+            told = shift_actions(at["c_action"]), at["c_action_mask"]
+        else:
+            context, x, level = at["context"], at["x"], at["timesteps"]
+            told = at.get("action"), at.get("action_mask")
+        ours = run(unet, context, x, level, *told, stride=at.get("fs"))
         recorded.check(f"{name} {case}", ours, at["out"], LIMIT)
+    used = {k.split(".", 1)[0] for k in tensors} - {"weight"}
+    assert used == set(cases), f"{name}: recorded and not compared"
 
 
 def test_the_base_model(recorded):
     name = "unet_small_base"
-    unet = UNet(recorded.unet_config(name)).eval()
-    unet.load_state_dict(recorded.base_weights())
+    unet = loaded(recorded, name, recorded.base_weights())
     check_cases(recorded, name, unet, recorded.tensors(f"{name}_cases"))
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_transferred_weights(recorded, mode):
-    name = f"unet_small_causal_{mode}"
-    ours = transfer_weights(recorded.base_weights(), mode, height_too=True)
+def test_transfers_and_action_conditioning(recorded):
+    names = recorded.causal_names()
+    about = {name: recorded.json(name) for name in names}
+    assert {data["mode"] for data in about.values()} == {"shift", "masked", "extrapolative"}
+    assert any(data["action_dim"] for data in about.values())
+    for name, data in about.items():
+        tensors = recorded.tensors(f"{name}_cases")
+        if data["action_dim"] is None:  # inputs that all modes share, and the mode's own weights
+            tensors = {**recorded.tensors("unet_small_causal_inputs"), **tensors}
+            check_weights(recorded, name, data["mode"])
+        unet = loaded(recorded, name, recorded.transferred(data["mode"], tensors))
+        assert unet.config.action_dim == data["action_dim"]
+        check_cases(recorded, name, unet, tensors)
+
+
+def check_weights(recorded, name, mode):
+    ours = recorded.transferred(mode, {})
     for key, value in recorded.tensors(f"{name}_weights").items():
         if not key.startswith("_"):
-            recorded.check(f"{name} {key}", ours[unet_name(key)], value, 1e-6)
-    unet = UNet(recorded.unet_config(name)).eval()
-    unet.load_state_dict(ours)
-    inputs = recorded.tensors("unet_small_causal_inputs")
-    check_cases(recorded, name, unet, {**inputs, **recorded.tensors(f"{name}_cases")})
-
-
-@pytest.mark.parametrize("action_dim", [13, 3, 51])
-def test_action_conditioning(recorded, action_dim):
-    name = f"unet_small_causal_extrapolative_action{action_dim}"
-    tensors = recorded.tensors(f"{name}_cases")
-    weights = transfer_weights(recorded.base_weights(), "extrapolative", height_too=True)
-    added = {key: tensors[key] for key in tensors if key.startswith("weight.")}
-    weights.update({unet_name(key.removeprefix("weight.")): value for key, value in added.items()})
-    unet = UNet(recorded.unet_config(name)).eval()
-    unet.load_state_dict(weights)
-    check_cases(recorded, name, unet, tensors)
-    # the alignment: frame t is told a_{t-1}, frame 0 a zero vector
-    at = {key.split(".")[1]: tensors[key] for key in tensors if key.startswith("wrapper.")}
-    x = torch.cat([at["x"], at["c_concat"]], dim=1)
-    told = shift_actions(at["c_action"]), at["c_action_mask"]
-    ours = run(unet, "wrapper", at["c_crossattn"], x, at["t"], *told, stride=at["fs"])
-    recorded.check(f"{name} wrapper", ours, at["out"], LIMIT)
+            error = float((ours[unet_name(key)] - value).abs().max())
+            assert error <= 1e-6, f"{name} {key}: {error}"

@@ -13,9 +13,11 @@ from v2w_core.models.resampler import ResamplerConfig
 from v2w_core.spec import ObservationSpec
 from v2w_core.transfer.reference_names import UNET_PREFIX, released_name
 from v2w_core.transfer.released import released_config
+from v2w_core.transfer.text_tower import TextTowerConfig
 from v2w_core.world_model import WorldModel
 
-WIDTH, TEXT_LENGTH = 32, 77
+WIDTH = 32
+TEXT = TextTowerConfig(vocabulary=20, width=WIDTH, depth=2, num_heads=2, mlp_width=64)
 
 
 def tiny_released_config(kind="vid2world-recon"):
@@ -100,7 +102,7 @@ def released_weights(seed=0):
 
     layers = {f"first_stage_model.{k}": v for k, v in autoencoder_layers().items()}
     layers.update(clip_layers("embedder.model.visual", 1, WIDTH, 64))
-    layers.update(clip_layers("cond_stage_model.model", 2, WIDTH, 64))
+    layers.update(clip_layers("cond_stage_model.model", TEXT.depth, WIDTH, TEXT.mlp_width))
     layers["embedder.model.visual.ln_pre"] = layers["embedder.model.visual.ln_post"] = [WIDTH]
     layers["cond_stage_model.model.ln_final"] = [WIDTH]
     weights = {}
@@ -109,7 +111,7 @@ def released_weights(seed=0):
         weights[f"{name}.bias"] = random(shape[0])
     visual, text = "embedder.model.visual", "cond_stage_model.model"
     for block in (f"{visual}.transformer.resblocks.0", *(
-        f"{text}.transformer.resblocks.{i}" for i in range(2)
+        f"{text}.transformer.resblocks.{i}" for i in range(TEXT.depth)
     )):  # fmt: skip
         weights[f"{block}.attn.in_proj_weight"] = random(3 * WIDTH, WIDTH)
         weights[f"{block}.attn.in_proj_bias"] = random(3 * WIDTH)
@@ -119,8 +121,8 @@ def released_weights(seed=0):
             f"{visual}.positional_embedding": random(5, WIDTH),
             f"{visual}.conv1.weight": random(WIDTH, 3, 112, 112),
             f"{visual}.proj": random(WIDTH, 7),
-            f"{text}.positional_embedding": random(TEXT_LENGTH, WIDTH),
-            f"{text}.token_embedding.weight": random(20, WIDTH),
+            f"{text}.positional_embedding": random(TEXT.length, WIDTH),
+            f"{text}.token_embedding.weight": random(TEXT.vocabulary, WIDTH),
             f"{text}.text_projection": random(WIDTH, WIDTH),
             f"{text}.logit_scale": random(),
             "betas": random(1000),

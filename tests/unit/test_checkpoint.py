@@ -65,6 +65,16 @@ def test_half_precision_is_half_the_size_and_loads_as_float32(model, saved, tmp_
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
 
 
+def test_half_precision_keeps_statistics_exactly(model, tmp_path):
+    before = model.autoencoder.latent_std.clone()
+    try:
+        model.autoencoder.latent_std.fill_(1 / 0.18215)  # no number of float16
+        loaded = WorldModel.from_pretrained(model.save_pretrained(tmp_path / "half", half=True))
+        assert torch.equal(loaded.autoencoder.latent_std, model.autoencoder.latent_std)
+    finally:
+        model.autoencoder.latent_std.copy_(before)
+
+
 def test_config_holds_a_version_and_plain_data_only(saved):
     text = (saved / "config.yaml").read_text()
     assert "!!" not in text

@@ -54,7 +54,11 @@ def test_a_target_sees_no_other_target_and_no_later_past():
     assert changed == [False, False, True, False, True]
 
 
-def test_a_model_that_is_not_causal_is_refused():
-    unet = small_unet(causal=False)
-    with pytest.raises(V2WError, match="causal"):
+@pytest.mark.parametrize("changes", [{"causal": False}, {"norm_scope": "clip"}])
+def test_a_model_that_has_no_past_is_refused(changes):
+    unet = small_unet(**changes)
+    with pytest.raises(V2WError, match=next(iter(changes))):
         unet.forward_forced(**streams(unet))
+    _, cache = small_unet()(torch.zeros(1, 2, 4, 8, 8), torch.zeros(1, 2))
+    with pytest.raises(V2WError, match=next(iter(changes))):
+        unet(torch.zeros(1, 1, 4, 8, 8), torch.zeros(1, 1), cache=cache)

@@ -125,6 +125,28 @@ def test_a_transfer_gives_causal_kernels_and_fresh_actions(base, mode):
     assert torch.equal(same[name], after[name]) and not torch.equal(other[name], after[name])
 
 
+def test_a_window_of_another_size_extrapolates_from_more_frames(tmp_path):
+    wide = ["+model.unet.temporal_kernel=5", "transfer=extrapolative", "transfer_window=3"]
+    unet = dataclasses.replace(
+        model_config(settings(*wide[:1]), PLANAR_4HZ).unet, causal=False, action_dim=None
+    )
+    config = dataclasses.replace(model_config(settings(*wide[:1]), PLANAR_4HZ), unet=unet)
+    before = wake(WorldModel.build(config))
+    folder = before.save_pretrained(tmp_path / "wide")
+    model = initial_model(settings(*wide, f"init_from={folder}"), PLANAR_4HZ, seed=1)
+    name = "unet.input_blocks.1.0.temporal_conv.conv1.2"
+    convs = [made.get_submodule(name) for made in (before, model)]
+    times = torch.arange(9.0)[None, :, None, None, None]
+    with torch.inference_mode():  # what is linear in time stays as it was, future included
+        x = (1 + 0.5 * times).expand(1, 9, 1, 1, convs[0].in_channels)
+        centred, causal_out = (conv(x) for conv in convs)
+    torch.testing.assert_close(causal_out[:, 4:7], centred[:, 4:7], atol=1e-5, rtol=1e-5)
+    two = initial_model(settings(*wide[:2], f"init_from={folder}"), PLANAR_4HZ, seed=1)
+    assert not torch.equal(two.get_submodule(name).weight, convs[1].weight)
+    with pytest.raises(V2WError, match="window"):
+        initial_model(settings(*wide, "transfer_window=6", f"init_from={folder}"), PLANAR_4HZ, 1)
+
+
 def test_no_frame_of_a_strict_transfer_sees_the_future(base):
     chosen = settings(f"init_from={base}", "transfer=extrapolative", "model.unet.norm_scope=frame")
     unet = wake(initial_model(chosen, PLANAR_4HZ, seed=1).unet)
@@ -175,6 +197,34 @@ def test_actions_of_another_width_are_refused(imported):
     chosen = load_settings(["+experiment=vid2world_csgo", f"init_from={imported}"])
     with pytest.raises(V2WError, match=r"unet.action_dim.* 3 .*got 51"):
         model_config(chosen, PLANAR_4HZ)
+
+
+def test_a_checkpoints_actions_keep_their_scale(causal):
+    data = dataclasses.replace(PLANAR_4HZ, high=(2.0, 0.25, 0.5), scale=(2.0, 0.5, 1.0))
+    kept = model_config(settings(f"init_from={causal}"), data).action
+    assert (kept.scale, kept.high) == (PLANAR_4HZ.scale, data.high)
+    assert model_config(settings(f"init_from={causal}", "action_scale=data"), data).action == data
+    slower = dataclasses.replace(data, rate_hz=2.0)
+    with pytest.raises(V2WError, match="rate_hz"):
+        model_config(settings(f"init_from={causal}"), slower)
+    taken = model_config(settings(f"init_from={causal}", "action_scale=data"), slower)
+    assert taken.action.rate_hz == 2.0
+    with pytest.raises(V2WError, match="action_scale"):
+        model_config(settings(f"init_from={causal}", "action_scale=mine"), data)
+
+
+def test_an_imported_model_is_tuned_on_the_clips_of_its_recipe(tmp_path):
+    """RECON's checkpoint rolls out to 20 frames and was trained on 16."""
+    config = released_config("vid2world-recon")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    chosen = load_settings(
+        ["+experiment=vid2world_recon", "transfer=null", f"init_from={tmp_path}"]
+    )
+    assert model_config(chosen, config.action).num_frames == 20
+    clip = build_dataclass(ClipConfig, chosen["vid2world"], "vid2world")
+    assert clip.window(20) == 16
+    with pytest.raises(V2WError, match=r"vid2world.num_frames.*window of 12"):
+        clip.window(12)
 
 
 def test_a_stage_without_settings_is_refused():

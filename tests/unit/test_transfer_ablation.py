@@ -154,6 +154,21 @@ def test_other_actions_are_another_episodes_from_the_last_given_frame_on():
     assert len(episodes.unique()) == 4
 
 
+def test_batch_rollouts_add_noise_as_configured_and_refuse_what_cannot_be_cached():
+    data = video()
+    history, actions = data.latents[None, :4], data.actions[None, :7]
+
+    def imagined(model):
+        return imagine_latents(model, history, actions, torch.Generator().manual_seed(0))
+
+    assert not torch.allclose(imagined(small_model(eta=1.0)), imagined(small_model()))
+    model = small_model()
+    unet = dataclasses.replace(model.config.unet, norm_scope="clip")
+    model.config = dataclasses.replace(model.config, unet=unet)
+    with pytest.raises(V2WError, match="cached"):
+        imagined(model)
+
+
 def test_guidance_acts_through_the_action_only():
     model, data = small_model(), video()
     history, actions = data.latents[None, :4], data.actions[None, :7]
@@ -212,7 +227,7 @@ def ablation(episodes, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_resumes_to_the_same_numbers_and_a_finished_one_is_skipped(
-    ablation, monkeypatch
+    ablation, monkeypatch, tmp_path
 ):
     whole = ablation("whole").run(1)
     steps = []
@@ -232,6 +247,8 @@ def test_an_interrupted_run_resumes_to_the_same_numbers_and_a_finished_one_is_sk
     after_pretraining = [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 3, 4, 5]  # the first arm stayed as it was
     assert steps[TINY.pretrain_steps :] == after_pretraining
     assert whole["arms"]["masked"]["curves"][0]["steps"] == [0, 2, 4, 6]
+    timed = json.loads((tmp_path / "halves" / "minutes.json").read_text())
+    assert timed.keys() == {"encoding", "guidance scale"} and again["minutes"] > sum(timed.values())
 
     monkeypatch.setattr(Trainer, "_one_step", None)  # nothing is left to train
     assert numbers(ablation("halves").run(1)) == numbers(whole)
@@ -335,3 +352,20 @@ def test_one_seed_of_two_is_unclear_and_ties_of_the_paper_are_no_orderings():
 def test_curves_are_a_picture():
     for guided in (True, False):
         assert curves(results({}), guided=guided).startswith(b"\x89PNG")
+
+
+def test_a_page_says_when_its_orderings_mean_little():
+    weak = results(AS_IN_THE_PAPER)
+    weak["references"]["last frame repeated"] = {"psnr": 23.0, "ssim": 0.9}
+    for arm in weak["arms"].values():
+        for scores in arm["scores"]:
+            scores["action_gap"] = 0.01
+    weak["guidance_scale"] = 2.0
+    text = page(weak, [])
+    assert "All arms lie within 3.90 dB of repeating the last frame (23.00 dB) and below" in text
+    assert "cannot be interpreted" in text and "2 is the edge of what was tried" in text
+    strong = results(AS_IN_THE_PAPER)
+    strong["settings"]["scales"] = (1.25, 1.5, 2.0)
+    text = page(strong, [])
+    for words in ("within", "cannot be interpreted", "edge"):
+        assert words not in text.split("## The paper's orderings")[1]

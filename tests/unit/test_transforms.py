@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 
@@ -79,3 +80,21 @@ def test_same_size_is_untouched_and_shrinking_averages() -> None:
 def test_wrong_kind_of_frames() -> None:
     with pytest.raises(DataError, match="uint8"):
         resize_frames(np.zeros((1, 8, 8, 3)), ObservationSpec(8, 8))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("picture", "found"),
+    [
+        (COLOURS[..., 0], "grey, uint8"),
+        (np.dstack([COLOURS, COLOURS[..., :1]]), "4 channels, uint8"),
+        (COLOURS.astype(np.uint16) * 257, "3 channels, uint16"),
+    ],
+    ids=["grey", "alpha", "16 bits"],
+)
+def test_pictures_that_are_not_rgb_are_refused_where_they_must_be(picture, found):
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    assert decode_image(data).shape == COLOURS.shape  # a camera or a goal may be so
+    with pytest.raises(DataError, match=rf"trajectory/3.jpg: an RGB picture.*{found}"):
+        decode_image(data, field="trajectory/3.jpg", rgb_only=True)
+    colour = encode_image(COLOURS, "png")
+    assert (decode_image(colour, rgb_only=True) == COLOURS).all()

@@ -192,6 +192,29 @@ def test_validation_repeats_and_tells_other_actions_apart(files):
     assert all(np.isfinite(value) for value in first.values())
 
 
+def test_one_held_out_clip_has_no_other_actions(files, tmp_path):
+    one = write_episodes(tmp_path, lengths=(5,))
+    it = Vid2WorldTask(model(), files, one, 2, PAPER, PLAIN)
+    it.module.eval()
+    assert it.validate().keys() == {"loss"}
+
+
+def test_clips_may_be_shorter_than_the_models_window(files, monkeypatch):
+    it = task(files, config=dataclasses.replace(PLAIN, num_frames=3))
+    seen = []
+
+    def predict(x, *told, context):
+        seen.append((x, context))
+        return torch.zeros_like(x[:, :, :12]), None
+
+    monkeypatch.setattr(it.model.unet, "forward", predict)
+    it.loss(random(0), 0.0)
+    x, context = seen[0]
+    assert x.shape[1] == context.image.shape[1] == 3
+    with pytest.raises(V2WError, match=r"vid2world.num_frames"):
+        task(files, config=dataclasses.replace(PLAIN, num_frames=6))
+
+
 def test_clips_are_augmented_alike_in_all_frames(files):
     pytest.importorskip("training.augmentation")
     from training.vid2world import augmented

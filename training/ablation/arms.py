@@ -14,7 +14,8 @@ from training.latent_video import LatentVideo
 from v2w_core.config import WorldModelConfig
 from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
 from v2w_core.models.conditioning import shift_actions
-from v2w_core.transfer.weight_transfer import TransferMode, transfer_weights
+from v2w_core.transfer.causal import causal_model
+from v2w_core.transfer.weight_transfer import TransferMode
 from v2w_core.world_model import WorldModel
 
 #: Of the guided arms' actions (Vid2World section 4.2); 0 for the arms without action guidance.
@@ -70,12 +71,10 @@ def build_arm(arm: Arm, base: WorldModel, config: WorldModelConfig, seed: int) -
         base: the non-causal, action-free model; its autoencoder serves all arms.
         seed: of the action layers, which all arms have fresh (and, from scratch, of the rest).
     """
+    if arm.transfer is not None:
+        return causal_model(base, config, arm.transfer, seed).to(base.device)
     model = WorldModel.build(config, seed)
     model.autoencoder.load_state_dict(base.autoencoder.state_dict())
-    if arm.transfer is not None:
-        weights = transfer_weights(base.unet.state_dict(), arm.transfer)
-        missing, unexpected = model.unet.load_state_dict(weights, strict=False)
-        assert not unexpected and all(name.startswith("action_embed.") for name in missing)
     return model.to(base.device)
 
 

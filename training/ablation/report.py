@@ -22,6 +22,8 @@ from training.ablation.orderings import (
 from training.ablation.scores import FEATURES
 from v2w_core.media import line_plot
 
+#: PSNR above a repeated frame, and below another episode's actions, that count as something.
+WORTH_DB, FOLLOWED_DB = 0.5, 0.1
 _TITLES = {arm.name: arm.title for arm in ARMS}
 
 
@@ -62,8 +64,9 @@ def page(results: Mapping[str, Any], images: Sequence[str]) -> str:
         "",
         f"```\n{results['command']}\n```",
         "",
-        f"on {results['machine']}, {results['date']}: {results['minutes']:.0f} minutes of training "
-        "and scoring. The same command resumes what was interrupted. The numbers are in "
+        f"on {results['machine']}, {results['date']}: {results['minutes']:.0f} minutes of "
+        "encoding, training, choosing the guidance scale and scoring. The same command resumes "
+        "what was interrupted. The numbers are in "
         "`benchmarks/results/transfer_ablation.json`.",
         "",
         "## Scores",
@@ -83,6 +86,7 @@ def page(results: Mapping[str, Any], images: Sequence[str]) -> str:
         "",
         "## The paper's orderings",
         "",
+        *caveats(results),
         summary(in_paper, results["num_seeds"]),
         "",
         *_orderings_table(in_paper),
@@ -136,6 +140,44 @@ def summary(found: Sequence[Ordering], num_seeds: int) -> str:
         return text
     names = "; ".join(f"{pair} in {', '.join(titles)}" for pair, titles in missing.items())
     return f"{text} **They do not all show.** Missing or unclear: {names}."
+
+
+def caveats(results: Mapping[str, Any]) -> list[str]:
+    """What must be known before an ordering is read: whether the models learned to predict at all,
+    whether they follow actions, and whether the guidance scale was free."""
+    arms, copy = results["arms"], results["references"]["last frame repeated"]
+    means = {
+        m.key: {arm.name: float(of(arms, arm.name, m).mean()) for arm in ARMS} for m in METRICS
+    }
+    found = []
+    margins = [value - copy["psnr"] for value in means["psnr"].values()]
+    if max(margins) < WORTH_DB:
+        text = (
+            f"All arms lie within {max(map(abs, margins)):.2f} dB of repeating the last frame "
+            f"({copy['psnr']:.2f} dB)"
+        )
+        similar = means["ssim"].values()
+        if "ssim" in copy and max(similar) < copy["ssim"]:
+            text += (
+                f" and below it in SSIM ({min(similar):.3f} to {max(similar):.3f} against "
+                f"{copy['ssim']:.3f})"
+            )
+        found.append(f"{text}: no arm predicts much yet, and differences between them are small.")
+    transferred = [abs(means["action_gap"][arm.name]) for arm in ARMS if arm.transfer]
+    if max(transferred) < FOLLOWED_DB:
+        found.append(
+            f"No transferred arm follows its actions (their gaps are at most "
+            f"{max(transferred):.2f} dB; from scratch "
+            f"{means['action_gap']['scratch_guided']:.2f} dB). Guidance amplifies what an action "
+            "changes, so the orderings of guided against unguided arms cannot be interpreted."
+        )
+    scales = results["settings"]["scales"]
+    if results["guidance_scale"] in (min(scales), max(scales)):
+        found.append(
+            f"The chosen guidance scale {results['guidance_scale']:g} is the edge of what was "
+            "tried; a better one may lie beyond."
+        )
+    return [f"{' '.join(found)}\n"] if found else []
 
 
 def _scores_table(results: Mapping[str, Any]) -> list[str]:

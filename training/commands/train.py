@@ -24,7 +24,8 @@ on your own bag:
   v2w train data.train=my_episodes data.val=null out=runs/train/mine
   v2w replay my_bag --checkpoint runs/train/mine/checkpoint
 
-fine-tune a model that exists (its sizes are kept, the action space is your data's):
+fine-tune a model that exists (its sizes are kept and how its actions are scaled; your data's scale
+and rate with action_scale=data):
   v2w train init_from=runs/train/doom_maze/checkpoint data.train=my_episodes data.val=null \\
             out=runs/train/tuned world_model_loop.num_steps=500
 

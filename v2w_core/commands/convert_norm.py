@@ -7,10 +7,10 @@ from pathlib import Path
 
 HELP = "make an imported model strictly causal (then fine-tune it)"
 DESCRIPTION = """\
-The released models normalise over all frames of a clip, so that a frame sees a little of its future
-and nothing of its past can be cached. This writes the same weights with statistics of each frame:
-nothing leaks any more (which a cached past needs), but the function changes: fine-tune it before
-use.
+The released models normalise over all frames of a clip, so that a frame sees a little of its
+future. This writes the same weights with statistics of each frame: nothing leaks any more, but the
+function changes, so fine-tune it before use. A past that is cached needs this, and more: models
+that are shown an image or their first frame (all imported ones) compute whole windows as before.
 """
 EPILOG = """\
 example:
@@ -24,22 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from v2w_core.errors import CheckpointError
-    from v2w_core.transfer.norms import convert_norms
-    from v2w_core.world_model import WorldModel, load_config
+    from v2w_core.transfer.norms import convert_folder
 
-    if args.dest.exists():
-        raise CheckpointError("dest", "a folder that does not exist yet", str(args.dest))
-    unet = load_config(args.source).unet
-    if unet.norm_scope == "frame":
-        rule = "a model with clip statistics; this one is strictly causal already"
-        raise CheckpointError("source", rule, str(args.source))
-    if not unet.causal:
-        raise CheckpointError("source", "a causal model; transfer it first", str(args.source))
-    model = convert_norms(WorldModel.from_pretrained(args.source))
-    card = (
-        f"# Strictly causal copy of {args.source}\n\n"
-        "Per-frame statistics in the temporal layers. Not fine-tuned yet.\n"
-    )
-    print(f"checkpoint: {model.save_pretrained(args.dest, card, half=True)}")
+    print(f"checkpoint: {convert_folder(args.source, args.dest)}")
     return 0

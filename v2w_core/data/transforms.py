@@ -27,13 +27,19 @@ def check_frames(frames: object, *, field: str = "frames", min_frames: int = 1) 
     return array
 
 
-def decode_image(data: bytes | memoryview | ImageArray, *, field: str = "image") -> ImageArray:
+def decode_image(
+    data: bytes | memoryview | ImageArray, *, field: str = "image", rgb_only: bool = False
+) -> ImageArray:
     """Encoded picture (JPEG, PNG, and what else OpenCV reads) -> RGB uint8 [H, W, 3].
 
     Grey pictures become grey RGB, an alpha channel is dropped, EXIF rotation is ignored.
 
+    Args:
+        rgb_only: refuse grey pictures, alpha channels and 16 bits instead: a data set of colour
+            pictures in which one is not is a mistake; a camera or a goal picture may be grey.
+
     Raises:
-        DataError: empty, truncated, or no picture at all.
+        DataError: empty, truncated, or no picture at all; not RGB where it must be.
     """
     raw = bytes(data)
     if not raw:
@@ -41,12 +47,16 @@ def decode_image(data: bytes | memoryview | ImageArray, *, field: str = "image")
     if raw.startswith(_JPEG_START) and _JPEG_END not in raw[len(raw) // 2 :]:
         raise DataError(field, "a complete JPEG; this one is cut off", f"{len(raw)} bytes")
     try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = cv2.IMREAD_UNCHANGED if rgb_only else cv2.IMREAD_COLOR
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(raw, dtype=np.uint8), flags)
     except cv2.error as error:
         raise DataError(field, "an image that can be decoded", str(error)) from error
     if image is None:
         raise DataError(field, "an encoded image (JPEG or PNG)", f"{len(raw)} bytes: {raw[:16]!r}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        kind = {2: "grey"}.get(image.ndim, f"{image.shape[-1]} channels")
+        raise DataError(field, "an RGB picture of 8 bits", f"{kind}, {image.dtype}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 

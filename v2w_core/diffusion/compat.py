@@ -36,6 +36,8 @@ class CompatConfig:
             training. Theirs is not.
         clean_end: the last step ends at alpha-bar 1, without noise, and with dynamic rescale
             undone. Theirs ends at alpha-bar of level 0.
+        rescale_over_history: guidance's rescaling restores the spread of the whole window, history
+            included. Ours: that of the frames being denoised.
     """
 
     tokens_by_length: bool = False
@@ -43,6 +45,7 @@ class CompatConfig:
     history_at_second_level: bool = False
     scaled_history: bool = True
     clean_end: bool = True
+    rescale_over_history: bool = False
 
 
 RELEASED = CompatConfig(
@@ -51,6 +54,7 @@ RELEASED = CompatConfig(
     history_at_second_level=True,
     scaled_history=False,
     clean_end=False,
+    rescale_over_history=True,
 )
 
 #: Draws standard normal noise of a shape; a recording for parity, a generator else.
@@ -71,8 +75,7 @@ class WindowSampler:
     """DDIM over whole windows.
 
     Attributes:
-        num_steps, eta, guidance_scale, guidance_rescale: as in ``SamplingConfig``; the spread that
-            rescaling restores is that of all frames, history included.
+        num_steps, eta, guidance_scale, guidance_rescale: as in ``SamplingConfig``.
         history_level: of the frames before the newest, unless ``history_at_second_level``.
     """
 
@@ -142,7 +145,9 @@ class WindowSampler:
         v = denoise(x, now, guided=True)
         if self.guidance_scale != 1.0:
             plain = denoise(x, now, guided=False)
-            v = guide(v, plain, self.guidance_scale, self.guidance_rescale)
+            held = 0 if self.compat.rescale_over_history else past_level.shape[1]
+            guided = guide(v[:, held:], plain[:, held:], self.guidance_scale, self.guidance_rescale)
+            v = torch.cat([v[:, :held], guided], dim=1)
         x0, residual = self.schedule.from_velocity(x, v, now)
         alpha = self.schedule.alphas_cumprod[levels[step]]
         last = step + 1 == self.num_steps

@@ -106,13 +106,6 @@ def trailing_levels(num_steps: int, num_levels: int = 1000) -> list[int]:
     return [round(num_levels - i * spacing) - 1 for i in range(num_steps)]
 
 
-def uniform_levels(num_steps: int, num_levels: int = 1000) -> list[int]:
-    """Noise levels with the older, leading spacing, highest first; pure noise is not among them."""
-    if not 1 <= num_steps <= num_levels:
-        raise V2WError("num_sampling_steps", f"between 1 and {num_levels}", num_steps)
-    return [level + 1 for level in range(0, num_levels, num_levels // num_steps)][::-1]
-
-
 def ddim_sigma(alpha: Tensor, alpha_next: Tensor, eta: float) -> Tensor:
     """Standard deviation of the noise that a DDIM step from alpha-bar to alpha_next adds."""
     sigma: Tensor = (1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next)

@@ -184,8 +184,7 @@ class UNet(nn.Module):
             past_level, target_level: [B, T].
             actions, action_mask: as in :meth:`forward`, the same for both.
         """
-        if not self.config.causal:
-            raise V2WError("UNetConfig.causal", "True; a non-causal model has no past", False)
+        self._check_past()
         x = torch.cat([past, targets])
         level = torch.cat([past_level, target_level])
         mask = None if action_mask is None else torch.cat([action_mask, action_mask])
@@ -204,6 +203,8 @@ class UNet(nn.Module):
         frame_stride: Tensor | None,
     ) -> Tensor:
         self._check(x, actions, context)
+        if walk.cache is not None:
+            self._check_past()
         embedding = self.time_embed(noise_level)
         if self.config.frame_stride is not None:
             if frame_stride is None:
@@ -223,6 +224,14 @@ class UNet(nn.Module):
             h = stage(torch.cat([h, skips.pop()], dim=-1), embedding, context, walk)
         v: Tensor = self.out(h).permute(0, 1, 4, 2, 3)
         return v
+
+    def _check_past(self) -> None:
+        """Raises V2WError where earlier frames depend on later ones: no past can be kept."""
+        if not self.config.causal:
+            raise V2WError("UNetConfig.causal", "True; a non-causal model has no past", False)
+        if self.config.norm_scope != "frame":
+            rule = "frame; with statistics of the clip a past changes with the frames after it"
+            raise V2WError("UNetConfig.norm_scope", rule, self.config.norm_scope)
 
     def _check(self, x: Tensor, actions: Tensor | None, context: Context | None) -> None:
         c = self.config

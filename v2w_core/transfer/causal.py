@@ -17,7 +17,12 @@ _FREE = frozenset(
 
 
 def causal_model(
-    base: WorldModel, config: WorldModelConfig, mode: TransferMode, seed: int = 0
+    base: WorldModel,
+    config: WorldModelConfig,
+    mode: TransferMode,
+    seed: int = 0,
+    *,
+    window: int = 2,
 ) -> WorldModel:
     """The base's weights in a model of ``config``; only the action layers are new.
 
@@ -26,6 +31,7 @@ def causal_model(
         config: of the result, of the same sizes as the base.
         mode: how temporal convolutions become causal.
         seed: of the action layers.
+        window: frames that an extrapolation looks at.
 
     Raises:
         V2WError: the base is causal already, the result is not, or they differ in anything that
@@ -35,7 +41,7 @@ def causal_model(
     model = WorldModel.build(config, seed)
     state = {k: v for k, v in base.state_dict().items() if not k.startswith("unet.")}
     height_too = config.unet.height_causal_out
-    unet = transfer_weights(base.unet.state_dict(), mode, height_too=height_too)
+    unet = transfer_weights(base.unet.state_dict(), mode, window=window, height_too=height_too)
     state.update({f"unet.{name}": weight for name, weight in unet.items()})
     missing, unexpected = model.load_state_dict(state, strict=False)
     added = [k for k in missing if not k.startswith(("unet.action_embed.", "goal_distance."))]

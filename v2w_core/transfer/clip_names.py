@@ -61,9 +61,9 @@ def _renamed(
         name = name.removeprefix(prefix)
         for pattern, theirs in rules:
             name = re.sub(pattern, theirs, name)
-        if ".attn.in_proj_" in name:
+        if ".attn.in_proj_" in name and value.ndim:
             stem, _, kind = name.partition(".attn.in_proj_")
-            for part, piece in zip("qkv", value.chunk(3), strict=True):
+            for part, piece in zip("qkv", value.tensor_split(3), strict=True):
                 out[f"{stem}.self_attn.{part}_proj.{kind}"] = piece
         else:
             out[name] = value

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import pathlib
 import pickle
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,7 +17,6 @@ from torch import Tensor
 
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
-from v2w_core.models.image_context import import_transformers
 from v2w_core.transfer.autoencoder_names import (
     AUTOENCODER_PREFIX,
     LATENT_SCALE,
@@ -34,11 +31,22 @@ from v2w_core.transfer.clip_names import (
 )
 from v2w_core.transfer.reference_names import UNET_PREFIX, unet_name
 from v2w_core.transfer.released import SCHEDULE_BUFFERS
-from v2w_core.transfer.stream import Entry, write_safetensors
+from v2w_core.transfer.stream import Entry, new_folder, release, write_safetensors
+from v2w_core.transfer.text_tower import (
+    VIT_H,
+    TextTowerConfig,
+    empty_text_tokens,
+    text_tower,
+)
 from v2w_core.world_model import CARD, CONFIG, WEIGHTS, WorldModel
 
 RESAMPLER_PREFIX = "image_proj_model."
+TEXT_TOWER = "text_tower."
+#: Of the model, and not of any file.
+_CONSTANTS = {"autoencoder.latent_mean", "autoencoder.latent_std", "image_context.text_tokens"}
 _DEEPSPEED_PREFIX = "_forward_module."
+#: How files begin that torch.save wrote before its zip format.
+_OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 Track = Callable[[Iterable[str]], Iterable[str]]
 
 
@@ -50,35 +58,41 @@ def read_released(path: pathlib.Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError("checkpoint", "an original .ckpt file", str(path))
+    with path.open("rb") as file:
+        if file.read(len(_OLD_FORMAT)) == _OLD_FORMAT:
+            rule = "torch's zip format; this is its old one: load the file and torch.save it again"
+            raise CheckpointError(str(path), rule)
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        rule = "a complete .ckpt of tensors; it is damaged, or holds something else"
+    except pickle.UnpicklingError as error:
+        rule = "tensors only, it holds Python objects, which are never loaded: save its state_dict"
+        raise CheckpointError(str(path), rule, str(error)) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        rule = "a complete .ckpt of tensors; it is damaged, or no such file at all"
         raise CheckpointError(str(path), rule, str(error)) from error
     if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
         weights = dict(data["state_dict"])
     elif isinstance(data, Mapping) and isinstance(data.get("module"), Mapping):
-        weights = {k.removeprefix(_DEEPSPEED_PREFIX): v for k, v in data["module"].items()}
+        weights = {str(k).removeprefix(_DEEPSPEED_PREFIX): v for k, v in data["module"].items()}
     else:
-        shown = sorted(data)[:5] if isinstance(data, Mapping) else type(data).__name__
+        shown = [str(k) for k in data][:5] if isinstance(data, Mapping) else type(data).__name__
         rule = "a mapping with 'state_dict' (Lightning) or 'module' (DeepSpeed)"
         raise CheckpointError(str(path), rule, shown)
-    wrong = [k for k, v in weights.items() if not isinstance(v, Tensor)]
-    if wrong:
-        raise CheckpointError(str(path), "tensors only", f"{wrong[0]} is no tensor")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(str(path), "tensors by their names only", f"{name!r}")
     return weights
 
 
 def convert_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Released tensors by our names; the schedule and what nothing uses are left out.
 
-    The text tower is not among them (see :func:`empty_text_tokens`). Names that are not known
-    stay as they are.
+    Names that are not known stay as they are.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         prefix = next((p for p in _CONVERTERS if name.startswith(p)), "")
-        if name in SCHEDULE_BUFFERS or UNUSED.match(name) or name.startswith(TEXT_PREFIX):
+        if name in SCHEDULE_BUFFERS or UNUSED.match(name):
             continue
         parts.setdefault(prefix, {})[name.removeprefix(prefix)] = value
     out = dict(parts.pop("", {}))
@@ -93,45 +107,17 @@ _CONVERTERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Ten
     AUTOENCODER_PREFIX: ("autoencoder.vae.", autoencoder_weights),
     RESAMPLER_PREFIX: ("image_context.resampler.", dict),
     VISION_PREFIX: ("image_context.vision.", vision_weights),
+    TEXT_PREFIX: (TEXT_TOWER, text_weights),
 }
 
 
-@torch.inference_mode()
-def empty_text_tokens(weights: Mapping[str, Tensor], num_heads: int = 16) -> Tensor:
-    """Tokens [77, D] of the empty text, from the released text tower (penultimate layer).
-
-    Args:
-        weights: by released names, ``cond_stage_model.model.*``.
-    """
-    transformers = import_transformers()
-    tower = text_weights({k: v for k, v in weights.items() if k.startswith(TEXT_PREFIX)
-                          and not UNUSED.match(k)})  # fmt: skip
-    embedding = tower["embeddings.token_embedding.weight"]
-    depth = 1 + max(int(k.split(".")[2]) for k in tower if k.startswith("encoder.layers."))
-    length = len(tower["embeddings.position_embedding.weight"])
+def expected_tensors(config: WorldModelConfig, text: TextTowerConfig) -> dict[str, Tensor]:
+    """What a released file must hold, by our names: tensors without memory."""
     with torch.device("meta"):
-        model = transformers.CLIPTextModel(
-            transformers.CLIPTextConfig(
-                vocab_size=len(embedding),
-                hidden_size=embedding.shape[1],
-                intermediate_size=len(tower["encoder.layers.0.mlp.fc1.weight"]),
-                num_hidden_layers=depth,
-                num_attention_heads=num_heads,
-                max_position_embeddings=length,
-                hidden_act="gelu",
-            )
-        )
-    model.load_state_dict({k: v.float() for k, v in tower.items()}, assign=True)
-    for name, buffer in model.named_buffers():
-        if buffer.is_meta:  # position ids are not in the file
-            owner, _, attribute = name.rpartition(".")
-            module = model.get_submodule(owner)
-            setattr(module, attribute, torch.arange(buffer.shape[-1]).expand(buffer.shape))
-    start, end = len(embedding) - 2, len(embedding) - 1
-    ids = torch.tensor([[start, end] + [0] * (length - 2)])
-    hidden = model.eval()(input_ids=ids, output_hidden_states=True).hidden_states[-2]
-    tokens: Tensor = model.final_layer_norm(hidden)[0]
-    return tokens
+        model = WorldModel(config).state_dict()
+        tower = text_tower(text).state_dict()
+    found = {name: value for name, value in model.items() if name not in _CONSTANTS}
+    return {**found, **{f"{TEXT_TOWER}{name}": value for name, value in tower.items()}}
 
 
 def import_checkpoint(
@@ -140,13 +126,16 @@ def import_checkpoint(
     config: WorldModelConfig,
     card: str,
     *,
+    text: TextTowerConfig = VIT_H,
+    dtype: torch.dtype = torch.float16,
     track: Track = iter,
 ) -> pathlib.Path:
-    """Write ``dest``, a checkpoint folder in float16; it appears whole or not at all.
+    """Write ``dest``, a checkpoint folder; it appears whole or not at all.
 
     Args:
         source: the .ckpt file.
-        config: what the file holds.
+        config, text: what the file holds.
+        dtype: of the stored weights; models are computed in float32 whatever it is.
         track: wraps the names of tensors as they are written.
 
     Raises:
@@ -154,36 +143,30 @@ def import_checkpoint(
     """
     if dest.exists():
         raise CheckpointError("dest", "a folder that does not exist yet", str(dest))
-    weights = read_released(source)
-    converted = convert_weights(weights)
-    with torch.device("meta"):
-        expected = WorldModel(config).state_dict()
-    missing_text = [] if any(k.startswith(TEXT_PREFIX) for k in weights) else [f"{TEXT_PREFIX}*"]
-    made = {"autoencoder.latent_mean", "autoencoder.latent_std", "image_context.text_tokens"}
-    _compare(source, converted, {k: v for k, v in expected.items() if k not in made}, missing_text)
+    weights = convert_weights(read_released(source))
+    _compare(source, weights, expected_tensors(config, text))
+    tower = {
+        name.removeprefix(TEXT_TOWER): _taken(name, weights.pop(name), torch.float32)
+        for name in sorted(weights)
+        if name.startswith(TEXT_TOWER)
+    }
     channels = config.autoencoder.latent_channels
     constants = {
         "autoencoder.latent_mean": torch.zeros(channels),
         "autoencoder.latent_std": torch.full((channels,), 1 / LATENT_SCALE),
-        "image_context.text_tokens": empty_text_tokens(weights),
+        "image_context.text_tokens": empty_text_tokens(text, tower),
     }
+    del tower
     entries = {
-        name: Entry(tuple(value.shape), torch.float16, lambda k=name, v=value: _finite(k, v))  # type: ignore[misc]
-        for name, value in converted.items()
+        name: Entry(tuple(v.shape), kind, lambda k=name, v=v, d=kind: _taken(k, v, d))  # type: ignore[misc]
+        for part, kind in ((weights, dtype), (constants, torch.float32))
+        for name, v in part.items()
     }
-    for name, value in constants.items():
-        entries[name] = Entry(tuple(value.shape), torch.float32, lambda v=value: v)  # type: ignore[misc]
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
-    try:
-        write_safetensors(temporary / WEIGHTS, entries, track)
-        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-        (temporary / CONFIG).write_text(text, encoding="utf-8")
-        (temporary / CARD).write_text(card, encoding="utf-8")
-        temporary.chmod(0o755)
-        temporary.rename(dest)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(dest) as folder:
+        write_safetensors(folder / WEIGHTS, entries, track)
+        plain = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        (folder / CONFIG).write_text(plain, encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
     return dest
 
 
@@ -191,9 +174,8 @@ def _compare(
     source: pathlib.Path,
     found: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
-    missing: list[str],
 ) -> None:
-    missing = missing + sorted(expected.keys() - found.keys())
+    missing = sorted(expected.keys() - found.keys())
     unknown = sorted(found.keys() - expected.keys())
     wrong = [
         f"{k} {tuple(found[k].shape)} instead of {tuple(v.shape)}"
@@ -201,20 +183,25 @@ def _compare(
         if k in found and found[k].shape != v.shape
     ]
     if missing or unknown or wrong:
-        lines = [
-            *(f"  missing  {name}" for name in missing),
-            *(f"  unknown  {name}" for name in unknown),
-            *(f"  shape    {name}" for name in wrong),
-        ]
-        shown = "\n".join(lines[:40] + ([f"  ... {len(lines) - 40} more"] if lines[40:] else []))
+        kinds = {"missing": missing, "unknown": unknown, "shape": wrong}
+        lines = [line for kind, names in kinds.items() for line in _listed(kind, names)]
+        shown = "\n".join(lines)
         counts = f"{len(missing)} missing, {len(unknown)} unknown, {len(wrong)} of another shape"
         raise CheckpointError(
             str(source), f"the tensors of this --kind; {counts}; is it another model?\n{shown}"
         )
 
 
-def _finite(name: str, value: Tensor) -> Tensor:
-    half = value.half()
-    if not bool(half.isfinite().all()):
-        raise CheckpointError(name, "finite numbers within float16's range", "NaN or infinity")
-    return half
+def _listed(kind: str, names: list[str], limit: int = 15) -> list[str]:
+    more = [f"  {kind:7}  ... and {len(names) - limit} more"] if len(names) > limit else []
+    return [*(f"  {kind:7}  {name}" for name in names[:limit]), *more]
+
+
+def _taken(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A checked copy; the mapped pages that it came from are given back."""
+    copied = value.to(dtype, copy=True)
+    release(value)
+    if not bool(copied.isfinite().all()):
+        rule = f"finite numbers within the range of {str(dtype).removeprefix('torch.')}"
+        raise CheckpointError(name, rule, "NaN or infinity")
+    return copied

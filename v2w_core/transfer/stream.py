@@ -1,18 +1,57 @@
-"""Writes a safetensors file tensor by tensor, so that a model need not fit into memory twice."""
+"""Writes a checkpoint folder tensor by tensor, so that a model need not fit into memory twice."""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import os
 import pathlib
+import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from v2w_core.errors import CheckpointError
+
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+
+
+#: Linux's MADV_PAGEOUT: loses nothing, the pages of a mapped file are read again when needed.
+_PAGEOUT = 21
+
+
+def release(mapped: Tensor) -> None:
+    """Gives back the memory of a mapped file's tensor (Linux only; advice that may be ignored)."""
+    if sys.platform == "linux":
+        start = mapped.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        size = mapped.data_ptr() + mapped.nbytes - start
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _PAGEOUT)
+
+
+@contextmanager
+def new_folder(dest: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary folder that becomes ``dest`` when the block succeeds: whole or not at all.
+
+    Raises:
+        CheckpointError: ``dest`` exists.
+    """
+    if dest.exists():
+        raise CheckpointError("dest", "a folder that does not exist yet", str(dest))
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(dest)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _images_of(path: Path) -> Iterator[ImageArray]:
         for index in range(len(images)):
             # Byte strings, void and arrays of bytes are all in use.
             data = np.asarray(images[index]).tobytes()
-            yield decode_image(data, field=f"{path.name}: {IMAGES}[{index}]")
+            yield decode_image(data, field=f"{path.name}: {IMAGES}[{index}]", rgb_only=True)
 
 
 def _read_folder(path: Path, rate_hz: float) -> Recording:
@@ -97,7 +97,10 @@ def _read_folder(path: Path, rate_hz: float) -> Recording:
     missing = [item.name for item in images if not item.is_file()]
     if missing:
         raise DataError(f"{path.name}: {missing[0]}", f"pictures 0.jpg to {count - 1}.jpg", "none")
-    frames = (decode_image(item.read_bytes(), field=f"{path.name}/{item.name}") for item in images)
+    frames = (
+        decode_image(item.read_bytes(), field=f"{path.name}/{item.name}", rgb_only=True)
+        for item in images
+    )
     return _recording(path, frames, position, yaw, rate_hz)
 
 

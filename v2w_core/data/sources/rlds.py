@@ -191,15 +191,23 @@ def _entry(mapping: Mapping[str, Any], key: str, where: str) -> Any:
 
 
 def _find_camera(observation: Mapping[str, Any], image_key: str | None) -> str:
-    cameras = sorted(key for key, item in observation.items() if _is_picture(np.asarray(item)))
+    arrays = {key: np.asarray(item) for key, item in sorted(observation.items())}
+    cameras = [key for key, item in arrays.items() if _is_picture(item)]
+    others = {  # two long sides: meant as a picture, but of other numbers or channels
+        key: f"{key}: {item.dtype} {list(item.shape)}"
+        for key, item in arrays.items()
+        if key not in cameras and item.ndim in (2, 3) and min(item.shape[:2]) > 4
+    }
     if image_key is not None:
         if image_key not in cameras:
-            raise DataError(
-                "--image-key", f"a camera of the steps: {', '.join(cameras)}", image_key
-            )
+            rule = f"a camera of the steps: {', '.join(cameras) or 'none is uint8 RGB [H, W, 3]'}"
+            raise DataError("--image-key", rule, others.get(image_key, image_key))
         return image_key
-    if len(cameras) != 1:
-        rule = f"one camera in the steps; choose with --image-key: {', '.join(cameras) or 'none'}"
+    if not cameras:
+        rule = "a camera, uint8 RGB [H, W, 3], in the steps"
+        raise DataError("observation", rule, ", ".join(others.values()) or sorted(arrays))
+    if len(cameras) > 1:
+        rule = f"one camera in the steps; choose with --image-key: {', '.join(cameras)}"
         raise DataError("observation", rule, f"{len(cameras)} cameras")
     return cameras[0]
 
