@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from recordings import RecordedDenoiser, Recordings, SamplingCase, default_folder
 from torch import Tensor
 
+from recordings import RecordedDenoiser, Recordings, SamplingCase, default_folder
 from v2w_core.diffusion.compat import RELEASED, CompatConfig, WindowSampler, frame_tokens
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.models.unet import UNet

@@ -29,10 +29,10 @@ from typing import Any
 
 import psutil
 import torch
-from recordings import Recordings, default_folder
 from torch import Tensor
 
 from floors import CountedUNet, Rates, Work
+from recordings import Recordings, default_folder
 from v2w_core.cache import Cache
 from v2w_core.config import WorldModelConfig
 from v2w_core.media import write_text

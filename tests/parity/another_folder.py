@@ -10,10 +10,10 @@ import json
 import numpy as np
 import torch
 from core_toys import wake
-from recordings import RecordedDenoiser, Recordings, SamplingCase
 from released_toys import autoencoder_layers
 from safetensors.torch import save_file
 
+from recordings import RecordedDenoiser, Recordings, SamplingCase
 from v2w_core.autoencoder import Autoencoder, AutoencoderConfig
 from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels

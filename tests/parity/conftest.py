@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 from compared import ERRORS, Compared
+
 from recordings import default_folder
 
 

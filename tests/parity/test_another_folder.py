@@ -8,9 +8,9 @@ import test_parity_sampling as sampling
 import test_parity_unet as unets
 from another_folder import write_folder
 from compared import ERRORS, Compared
-from recordings import SamplingCase
 from safetensors.torch import load_file, save_file
 
+from recordings import SamplingCase
 from v2w_core.diffusion.schedule import NoiseSchedule
 
 

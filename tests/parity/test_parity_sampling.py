@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recordings import RecordedDenoiser, SamplingCase
 
+from recordings import RecordedDenoiser, SamplingCase
 from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
 from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
