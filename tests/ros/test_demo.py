@@ -16,7 +16,9 @@ from ros_harness import DOMAINS, wait_for
 from v2w_core.cli import main
 
 pytest.importorskip("vizdoom")
-SMALL = ("--candidates", "8", "--iterations", "2", "--execute-steps", "1", "--max-steps", "2")
+SMALL = (
+    "--candidates", "8", "--iterations", "2", "--max-steps", "2", "--backend", "eager",
+)  # fmt: skip
 
 
 class Demo:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.commands.imagine import add_backend_arguments
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
     add("--device", default="cpu", help="torch device (default: %(default)s)")
+    add_backend_arguments(parser)
     add("--episodes", type=Path, metavar="DIR", default=Path("runs/episodes/val"),
         help="held-out episodes of v2w collect (default: %(default)s)")  # fmt: skip
     add("--goals", type=int, default=50, help="how many (default: %(default)s)")
@@ -101,7 +103,8 @@ def load_model(args: argparse.Namespace) -> WorldModel:
     """The checkpoint that the arguments name."""
     from v2w_core.world_model import WorldModel, default_checkpoint
 
-    return WorldModel.from_pretrained(args.checkpoint or default_checkpoint(), device=args.device)
+    checkpoint = args.checkpoint or default_checkpoint()
+    return WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
 
 
 def parse_planners(text: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from v2w_core.backends.base import AUTO, BACKENDS
+
 HELP = "a simulated robot drives to an image and to a pose by its imagination"
 DESCRIPTION = """\
 Starts simulator_node, world_model_node and planner_node as `v2w up --sim` does, in a ROS domain of
@@ -47,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--maze-seed", type=int, default=0, metavar="N",
         help="which maze; the model must know it (default: %(default)s)")  # fmt: skip
     add("--device", default="auto", help="torch device (default: %(default)s)")
+    add("--backend", choices=(AUTO, *BACKENDS), default=AUTO,
+        help="what computes rollouts, see v2w export (default: %(default)s, the fastest that can "
+             "be built; the first time takes half a minute longer)")  # fmt: skip
     add("--domain-id", type=int, metavar="N", help="ROS_DOMAIN_ID (default: a free one)")
     add("--verbose", action="store_true", help="also show what the nodes print")
 

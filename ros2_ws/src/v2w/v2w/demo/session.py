@@ -116,7 +116,11 @@ def _drive_all(
 
 
 def _parameters(settings: DemoSettings) -> dict[str, dict[str, Any]]:
-    model = {"checkpoint": str(settings.checkpoint), "device": settings.device}
+    model = {
+        "checkpoint": str(settings.checkpoint),
+        "device": settings.device,
+        "backend": settings.backend,
+    }
     planner = {
         "horizon": settings.horizon,
         "num_candidates": settings.num_candidates,

@@ -30,6 +30,7 @@ class DemoSettings:
     time_limit_s: float
     maze_seed: int
     device: str
+    backend: str
     domain_id: int | None
     verbose: bool
 
@@ -67,6 +68,7 @@ class DemoSettings:
             time_limit_s=args.time_limit_s,
             maze_seed=args.maze_seed,
             device=args.device,
+            backend=args.backend,
             domain_id=args.domain_id,
             verbose=args.verbose,
         )
