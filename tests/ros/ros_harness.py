@@ -197,3 +197,9 @@ def pose_goal(x: float, y: float, yaw: float = 0.0, frame_id: str = "") -> Any:
 
     header = conversions.header_message(0, frame_id)
     return PoseStamped(header=header, pose=conversions.pose_message(x, y, yaw))
+
+
+def stopped(robot: Robot) -> bool:
+    """Whether the last velocity command that it got was a stop."""
+    last = robot.commands[-1] if robot.commands else None
+    return last is not None and last.linear.x == last.linear.y == last.angular.z == 0.0

@@ -100,9 +100,8 @@ class Engine:
     def _choose_backend(self) -> None:
         """What was asked for, or the next of the chain that can be built."""
         asked, precision = self.settings.backend, self.settings.precision
-        after = CHAIN[CHAIN.index(asked) + 1 :] if asked in CHAIN else CHAIN
-        if asked == AUTO:  # has been through the chain by itself
-            after = ()
+        # "auto" has been through the chain by itself
+        after = () if asked == AUTO else CHAIN[CHAIN.index(asked) + 1 :]
         for name in (asked, *(name for name in after if name != LAST_RESORT[0])):
             try:
                 self._use_backend(name, precision)
@@ -118,7 +117,7 @@ class Engine:
         folder = backend.info().get("folder")
         self.key = Path(folder).name[:12] if folder else ""
         self.precision = precision
-        last = (name, self.device) == (LAST_RESORT[0], "cpu")
+        last = (backend.name, self.device) == (LAST_RESORT[0], "cpu")
         self._model.backend = Watched(backend, self.device, self.timings, last=last)
 
     def _give_up_on(self, what: str, error: V2WError) -> None:
@@ -188,7 +187,12 @@ class Engine:
                     "device", "there (strict_backend: nothing else computes)", what,
                     code="MODEL_ERROR",
                 ) from error  # fmt: skip
-        self._fall_back(what)
+        try:
+            self._fall_back(what)
+        except Exception as error:
+            self.lost = f"{what}; falling back failed: {type(error).__name__}: {error}"
+            rule = "there, or a checkpoint that can be loaded on the CPU"
+            raise V2WError("device", rule, self.lost, code="MODEL_ERROR") from error
         return self._timed(work, counts)
 
     def _timed(self, work: Callable[[], T], counts: bool) -> T:
