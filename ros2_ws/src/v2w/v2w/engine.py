@@ -154,19 +154,21 @@ class Engine:
         with self.timings.stage("decode"):
             return self._model.decode(latents)
 
-    def warm_up(self, batch_sizes: Iterable[int]) -> None:
-        """Requests of these batch sizes take no longer than later ones from here on."""
-        self.run(lambda: self._warm_up(batch_sizes), counts=False)
+    def warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
+        """Requests of so many candidates and steps take no longer than later ones from here on."""
+        self.run(lambda: self._warm_up(batch_sizes, horizon), counts=False)
 
-    def _warm_up(self, batch_sizes: Iterable[int]) -> None:
-        for batch_size in batch_sizes:
-            self._model.backend.warm_up(batch_size)
+    def _warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
+        """Imagines as requests do: the memory budget chooses the batches, as it will then."""
         config = self._model.config
         size = (config.num_history, config.observation.height, config.observation.width, 3)
         middle = (np.asarray(config.action.low) + np.asarray(config.action.high)) / 2
-        actions = np.tile(middle.astype(np.float32), (config.num_history, 1))
-        session = self.start(np.zeros(size, np.uint8), actions[1:])
-        self.decode(session.imagine(actions[None, :1]).latents)
+        actions = np.tile(middle.astype(np.float32), (max(config.num_history - 1, horizon), 1))
+        session = self.start(np.zeros(size, np.uint8), actions[: config.num_history - 1])
+        for batch_size in batch_sizes:
+            candidates = np.repeat(actions[None, :horizon], batch_size, axis=0)
+            rollouts = session.imagine(candidates)
+        self.decode(rollouts.latents[:1])
 
     def run(self, work: Callable[[], T], *, counts: bool = True) -> T:
         """A request's work; once more on the CPU when the device is lost on the way.
