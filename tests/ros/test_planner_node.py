@@ -268,9 +268,7 @@ def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> No
     robot.odometry_on = True
 
 
-def test_a_plan_that_took_too_long_is_answered_but_not_driven(
-    robot: Robot, nodes: Nodes
-) -> None:
+def test_a_plan_that_took_too_long_is_answered_but_not_driven(robot: Robot, nodes: Nodes) -> None:
     robot.velocity = 0.0
     assert set_parameter(robot, "max_plan_age", 0.05).successful
     assert set_parameter(robot, "publish_velocity", True).successful

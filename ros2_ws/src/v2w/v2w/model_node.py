@@ -132,6 +132,10 @@ class ModelNode(AutostartNode, ABC):
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         """Of the rollouts that requests will need, for warming up."""
 
+    @abstractmethod
+    def horizon(self, values: dict[str, Any]) -> int:
+        """Of those rollouts, steps; the model is there by then."""
+
     def _load(self, values: dict[str, Any]) -> None:
         import torch
 
@@ -158,7 +162,7 @@ class ModelNode(AutostartNode, ABC):
         loaded_s, began = time.perf_counter() - began, time.perf_counter()
         self.readiness = Readiness(warming_up=True)
         self.health.publish()
-        self.model.warm_up(self.batch_sizes(values))
+        self.model.warm_up(self.batch_sizes(values), self.horizon(values))
         self.get_logger().info(
             f"{self.model_id}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
             f"{', '.join(action.names)}, on {self.model.device} ({self.model.backend}, "

@@ -109,6 +109,9 @@ class PlannerNode(ModelNode):
 
         return sizes_up_to(min(values["num_candidates"], Planner.chunk_size))
 
+    def horizon(self, values: dict[str, Any]) -> int:
+        return int(values["horizon"])
+
     # -- requests -------------------------------------------------------------------------------
 
     def _on_service(self, request: Any, response: Any) -> Any:
@@ -138,20 +141,26 @@ class PlannerNode(ModelNode):
         began = time.perf_counter()
         evaluated = 0
 
-        def on_iteration(report: IterationReport) -> bool:
+        def unwanted() -> bool:
+            return self.stopping or (handle is not None and handle.is_cancel_requested)
+
+        def on_iteration(report: IterationReport) -> None:
             nonlocal evaluated
             evaluated += settings.num_candidates
             if handle is not None:
                 self._feedback(handle, report, snapshot, evaluated, began)
-            cancelled = handle is not None and handle.is_cancel_requested
-            return not (cancelled or self.stopping)
 
-        outcome = core.plan(snapshot, goal, key, settings, on_iteration, self.turn_began)
+        outcome = core.plan(snapshot, goal, key, settings, on_iteration, unwanted, self.turn_began)
         if outcome.result.cancelled:
             why = "the node was deactivated" if self.stopping else "cancelled"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
-        self._fill(result, request, outcome, snapshot)
-        self._show(outcome, snapshot)
+        frames = None
+        shown = self._imagined.get_subscription_count() > 0
+        if (shown or request.return_frames) and outcome.result.latents is not None:
+            frames = self.model.decode(outcome.result.latents)
+        with self.model.timings.stage("answer"):
+            self._fill(result, outcome, snapshot, frames if request.return_frames else None)
+            self._show(outcome, snapshot, frames if shown else None)
         if self.get_parameter("publish_velocity").value and not outcome.arrival.arrived:
             steps = outcome.result.action_sequence[: settings.execute_steps]
             self._follow(driver, steps, snapshot)
@@ -246,13 +255,14 @@ class PlannerNode(ModelNode):
         )
         handle.publish_feedback(feedback)
 
-    def _fill(self, message: Any, request: Any, outcome: PlanOutcome, snapshot: Snapshot) -> None:
+    def _fill(
+        self, message: Any, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None
+    ) -> None:
         result = outcome.result
         actions = result.action_sequence
         rollout = rollout_messages.rollout_message(self, snapshot, actions)
         rollout.cost = float(result.cost)
-        if request.return_frames and result.latents is not None:
-            frames = self.model.decode(result.latents)
+        if frames is not None:
             quality = self.get_parameter("jpeg_quality").value
             rollout_messages.fill_frames(self, rollout, frames, rollout_messages.JPEG, quality)
         message.plan, message.path, message.best = rollout.actions, rollout.path, rollout
@@ -262,7 +272,7 @@ class PlannerNode(ModelNode):
         message.timed_out = bool(result.timed_out)
         message.planning_time = conversions.duration_message(outcome.planning_s)
 
-    def _show(self, outcome: PlanOutcome, snapshot: Snapshot) -> None:
+    def _show(self, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None) -> None:
         """Pictures for RViz; no work for topics that nobody listens to."""
         result, stamp = outcome.result, int(snapshot.stamps_ns[-1])
         self._path.publish(self._path_of(result.action_sequence, snapshot))
@@ -275,8 +285,7 @@ class PlannerNode(ModelNode):
             self._markers.publish(
                 conversions.trajectory_markers(paths, result.costs[best], stamp, self.odom_frame)
             )
-        if self._imagined.get_subscription_count() and result.latents is not None:
-            frames = self.model.decode(result.latents)
+        if frames is not None:
             strip = frames.transpose(1, 0, 2, 3).reshape(frames.shape[1], -1, 3)
             header = conversions.header_message(stamp, self.base_frame)
             self._imagined.publish(images.image_message(strip, header))

@@ -101,6 +101,7 @@ class PlanningCore:
         key: object,
         settings: PlanSettings,
         on_iteration: Callable[[IterationReport], bool | None] | None = None,
+        interrupt: Callable[[], bool] | None = None,
         began: float | None = None,
     ) -> PlanOutcome:
         """Plan from a history to a goal.
@@ -108,6 +109,7 @@ class PlanningCore:
         Args:
             key: what tells goals apart; an equal key warm-starts from the previous plan. A request
                 with a seed of its own never does, so that it can be repeated.
+            interrupt: asked before every imagined frame; True cancels.
             began: when the time budget began to run (time.perf_counter); None: now. A plan that
                 is made once more, on another device, gets what is left.
 
@@ -144,8 +146,9 @@ class PlanningCore:
             warm_start=self._warm_start(key, settings),
             previous_action=spec.clip(actions[-1]),
             on_iteration=on_iteration,
+            interrupt=interrupt,
         )
-        if not np.isfinite(result.cost):
+        if not np.isfinite(result.cost) and not result.cancelled:
             rule = "at least one candidate with a finite cost"
             raise NodeError("plan", rule, result.cost, code="NO_VALID_PLAN")
         if not arrival.arrived:
