@@ -54,9 +54,9 @@ def start(tmp_path: Path, checkpoint: Path) -> Iterator[Start]:
 
 def test_a_node_falls_back_to_the_cpu_and_answers(start: Start) -> None:
     nodes, robot, lost = start(NODE, False)
-    assert robot.imagine(candidates=[sequence(FORWARD)]).error_code == 0
+    assert robot.imagine_from_frames(candidates=[sequence(FORWARD)]).error_code == 0
     lost.touch()
-    answer = robot.imagine(candidates=[sequence(FORWARD)])
+    answer = robot.imagine_from_frames(candidates=[sequence(FORWARD)])
     assert answer.error_code == 0, answer.error_msg
     wait_for(lambda: robot.status[NODE].degraded, PATIENCE_S, "the status to say so")
     seen: list[DiagnosticArray] = []
@@ -66,7 +66,7 @@ def test_a_node_falls_back_to_the_cpu_and_answers(start: Start) -> None:
     assert (status.backend, status.device, status.degraded) == ("eager", "cpu", True)
     assert "unspecified launch failure" in status.message
     assert "falling back to eager on the CPU" in nodes.log(NODE)
-    assert robot.imagine(candidates=[sequence(FORWARD)]).error_code == 0
+    assert robot.imagine_from_frames(candidates=[sequence(FORWARD)]).error_code == 0
     wait_for(lambda: seen, PATIENCE_S, "diagnostics")
     assert seen[-1].status[0].level == DiagnosticStatus.WARN
 
@@ -74,10 +74,12 @@ def test_a_node_falls_back_to_the_cpu_and_answers(start: Start) -> None:
 def test_a_strict_node_answers_with_an_error_and_says_why(start: Start) -> None:
     nodes, robot, lost = start(NODE, True)
     lost.touch()
-    assert robot.imagine(candidates=[sequence(FORWARD)]).error_code == CODES["MODEL_ERROR"]
+    assert (
+        robot.imagine_from_frames(candidates=[sequence(FORWARD)]).error_code == CODES["MODEL_ERROR"]
+    )
     status = robot.reaches(NODE, ModelStatus.ERROR)
     assert "unspecified launch failure" in status.message
-    answer = robot.imagine(candidates=[sequence(FORWARD)])
+    answer = robot.imagine_from_frames(candidates=[sequence(FORWARD)])
     assert answer.error_code == CODES["MODEL_ERROR"]
     assert "unspecified launch failure" in answer.error_msg
     assert nodes.processes[NODE].poll() is None, f"{sys.executable} goes on: a manager may act"

@@ -175,8 +175,7 @@ def test_requests_wait_for_their_turn_and_too_many_are_refused(robot: Robot) -> 
     """The plan action, then the service twice: one at work, two waiting; one more is too many."""
     seen: list[Any] = []
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
-    handle = robot.send_goal(goal, seen.append)
-    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    handle = robot.plans(goal, seen)
     client = robot.node.create_client(PlanService, "planner_node/plan")
     assert client.wait_for_service(PATIENCE_S)
     answered: list[int] = []
@@ -209,8 +208,8 @@ def test_requests_wait_for_their_turn_and_too_many_are_refused(robot: Robot) -> 
 def test_a_goal_that_is_cancelled_while_it_waits_is_never_planned(robot: Robot) -> None:
     seen: list[Any] = []
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
-    first, second = robot.send_goal(goal, seen.append), robot.send_goal(goal, seen.append)
-    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    first = robot.plans(goal, seen)
+    second = robot.send_goal(goal, seen.append)
     for handle in (second, first):
         cancel = handle.cancel_goal_async()
         wait_for(cancel.done, PATIENCE_S, "the cancelling")
@@ -273,7 +272,8 @@ def test_a_plan_that_took_too_long_is_answered_but_not_driven(robot: Robot, node
     assert set_parameter(robot, "max_plan_age", 0.05).successful
     assert set_parameter(robot, "publish_velocity", True).successful
     robot.commands.clear()
-    answer = robot.plan(goal_type=IMAGE, goal_image=image(), **SMALL)
+    elsewhere = pose_goal(1.0, -0.5, frame_id="base_link")
+    answer = robot.plan(goal_pose=elsewhere, **SMALL)
     assert answer.error_code == 0 and answer.plan.data
     wait_for(lambda: "is not driven" in nodes.log("planner_node"), PATIENCE_S, "a warning")
     time.sleep(0.3)
@@ -293,8 +293,7 @@ def test_an_interrupt_ends_a_plan_that_is_running_and_stops_the_robot(
     wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
     seen: list[Any] = []
     executing: list[Bool] = []
-    robot.send_goal(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen.append)
-    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    robot.plans(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen)
     robot.node.create_subscription(Bool, "planner_node/executing", executing.append, LATCHED)
     wait_for(lambda: executing, PATIENCE_S, "whether it drives")
     assert executing[-1].data and not stopped(robot)
