@@ -5,6 +5,7 @@ Knows no ROS. A model is only ever used from one thread (:mod:`v2w.model_thread`
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +214,7 @@ class Engine:
         self._warn(f"{what}; falling back to eager on the CPU until the node is configured again")
         self.timings = Timings()
         self._adopt(fall_back_to_cpu(self._model), "cpu")
+        gc.collect()  # what the lost back end keeps of the device
         self._use_backend(*LAST_RESORT)
         self._on_replaced()
 
