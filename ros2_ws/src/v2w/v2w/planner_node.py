@@ -161,7 +161,8 @@ class PlannerNode(ModelNode):
         with self.model.timings.stage("answer"):
             self._fill(result, outcome, snapshot, frames if request.return_frames else None)
             self._show(outcome, snapshot, frames if shown else None)
-        if self.get_parameter("publish_velocity").value and not outcome.arrival.arrived:
+        allowed = self.get_parameter("publish_velocity").value and not unwanted()
+        if allowed and not outcome.arrival.arrived:
             steps = outcome.result.action_sequence[: settings.execute_steps]
             self._follow(driver, steps, snapshot)
         return outcome.planning_s
