@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
     engine = Engine(EngineSettings(checkpoint, args.device, backend, strict=True), print)
     snapshots, view = explore(engine)
     picture = encode_image(view, "png")
-    engine.warm_up((args.candidates,))
+    engine.warm_up((args.candidates,), args.horizon)
     core, process = PlanningCore(engine, 0), psutil.Process()
     settings = PlanSettings(
         horizon=args.horizon, num_iterations=args.iterations, num_candidates=args.candidates,

@@ -16,7 +16,7 @@ from planners.optimizers.base import Optimizer
 from planners.optimizers.cem import CEM
 from planners.protocols import FloatArray, Session
 from planners.scoring import Clock, ImaginationSettings, Scorer
-from v2w_core.errors import V2WError
+from v2w_core.errors import Interrupted, V2WError
 from v2w_core.spec import ActionSpec
 
 
@@ -57,7 +57,8 @@ class PlanResult:
         num_iterations: iterations that were done, an incomplete last one included.
         frames_imagined: by the world model, in all.
         planning_s: wall-clock time.
-        timed_out: the deadline ended the plan early. cancelled: ``on_iteration`` did.
+        timed_out: the deadline ended the plan early. cancelled: ``on_iteration`` or ``interrupt``
+            did.
     """
 
     action_sequence: FloatArray
@@ -108,6 +109,7 @@ class Planner:
         warm_start: ArrayLike | None = None,
         previous_action: ArrayLike | None = None,
         on_iteration: Callable[[IterationReport], bool | None] | None = None,
+        interrupt: Callable[[], bool] | None = None,
         imagine_best: bool = True,
     ) -> PlanResult:
         """The best sequence that can be found; with a deadline, the best by then.
@@ -123,6 +125,7 @@ class Planner:
                 the previous plan.
             previous_action: [A], for rate limits and smoothness.
             on_iteration: called after every iteration; returning False cancels.
+            interrupt: asked before every imagined frame, from the first on; True cancels.
             imagine_best: imagine the best sequence for the result when the cost needed no
                 imagination.
 
@@ -139,7 +142,7 @@ class Planner:
         )
         scorer = Scorer(
             session, cost, self.spec, clock, self.imagination, seed, self.chunk_size,
-            previous_action=bounds.previous_action,
+            previous_action=bounds.previous_action, interrupt=interrupt,
         )  # fmt: skip
         curve: list[float] = []
         cancelled = False
@@ -151,7 +154,8 @@ class Planner:
             last = (candidates, costs)
             state = self.optimizer.tell(state, candidates, costs)
             curve.append(state.best_cost)
-            if on_iteration is not None:
+            cancelled = scorer.is_interrupted()
+            if on_iteration is not None and not cancelled:
                 scored = costs[np.isfinite(costs)]
                 report = IterationReport(
                     iteration, num_iterations, state.best_cost, state.best_sequence,
@@ -163,10 +167,14 @@ class Planner:
                 break
         best = state.best_sequence
         latents = scorer.best_latents
-        if latents is None and session is not None and imagine_best and not scorer.timed_out:
-            rollouts = scorer.context(best[None], self.imagination.num_sampling_steps).rollouts
-            scorer.frames_imagined += rollouts.frames_imagined
-            latents = rollouts.latents[0]
+        ended = cancelled or scorer.timed_out
+        if latents is None and session is not None and imagine_best and not ended:
+            try:
+                rollouts = scorer.context(best[None], self.imagination.num_sampling_steps).rollouts
+                scorer.frames_imagined += rollouts.frames_imagined
+                latents = rollouts.latents[0]
+            except Interrupted:
+                cancelled = scorer.is_interrupted()
         return PlanResult(
             action_sequence=best,
             cost=state.best_cost,

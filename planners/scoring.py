@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,6 +99,7 @@ class Scorer:
             [horizon, C, h, w] are None when the cost did not need any.
         frames_imagined: in all chunks.
         timed_out: the deadline left at least one candidate without a cost.
+        interrupt: where it says True, what is being imagined is given up.
     """
 
     session: Session | None
@@ -108,6 +110,7 @@ class Scorer:
     seed: int
     chunk_size: int
     previous_action: FloatArray | None = None
+    interrupt: Callable[[], bool] | None = None
     best_cost: float = math.inf
     best_latents: Tensor | None = None
     frames_imagined: int = 0
@@ -145,7 +148,7 @@ class Scorer:
             try:
                 costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
             except Interrupted:
-                self.timed_out = True
+                self.timed_out = not self.is_interrupted()
                 break
             done = chunk.stop
         return costs
@@ -167,6 +170,14 @@ class Scorer:
         self.clock.note(len(candidates), time.perf_counter() - began)
         return values
 
+    def is_interrupted(self) -> bool:
+        """Whether nobody wants the plan any more."""
+        return self.interrupt is not None and self.interrupt()
+
+    def _is_over(self) -> bool:
+        """At least one chunk is scored whatever the deadline says, if the plan is still wanted."""
+        return self.is_interrupted() or (self._scored > 0 and self.clock.is_over())
+
     def context(self, candidates: FloatArray, num_sampling_steps: int | None = None) -> CostContext:
         """What a cost sees of these candidates."""
         session = self.session
@@ -178,7 +189,7 @@ class Scorer:
                 num_sampling_steps=num_sampling_steps,
                 guidance_scale=self.settings.guidance_scale,
                 seed=self.seed,
-                interrupt=self.clock.is_over if self._scored else None,
+                interrupt=self._is_over,
             )
 
         return CostContext(

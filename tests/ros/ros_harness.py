@@ -27,6 +27,7 @@ from v2w_msgs.srv import Plan as PlanService
 
 from v2w import conversions, graph, images
 from v2w.action_client import ThreadedActionClient
+from v2w.errors import CODES
 from v2w.health import LATCHED
 from v2w_core.world_model import PLANAR_4HZ
 
@@ -163,6 +164,14 @@ class Robot:
     def imagine(self, **fields: Any) -> Any:
         return self.call(Imagine, "world_model_node/imagine", Imagine.Request(**fields))
 
+    def imagine_from_frames(self, **fields: Any) -> Any:
+        """As imagine; asked again where a busy machine has lost camera images."""
+        answer = self.imagine(**fields)
+        while answer.error_code == CODES["HISTORY_UNAVAILABLE"]:
+            self.ready("world_model_node")
+            answer = self.imagine(**fields)
+        return answer
+
     def plan(self, **fields: Any) -> Any:
         return self.call(PlanService, "planner_node/plan", PlanService.Request(**fields))
 
@@ -174,6 +183,21 @@ class Robot:
         wait_for(future.done, PATIENCE_S, "the goal to be accepted")
         assert future.result().accepted
         return future.result()
+
+    def plans(self, goal: Any, seen: list[Any]) -> Any:
+        """The handle of a goal once its first feedback is in ``seen``.
+
+        A busy machine may lose camera images: where there are too few, the goal is sent again.
+        """
+        while True:
+            handle = self.send_goal(goal, seen.append)
+            result = handle.get_result_async()
+            wait_for(lambda r=result: seen or r.done(), PATIENCE_S, "the first iteration")
+            if seen:
+                return handle
+            answer = result.result().result
+            assert answer.error_code == CODES["HISTORY_UNAVAILABLE"], answer.error_msg
+            self.ready("planner_node")
 
     def close(self) -> None:
         self._closed.set()
@@ -197,3 +221,9 @@ def pose_goal(x: float, y: float, yaw: float = 0.0, frame_id: str = "") -> Any:
 
     header = conversions.header_message(0, frame_id)
     return PoseStamped(header=header, pose=conversions.pose_message(x, y, yaw))
+
+
+def stopped(robot: Robot) -> bool:
+    """Whether the last velocity command that it got was a stop."""
+    last = robot.commands[-1] if robot.commands else None
+    return last is not None and last.linear.x == last.linear.y == last.angular.z == 0.0

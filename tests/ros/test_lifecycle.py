@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, pose_goal, wait_for
-from std_msgs.msg import Header
+from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, pose_goal, stopped, wait_for
+from std_msgs.msg import Bool, Header
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Plan
 
 from v2w.conversions import duration_message
 from v2w.errors import CODES
+from v2w.health import LATCHED
 from v2w.images import compressed_message
 
 
@@ -99,6 +100,43 @@ def test_requests_that_wait_are_answered_when_the_node_is_deactivated(
         assert change(robot, "planner_node", Transition.TRANSITION_ACTIVATE)
         robot.ready("planner_node")
         assert robot.plan(goal_pose=pose_goal(9.0, 0.0), num_iterations=1).error_code == 0
+    finally:
+        robot.close()
+
+
+def test_deactivation_ends_a_plan_within_an_iteration_and_stops_the_robot(
+    managed: Nodes, checkpoint: Path
+) -> None:
+    values = {"checkpoint": str(checkpoint), "device": "cpu", "autostart": False, "horizon": 6}
+    values |= {"max_history_age": 60.0, "buffer_duration": 60.0, "max_plan_age": 600.0}
+    values |= {"publish_velocity": True, "settle_time": 5.0, "odometry_timeout": 10.0}
+    values |= {"max_candidates": 100000, "num_candidates": 16}
+    managed.start(["planner_node"], {"planner_node": values})
+    robot = Robot(managed.domain)
+    robot.velocity = 0.0
+    try:
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            assert change(robot, "planner_node", transition)
+        executing: list[Bool] = []
+        robot.node.create_subscription(Bool, "planner_node/executing", executing.append, LATCHED)
+        robot.ready("planner_node")
+        assert robot.plan(goal_pose=pose_goal(9.0, 0.0), num_iterations=1).error_code == 0
+        wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
+        client = robot.node.create_client(Plan, "planner_node/plan")
+        assert client.wait_for_service(PATIENCE_S)
+        goal = compressed_message(np.full((32, 32, 3), 90, np.uint8), Header())
+        endless = Plan.Request(goal_type=1, goal_image=goal, num_candidates=100000)
+        endless.time_budget = duration_message(1000.0)
+        future = client.call_async(endless)
+        wait_for(lambda: robot.status["planner_node"].state == ModelStatus.BUSY)
+        assert change(robot, "planner_node", Transition.TRANSITION_DEACTIVATE)
+        wait_for(future.done, PATIENCE_S, "the answer")
+        assert future.result().error_code == CODES["NO_VALID_PLAN"]
+        assert "deactivated" in future.result().error_msg
+        wait_for(lambda: stopped(robot) and not executing[-1].data, PATIENCE_S, "a stop")
+        count = len(robot.commands)
+        time.sleep(0.3)
+        assert len(robot.commands) == count
     finally:
         robot.close()
 

@@ -11,8 +11,9 @@ from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from ros_harness import PATIENCE_S, Nodes, Robot, pose_goal, wait_for
+from ros_harness import PATIENCE_S, Nodes, Robot, pose_goal, stopped, wait_for
 from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Bool
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Plan as PlanService
@@ -21,6 +22,7 @@ from visualization_msgs.msg import MarkerArray
 from v2w.action_client import ThreadedActionClient
 from v2w.conversions import duration_message, trajectory_markers
 from v2w.errors import CODES
+from v2w.health import LATCHED
 from v2w.images import compressed_message
 
 POSE, IMAGE = PlanService.Request.GOAL_POSE, PlanService.Request.GOAL_IMAGE
@@ -34,6 +36,7 @@ ENDLESS = {"num_iterations": 1000, "num_candidates": 64, "time_budget": duration
 def planner(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
     values = {"checkpoint": str(checkpoint), "device": "cpu", "horizon": 6, "status_period": 0.2}
     patient = {"max_history_age": 60.0, "buffer_duration": 60.0, "odometry_timeout": 10.0}
+    patient |= {"max_plan_age": 600.0}
     values["max_waiting_requests"] = 2
     nodes.start(["planner_node"], {"planner_node": values | patient})
     robot.ready("planner_node")
@@ -172,8 +175,7 @@ def test_requests_wait_for_their_turn_and_too_many_are_refused(robot: Robot) -> 
     """The plan action, then the service twice: one at work, two waiting; one more is too many."""
     seen: list[Any] = []
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
-    handle = robot.send_goal(goal, seen.append)
-    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    handle = robot.plans(goal, seen)
     client = robot.node.create_client(PlanService, "planner_node/plan")
     assert client.wait_for_service(PATIENCE_S)
     answered: list[int] = []
@@ -206,8 +208,8 @@ def test_requests_wait_for_their_turn_and_too_many_are_refused(robot: Robot) -> 
 def test_a_goal_that_is_cancelled_while_it_waits_is_never_planned(robot: Robot) -> None:
     seen: list[Any] = []
     goal = PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS)
-    first, second = robot.send_goal(goal, seen.append), robot.send_goal(goal, seen.append)
-    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    first = robot.plans(goal, seen)
+    second = robot.send_goal(goal, seen.append)
     for handle in (second, first):
         cancel = handle.cancel_goal_async()
         wait_for(cancel.done, PATIENCE_S, "the cancelling")
@@ -265,14 +267,36 @@ def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> No
     robot.odometry_on = True
 
 
-def stopped(robot: Robot) -> bool:
-    last = robot.commands[-1] if robot.commands else None
-    return last is not None and last.linear.x == last.linear.y == last.angular.z == 0.0
+def test_a_plan_that_took_too_long_is_answered_but_not_driven(robot: Robot, nodes: Nodes) -> None:
+    robot.velocity = 0.0
+    assert set_parameter(robot, "max_plan_age", 0.05).successful
+    assert set_parameter(robot, "publish_velocity", True).successful
+    robot.commands.clear()
+    elsewhere = pose_goal(1.0, -0.5, frame_id="base_link")
+    answer = robot.plan(goal_pose=elsewhere, **SMALL)
+    assert answer.error_code == 0 and answer.plan.data
+    wait_for(lambda: "is not driven" in nodes.log("planner_node"), PATIENCE_S, "a warning")
+    time.sleep(0.3)
+    assert not robot.commands
+    assert set_parameter(robot, "max_plan_age", 600.0).successful
 
 
-def test_an_interrupt_ends_a_plan_that_is_running(robot: Robot, nodes: Nodes) -> None:
+def test_an_interrupt_ends_a_plan_that_is_running_and_stops_the_robot(
+    robot: Robot, nodes: Nodes
+) -> None:
+    assert set_parameter(robot, "publish_velocity", True).successful
+    assert set_parameter(robot, "settle_time", 5.0).successful
     robot.ready("planner_node")
+    robot.commands.clear()
+    elsewhere = pose_goal(0.5, -1.0, frame_id="base_link")
+    assert robot.plan(goal_pose=elsewhere, **SMALL).error_code == 0
+    wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
     seen: list[Any] = []
-    robot.send_goal(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen.append)
-    wait_for(lambda: seen, PATIENCE_S, "the first iteration")
+    executing: list[Bool] = []
+    robot.plans(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen)
+    robot.node.create_subscription(Bool, "planner_node/executing", executing.append, LATCHED)
+    wait_for(lambda: executing, PATIENCE_S, "whether it drives")
+    assert executing[-1].data and not stopped(robot)
     assert nodes.stop() == {"planner_node": 0}
+    wait_for(lambda: stopped(robot), 5.0, "a stop")
+    wait_for(lambda: not executing[-1].data, 5.0, "that nothing is driven")

@@ -84,7 +84,7 @@ BAD = np.where(np.arange(12).reshape(4, 3) == 4, np.float32("nan"), FORWARD)
         ([sequence(FORWARD), sequence(FORWARD[:3])], "horizon"),
         ([sequence(FORWARD * 100.0)], "within"),
         ([sequence(BAD)], "finite"),
-        ([sequence(np.tile(FORWARD, (5, 1)))], "at most"),
+        ([sequence(np.tile(FORWARD, (17, 1)))], "from 1 to 64 steps"),
         ([sequence(FORWARD, dt=sequence(FORWARD).dt.__class__(sec=1))], "dt"),
     ],
 )

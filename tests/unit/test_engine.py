@@ -47,10 +47,18 @@ class Engined(Eager):
 
     def __init__(self, unet):
         super().__init__(unet)
-        self.warmed = []
+        self.warmed, self.num_steps = [], 0
 
     def warm_up(self, batch_size):
+        raise AssertionError("a node warms up by rollouts, as requests are")
+
+    def begin(self, history, batch_size):
         self.warmed.append(batch_size)
+        return super().begin(history, batch_size)
+
+    def step(self, *given, **options):
+        self.num_steps += 1
+        return super().step(*given, **options)
 
     def rolling_out(self):
         return nullcontext()
@@ -68,6 +76,7 @@ def checkpoint(tmp_path_factory):
 def back_ends(monkeypatch):
     kinds = {"dying": Dying, "absent": Absent, "engined": Engined, "eager": Eager}
     monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    monkeypatch.setattr("v2w.engine.CHAIN", ("dying", "absent", "engined", "eager"))
     monkeypatch.setattr(Dying, "steps_left", 2)
     monkeypatch.setattr(Dying, "error", Dying.error)
 
@@ -129,12 +138,52 @@ def test_want_of_memory_is_no_lost_device(checkpoint, monkeypatch, error):
 def test_a_wrong_request_is_no_lost_device(checkpoint):
     engine = Told().engine(checkpoint, backend="dying")
     with pytest.raises(V2WError, match="candidates"):
-        engine.run(lambda: engine.start(*history()).imagine(candidates(2, 30)))
+        engine.run(lambda: engine.start(*history()).imagine(np.full((2, 3, 3), np.nan)))
     assert engine.backend == "dying" and not engine.degraded
 
 
-def test_a_back_end_that_cannot_be_had_gives_way(checkpoint, monkeypatch):
-    monkeypatch.setattr("v2w.engine.CHAIN", ("dying", "absent", "engined", "eager"))
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_back_end_that_refuses_a_request_is_no_lost_device(checkpoint, monkeypatch, strict):
+    refused = V2WError("rollout", "only the newest one of a back end goes on", 3)
+    monkeypatch.setattr(Dying, "error", refused)
+    engine = Told().engine(checkpoint, backend="dying", strict=strict)
+    with pytest.raises(V2WError, match="only the newest") as error:
+        engine.run(lambda: imagine(engine))
+    assert error.value is refused
+    assert engine.backend == "dying" and not engine.degraded and not engine.lost
+
+
+def test_a_model_that_cannot_be_had_on_the_cpu_is_lost(checkpoint, monkeypatch):
+    def gone(model):
+        raise OSError("the disk is gone, too")
+
+    engine = Told().engine(checkpoint, backend="dying")
+    Dying.steps_left = 0
+    monkeypatch.setattr("v2w.engine.fall_back_to_cpu", gone)
+    for _ in range(2):
+        with pytest.raises(V2WError, match="unspecified launch failure") as error:
+            engine.run(lambda: imagine(engine))
+        assert error.value.code == "MODEL_ERROR"
+    assert "the disk is gone, too" in engine.lost
+
+
+def test_what_auto_ends_with_is_the_last_resort(checkpoint, monkeypatch):
+    """Nothing takes the place of eager on the CPU: its errors are errors of the request."""
+
+    def broken(self, *given, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(base, "CHAIN", ("absent", "eager"))
+    told = Told()
+    engine = told.engine(checkpoint, backend="auto")
+    assert engine.backend == "eager"
+    monkeypatch.setattr(Eager, "step", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        engine.run(lambda: imagine(engine))
+    assert not engine.degraded and not told
+
+
+def test_a_back_end_that_cannot_be_had_gives_way(checkpoint):
     told = Told()
     engine = told.engine(checkpoint, backend="absent")
     assert engine.backend == "engined"  # the next of the chain, not its first
@@ -161,8 +210,9 @@ def test_it_says_which_engine_computes_and_warms_it_up(checkpoint):
     engine = Told().engine(checkpoint, backend="engined", memory_budget=2**30)
     assert engine.key == "0123456789ab"
     assert engine._model.memory_budget == 2**30
-    engine.warm_up(sizes_up_to(6))
+    engine.warm_up(sizes_up_to(6), 5)
     assert engine._model.backend.warmed == [1, 2, 4, 6]
+    assert engine._model.backend._backend.num_steps == 4 * 5 * 2  # rollouts, frames, denoising
     assert "request" not in engine.timings.percentiles(), "trial rollouts are no requests"
     assert Told().engine(checkpoint).key == ""
 
@@ -171,7 +221,7 @@ def test_a_back_end_that_dies_in_the_trial_gives_way_before_any_request(checkpoi
     monkeypatch.setattr(Dying, "steps_left", 0)
     told = Told()
     engine = told.engine(checkpoint, backend="dying")
-    engine.warm_up((1,))
+    engine.warm_up((1,), 3)
     assert engine.backend == "eager" and "was lost" in told[0]
 
 
@@ -196,13 +246,15 @@ def test_times_are_of_the_last_requests_that_were_answered():
         timings.add("encode", seconds / 2)
         timings.add("encode", seconds / 2)
         timings.finish(counts=seconds < 1000)
+    with pytest.raises(ZeroDivisionError), timings.stage("answer"):
+        1 // 0
     timings.add_steps(4, 2.0)
     timings.finish(counts=True)
     found = timings.percentiles()
     assert found["encode"] == pytest.approx((50.5, 95.05))
     assert found["step"] == (0.5, 0.5)
     assert found["imagine"] == (2.0, 2.0)
-    assert "decode" not in found
+    assert "decode" not in found and found["answer"][0] > 0
 
 
 def test_requests_are_served_in_order_of_arrival_and_too_many_are_refused():

@@ -252,3 +252,32 @@ def test_goals_refuse_what_they_cannot_use():
         PoseGoal((0.0, 0.0, 0.0)).arrival(observation)
     with pytest.raises(V2WError, match="num_execute"):
         MPC(Planner(SPEC), PoseGoal((0.0, 0.0, 0.0)), num_execute=9)
+
+
+@pytest.mark.parametrize("frames", [0, 4])
+def test_a_plan_that_is_unwanted_ends_within_a_rollout(frames):
+    """Not only after an iteration, and also before anything was scored."""
+    asked = []
+
+    def unwanted():
+        asked.append(True)
+        return len(asked) > frames
+
+    reports = []
+    result = Planner(SPEC).plan(
+        ToySession(seconds_per_candidate=0.001), latent_cost(), num_candidates=1000,
+        num_iterations=1000, interrupt=unwanted, on_iteration=reports.append,
+    )  # fmt: skip
+    assert result.cancelled and not result.timed_out
+    assert result.num_iterations == 1 and not reports
+    assert result.latents is None
+
+
+def test_a_deadline_while_the_best_is_imagined_leaves_the_plan_without_a_picture():
+    planner = Planner(SPEC)
+    result = planner.plan(
+        ToySession(seconds_per_candidate=0.5), GoalPose((1.0, 0.0, 0.0)), deadline_s=0.2,
+        num_iterations=1,
+    )  # fmt: skip
+    assert np.isfinite(result.cost) and result.latents is None
+    assert not result.cancelled

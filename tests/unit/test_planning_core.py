@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -67,3 +68,12 @@ def test_the_same_seed_plans_the_same_one_plan_after_the_other() -> None:
 def test_a_time_jump_ends_the_drive(core: PlanningCore) -> None:
     core.forget_drive()
     assert leads_on(core, DRIVE)
+
+
+def test_a_plan_that_is_made_once_more_gets_what_is_left_of_the_time() -> None:
+    core = PlanningCore(small_model())
+    asked = replace(DRIVE, num_iterations=100_000, time_budget_s=100.0)
+    began = time.perf_counter() - 99.5
+    outcome = core.plan(snapshot_at(0.0), AHEAD, "goal", asked, began=began)
+    assert outcome.result.timed_out
+    assert 99.5 < outcome.planning_s < 110.0

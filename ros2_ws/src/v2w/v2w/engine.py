@@ -5,6 +5,7 @@ Knows no ROS. A model is only ever used from one thread (:mod:`v2w.model_thread`
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,8 @@ class Engine:
     def _choose_backend(self) -> None:
         """What was asked for, or the next of the chain that can be built."""
         asked, precision = self.settings.backend, self.settings.precision
-        after = CHAIN[CHAIN.index(asked) + 1 :] if asked in CHAIN else CHAIN
-        if asked == AUTO:  # has been through the chain by itself
-            after = ()
+        # "auto" has been through the chain by itself
+        after = () if asked == AUTO else CHAIN[CHAIN.index(asked) + 1 :]
         for name in (asked, *(name for name in after if name != LAST_RESORT[0])):
             try:
                 self._use_backend(name, precision)
@@ -118,7 +118,7 @@ class Engine:
         folder = backend.info().get("folder")
         self.key = Path(folder).name[:12] if folder else ""
         self.precision = precision
-        last = (name, self.device) == (LAST_RESORT[0], "cpu")
+        last = (backend.name, self.device) == (LAST_RESORT[0], "cpu")
         self._model.backend = Watched(backend, self.device, self.timings, last=last)
 
     def _give_up_on(self, what: str, error: V2WError) -> None:
@@ -155,19 +155,21 @@ class Engine:
         with self.timings.stage("decode"):
             return self._model.decode(latents)
 
-    def warm_up(self, batch_sizes: Iterable[int]) -> None:
-        """Requests of these batch sizes take no longer than later ones from here on."""
-        self.run(lambda: self._warm_up(batch_sizes), counts=False)
+    def warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
+        """Requests of so many candidates and steps take no longer than later ones from here on."""
+        self.run(lambda: self._warm_up(batch_sizes, horizon), counts=False)
 
-    def _warm_up(self, batch_sizes: Iterable[int]) -> None:
-        for batch_size in batch_sizes:
-            self._model.backend.warm_up(batch_size)
+    def _warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
+        """Imagines as requests do: the memory budget chooses the batches, as it will then."""
         config = self._model.config
         size = (config.num_history, config.observation.height, config.observation.width, 3)
         middle = (np.asarray(config.action.low) + np.asarray(config.action.high)) / 2
-        actions = np.tile(middle.astype(np.float32), (config.num_history, 1))
-        session = self.start(np.zeros(size, np.uint8), actions[1:])
-        self.decode(session.imagine(actions[None, :1]).latents)
+        actions = np.tile(middle.astype(np.float32), (max(config.num_history - 1, horizon), 1))
+        session = self.start(np.zeros(size, np.uint8), actions[: config.num_history - 1])
+        for batch_size in batch_sizes:
+            candidates = np.repeat(actions[None, :horizon], batch_size, axis=0)
+            rollouts = session.imagine(candidates)
+        self.decode(rollouts.latents[:1])
 
     def run(self, work: Callable[[], T], *, counts: bool = True) -> T:
         """A request's work; once more on the CPU when the device is lost on the way.
@@ -188,7 +190,12 @@ class Engine:
                     "device", "there (strict_backend: nothing else computes)", what,
                     code="MODEL_ERROR",
                 ) from error  # fmt: skip
-        self._fall_back(what)
+        try:
+            self._fall_back(what)
+        except Exception as error:
+            self.lost = f"{what}; falling back failed: {type(error).__name__}: {error}"
+            rule = "there, or a checkpoint that can be loaded on the CPU"
+            raise V2WError("device", rule, self.lost, code="MODEL_ERROR") from error
         return self._timed(work, counts)
 
     def _timed(self, work: Callable[[], T], counts: bool) -> T:
@@ -207,6 +214,7 @@ class Engine:
         self._warn(f"{what}; falling back to eager on the CPU until the node is configured again")
         self.timings = Timings()
         self._adopt(fall_back_to_cpu(self._model), "cpu")
+        gc.collect()  # what the lost back end keeps of the device
         self._use_backend(*LAST_RESORT)
         self._on_replaced()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -12,6 +13,7 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from v2w import parameters
@@ -21,6 +23,8 @@ from v2w_core.errors import V2WError
 #: Enough for the camera, the odometry, timers and a request at once, and one to answer BUSY.
 #: Requests that wait need one each.
 NUM_THREADS = 5
+#: How long an interrupt may go unnoticed [s].
+LOOK_S = 0.1
 
 
 class AutostartNode(LifecycleNode):
@@ -40,7 +44,10 @@ class AutostartNode(LifecycleNode):
             )
 
     def release(self) -> None:
-        """Called once at the end, whatever the state: stop work and free what is held."""
+        """Called once at the end, whatever the state: stop work and free what is held.
+
+        The node can still publish, unless somebody else shut the context down.
+        """
         self.destroy_node()
 
     def _autostart(self) -> None:
@@ -63,19 +70,37 @@ def main(create: Callable[[], AutostartNode]) -> NoReturn:
     os._exit(code)
 
 
+class Interrupt:
+    """SIGINT and SIGTERM are noted, and that is all.
+
+    rclpy's own handlers shut the context down at once: a robot that is being driven would never
+    get a stop.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.came = True
+
+
 def run_node(create: Callable[[], AutostartNode]) -> int:
     """Create a node and spin it until it is interrupted or cannot start.
 
     Returns:
         0 after an interrupt, 2 when the node could not start (the reason is on stderr).
     """
-    rclpy.init()
+    interrupt = Interrupt()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node: AutostartNode | None = None
     try:
         node = create()
         executor = MultiThreadedExecutor(num_threads=node.num_threads)
         executor.add_node(node)
-        executor.spin_until_future_complete(node.finished)
+        while rclpy.ok() and not (interrupt.came or node.finished.done()):
+            executor.spin_once(timeout_sec=LOOK_S)
         if node.finished.done():
             print(f"{node.get_name()}: cannot start: {node.problem}", file=sys.stderr)
             return int(node.finished.result() or 0)
@@ -83,12 +108,12 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
     except V2WError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         return 0
     except RCLError:
         if rclpy.ok():
             raise
-        return 0  # interrupted between two looks at the context
+        return 0  # shut down between two looks at the context
     finally:
         if node is not None:
             node.release()

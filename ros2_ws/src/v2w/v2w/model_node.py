@@ -48,6 +48,7 @@ class ModelNode(AutostartNode, ABC):
         self.history: HistoryBuffer | None = None
         self.readiness = Readiness()
         self.stopping = False
+        self.turn_began = 0.0  # of the request at hand, by time.perf_counter
         self.odom_frame, self.base_frame = "odom", "base_link"
         # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
         self.request_group = ReentrantCallbackGroup()
@@ -69,6 +70,10 @@ class ModelNode(AutostartNode, ABC):
             self._model_thread.run(lambda: self._load(values))
         except Exception as error:
             self.problem = str(error) if isinstance(error, V2WError) else traceback.format_exc()
+        else:
+            self.problem = ""
+        if self.problem:  # outside the handler, whose traceback keeps the model
+            self._free()
             self.readiness = Readiness(error=self.problem)
             self.get_logger().error(f"cannot configure: {self.problem}")
             self.health.publish()
@@ -109,6 +114,12 @@ class ModelNode(AutostartNode, ABC):
         self._free()
         return super().on_shutdown(state)
 
+    def release(self) -> None:
+        self.stopping = True
+        if self.context.ok():
+            self.halt()
+        super().release()
+
     @abstractmethod
     def serve(self) -> None:
         """Create services, actions and timers of the subclass."""
@@ -120,6 +131,10 @@ class ModelNode(AutostartNode, ABC):
     @abstractmethod
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         """Of the rollouts that requests will need, for warming up."""
+
+    @abstractmethod
+    def horizon(self, values: dict[str, Any]) -> int:
+        """Of those rollouts, steps; the model is there by then."""
 
     def _load(self, values: dict[str, Any]) -> None:
         import torch
@@ -147,7 +162,7 @@ class ModelNode(AutostartNode, ABC):
         loaded_s, began = time.perf_counter() - began, time.perf_counter()
         self.readiness = Readiness(warming_up=True)
         self.health.publish()
-        self.model.warm_up(self.batch_sizes(values))
+        self.model.warm_up(self.batch_sizes(values), self.horizon(values))
         self.get_logger().info(
             f"{self.model_id}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
             f"{', '.join(action.names)}, on {self.model.device} ({self.model.backend}, "
@@ -254,6 +269,9 @@ class ModelNode(AutostartNode, ABC):
             self.get_logger().warning("odometry: time jumped backwards, the history was cleared")
             self.on_time_jump()
 
+    def halt(self) -> None:
+        """For subclasses: nothing moves from here on until the node is activated again."""
+
     def on_time_jump(self) -> None:
         """For subclasses: what was planned before a jump no longer holds."""
 
@@ -286,6 +304,9 @@ class ModelNode(AutostartNode, ABC):
     def on_model_replaced(self) -> None:
         """For subclasses: what was encoded by the model before is of no use any more."""
 
+    def on_model_lost(self) -> None:
+        """For subclasses: nothing will be answered any more."""
+
     def respond(self, response: Any, work: Callable[[], float]) -> Any:
         """Fill a response by ``work`` (returns the seconds the model took), or its error_code.
 
@@ -301,8 +322,9 @@ class ModelNode(AutostartNode, ABC):
             detail = response.error_msg if known else traceback.format_exc()
             self.get_logger().warning(f"request refused ({response.error_code}): {detail}")
         self.readiness.finish(response.error_code == 0, seconds)
-        if self.model is not None and self.model.lost:
+        if self.model is not None and self.model.lost and not self.readiness.error:
             self.readiness.error = self.model.lost
+            self.on_model_lost()
         self.health.publish()
         return response
 
@@ -310,12 +332,14 @@ class ModelNode(AutostartNode, ABC):
         if self.model is None or not self.readiness.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
         self.health.publish()
+        self.turn_began = time.perf_counter()
         return self.model.run(work)
 
     def _give_up_requests(self) -> None:
         """Lets requests end with an error before what they answer through is destroyed."""
         self.stopping = True
         self.readiness.active = False
+        self.halt()
         deadline = time.monotonic() + PATIENCE_S
         while self._model_thread.busy and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -148,6 +148,11 @@ PLANNER = (
     Parameter(
         "execute_steps", 4, "steps", "Driven of each plan before the robot stops.", 1, 64
     ),
+    Parameter(
+        "max_plan_age", 15.0, "s",
+        "A plan whose newest frame is older than this when it is ready is not driven.",
+        0.05, 3600.0,
+    ),
     Parameter("tracking_gain", 1.5, "1/s", "Correction towards the planned pose.", 0.0, 10.0),
     Parameter(
         "odometry_timeout", 0.5, "s", "Watchdog: older odometry stops the robot.", 0.05, 10.0

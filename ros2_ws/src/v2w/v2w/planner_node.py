@@ -18,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 from planners.goals import Goal
 from planners.planner import IterationReport, Planner
 from v2w import conversions, images, lifecycle, parameters, rollout_messages
+from v2w.driving import Driver
 from v2w.errors import NodeError
 from v2w.health import LATCHED
 from v2w.history import Snapshot
@@ -30,7 +31,6 @@ from v2w.planning import (
     PlanSettings,
     pose_goal,
 )
-from v2w.velocity import STOP, TrackerConfig, VelocityTracker
 
 
 class PlannerNode(ModelNode):
@@ -39,7 +39,7 @@ class PlannerNode(ModelNode):
     def __init__(self) -> None:
         super().__init__("planner_node", parameters.PLANNER)
         self._core: PlanningCore | None = None
-        self._tracker: VelocityTracker | None = None
+        self._driver: Driver | None = None
         self._served: list[tuple[Any, Any]] = []
         self._driving_group = MutuallyExclusiveCallbackGroup()
         self._path = self.create_publisher(Path, "~/optimal_path", 1)
@@ -48,14 +48,14 @@ class PlannerNode(ModelNode):
         self._executing = self.create_publisher(Bool, "~/executing", LATCHED)
         self._was_executing: bool | None = None
         self._stamped = self.get_parameter("enable_stamped_cmd_vel").value
-        self._cmd_vel = self.create_publisher(
+        self.cmd_vel = self.create_publisher(
             TwistStamped if self._stamped else Twist, self.get_parameter("cmd_vel_topic").value, 1
         )
 
     def serve(self) -> None:
         values = parameters.values(self, self.table)
         self._core = PlanningCore(self.model, None if values["seed"] < 0 else values["seed"])
-        self._tracker = VelocityTracker(self.model.config.action, self._tracker_config())
+        self._driver = Driver(self, self._core)
         service = self.create_service(
             PlanService, "~/plan", self._on_service, callback_group=self.request_group
         )
@@ -69,7 +69,7 @@ class PlannerNode(ModelNode):
             callback_group=self.request_group,
         )
         timer = self.create_timer(
-            1.0 / values["cmd_vel_rate"], self._drive, callback_group=self._driving_group
+            1.0 / values["cmd_vel_rate"], self._driver.tick, callback_group=self._driving_group
         )
         self._served = [
             (self.destroy_service, service),
@@ -81,25 +81,36 @@ class PlannerNode(ModelNode):
         served, self._served = self._served, []
         for destroy, thing in served:
             destroy(thing)
-        if self._tracker is not None and self._tracker.active:
-            self._tracker = None
-            self._publish_twist(STOP)
-        self._core = self._tracker = None
+        self._core = self._driver = None
+
+    def halt(self) -> None:
+        if self._driver is not None:
+            self._driver.close()
 
     def on_time_jump(self) -> None:
-        if self._tracker is not None:
-            self._tracker.stop("time jumped backwards")
-        if self._core is not None:
-            self._core.forget_drive()
+        driver, core = self._driver, self._core
+        if driver is not None:
+            driver.stop("time jumped backwards")
+        if core is not None:
+            core.forget_drive()
 
     def on_model_replaced(self) -> None:
-        if self._core is not None:
-            self._core.forget_drive()
+        core = self._core
+        if core is not None:
+            core.forget_drive()
+
+    def on_model_lost(self) -> None:
+        driver = self._driver
+        if driver is not None:
+            driver.stop("the device was lost")
 
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         from v2w.engine import sizes_up_to
 
         return sizes_up_to(min(values["num_candidates"], Planner.chunk_size))
+
+    def horizon(self, values: dict[str, Any]) -> int:
+        return int(values["horizon"])
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -118,8 +129,8 @@ class PlannerNode(ModelNode):
         return result
 
     def _plan(self, request: Any, result: Any, handle: Any | None) -> float:
-        core, tracker = self._core, self._tracker
-        if core is None or tracker is None:
+        core, driver = self._core, self._driver
+        if core is None or driver is None:
             raise NodeError("node", "configured and active", code="NOT_READY")
         if handle is not None and handle.is_cancel_requested:
             raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
@@ -130,30 +141,46 @@ class PlannerNode(ModelNode):
         began = time.perf_counter()
         evaluated = 0
 
-        def on_iteration(report: IterationReport) -> bool:
+        def unwanted() -> bool:
+            return self.stopping or (handle is not None and handle.is_cancel_requested)
+
+        def on_iteration(report: IterationReport) -> None:
             nonlocal evaluated
             evaluated += settings.num_candidates
             if handle is not None:
                 self._feedback(handle, report, snapshot, evaluated, began)
-            cancelled = handle is not None and handle.is_cancel_requested
-            return not (cancelled or self.stopping)
 
-        outcome = core.plan(snapshot, goal, key, settings, on_iteration)
+        outcome = core.plan(snapshot, goal, key, settings, on_iteration, unwanted, self.turn_began)
         if outcome.result.cancelled:
             why = "the node was deactivated" if self.stopping else "cancelled"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
-        self._fill(result, request, outcome, snapshot)
-        self._show(outcome, snapshot)
-        allowed = self.get_parameter("publish_velocity").value
+        frames = None
+        shown = self._imagined.get_subscription_count() > 0
+        if (shown or request.return_frames) and outcome.result.latents is not None:
+            frames = self.model.decode(outcome.result.latents)
+        with self.model.timings.stage("answer"):
+            self._fill(result, outcome, snapshot, frames if request.return_frames else None)
+            self._show(outcome, snapshot, frames if shown else None)
+        allowed = self.get_parameter("publish_velocity").value and not unwanted()
         if allowed and not outcome.arrival.arrived:
-            newest = self.history.newest_pose() if self.history is not None else None
-            if newest is not None:
-                x, y, _, yaw = newest[1]
-                steps = outcome.result.action_sequence[: settings.execute_steps]
-                core.sent((x, y, yaw), steps)
-                tracker.follow(steps, (x, y, yaw), self.now_ns)
-                self._report_executing(True)
+            steps = outcome.result.action_sequence[: settings.execute_steps]
+            self._follow(driver, steps, snapshot)
         return outcome.planning_s
+
+    def _follow(self, driver: Driver, steps: Any, snapshot: Snapshot) -> None:
+        """Drive these steps, unless what they were planned from is too long ago."""
+        age_s = (self.now_ns - int(snapshot.stamps_ns[-1])) / conversions.NS
+        longest_s = self.get_parameter("max_plan_age").value
+        if age_s > longest_s:
+            self.get_logger().warning(
+                f"the plan is not driven: its newest frame is {age_s:.2f} s old, "
+                f"max_plan_age is {longest_s:g} s"
+            )
+            return
+        newest = self.history.newest_pose() if self.history is not None else None
+        if newest is not None:
+            x, y, _, yaw = newest[1]
+            driver.follow(steps, (x, y, yaw))
 
     def _settings(self, request: Any) -> PlanSettings:
         values = parameters.values(self, self.table)
@@ -229,13 +256,14 @@ class PlannerNode(ModelNode):
         )
         handle.publish_feedback(feedback)
 
-    def _fill(self, message: Any, request: Any, outcome: PlanOutcome, snapshot: Snapshot) -> None:
+    def _fill(
+        self, message: Any, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None
+    ) -> None:
         result = outcome.result
         actions = result.action_sequence
         rollout = rollout_messages.rollout_message(self, snapshot, actions)
         rollout.cost = float(result.cost)
-        if request.return_frames and result.latents is not None:
-            frames = self.model.decode(result.latents)
+        if frames is not None:
             quality = self.get_parameter("jpeg_quality").value
             rollout_messages.fill_frames(self, rollout, frames, rollout_messages.JPEG, quality)
         message.plan, message.path, message.best = rollout.actions, rollout.path, rollout
@@ -245,7 +273,7 @@ class PlannerNode(ModelNode):
         message.timed_out = bool(result.timed_out)
         message.planning_time = conversions.duration_message(outcome.planning_s)
 
-    def _show(self, outcome: PlanOutcome, snapshot: Snapshot) -> None:
+    def _show(self, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None) -> None:
         """Pictures for RViz; no work for topics that nobody listens to."""
         result, stamp = outcome.result, int(snapshot.stamps_ns[-1])
         self._path.publish(self._path_of(result.action_sequence, snapshot))
@@ -258,54 +286,27 @@ class PlannerNode(ModelNode):
             self._markers.publish(
                 conversions.trajectory_markers(paths, result.costs[best], stamp, self.odom_frame)
             )
-        if self._imagined.get_subscription_count() and result.latents is not None:
-            frames = self.model.decode(result.latents)
+        if frames is not None:
             strip = frames.transpose(1, 0, 2, 3).reshape(frames.shape[1], -1, 3)
             header = conversions.header_message(stamp, self.base_frame)
             self._imagined.publish(images.image_message(strip, header))
 
     # -- driving --------------------------------------------------------------------------------
 
-    def _drive(self) -> None:
-        core, tracker, history = self._core, self._tracker, self.history
-        if core is None or tracker is None or history is None:
-            return
-        if not self.get_parameter("publish_velocity").value:
-            if tracker.active:
-                tracker.stop("publish_velocity was switched off")
-                self._publish_twist(STOP)
-            return
-        tracker.config = self._tracker_config()
-        newest = history.newest_pose()
-        stamp, pose = (0, None) if newest is None else newest
-        planar = None if pose is None else (pose[0], pose[1], pose[3])
-        twist = tracker.command(self.now_ns, planar, stamp)
-        if twist is not None:
-            self._publish_twist(twist)
-        if tracker.finished and planar is not None:
-            tracker.finished = False
-            core.executed(planar)
-        if tracker.stopped_because:
-            self.get_logger().warning(f"stopped: {tracker.stopped_because}")
-            tracker.stopped_because = ""
-        self._report_executing(tracker.active)
-
-    def _tracker_config(self) -> TrackerConfig:
-        names = ("tracking_gain", "odometry_timeout", "settle_time")
-        return TrackerConfig(*(self.get_parameter(name).value for name in names))
-
-    def _report_executing(self, executing: bool) -> None:
+    def report_executing(self, executing: bool) -> None:
+        """~/executing says so, if it does not already."""
         if executing != self._was_executing:
             self._was_executing = executing
             self._executing.publish(Bool(data=executing))
 
-    def _publish_twist(self, twist: tuple[float, float, float]) -> None:
+    def publish_twist(self, twist: tuple[float, float, float]) -> None:
+        """One velocity command (m/s, m/s, rad/s)."""
         message = Twist()
         message.linear.x, message.linear.y, message.angular.z = twist
         if self._stamped:
             header = conversions.header_message(self.now_ns, self.base_frame)
             message = TwistStamped(header=header, twist=message)
-        self._cmd_vel.publish(message)
+        self.cmd_vel.publish(message)
 
 
 def main() -> None:

@@ -101,18 +101,24 @@ class PlanningCore:
         key: object,
         settings: PlanSettings,
         on_iteration: Callable[[IterationReport], bool | None] | None = None,
+        interrupt: Callable[[], bool] | None = None,
+        began: float | None = None,
     ) -> PlanOutcome:
         """Plan from a history to a goal.
 
         Args:
             key: what tells goals apart; an equal key warm-starts from the previous plan. A request
                 with a seed of its own never does, so that it can be repeated.
+            interrupt: asked before every imagined frame; True cancels.
+            began: when the time budget began to run (time.perf_counter); None: now. A plan that
+                is made once more, on another device, gets what is left.
 
         Raises:
             NodeError: NO_VALID_PLAN when no candidate had a finite cost.
             V2WError: numbers out of range.
         """
-        began = time.perf_counter()
+        if began is None:
+            began = time.perf_counter()
         spec = self._model.config.action
         seed = settings.seed
         if seed is None:
@@ -140,8 +146,9 @@ class PlanningCore:
             warm_start=self._warm_start(key, settings),
             previous_action=spec.clip(actions[-1]),
             on_iteration=on_iteration,
+            interrupt=interrupt,
         )
-        if not np.isfinite(result.cost):
+        if not np.isfinite(result.cost) and not result.cancelled:
             rule = "at least one candidate with a finite cost"
             raise NodeError("plan", rule, result.cost, code="NO_VALID_PLAN")
         if not arrival.arrived:
@@ -154,14 +161,16 @@ class PlanningCore:
 
     def sent(self, pose: Pose, actions: NDArray[np.float32]) -> None:
         """The robot begins to drive these actions [n, A] at ``pose`` (odometry frame)."""
-        if self._drive is not None:
+        drive = self._drive  # another thread may forget it meanwhile
+        if drive is not None:
             columns = list(self._model.config.action.planar_indices())
-            self._drive.walls.sent(pose, actions[:, columns])
+            drive.walls.sent(pose, actions[:, columns])
 
     def executed(self, pose: Pose) -> None:
         """What was sent last was driven to its end, and the robot is at ``pose``."""
-        if self._drive is not None:
-            self._drive.walls.executed(pose)
+        drive = self._drive
+        if drive is not None:
+            drive.walls.executed(pose)
 
     def forget_drive(self) -> None:
         """Poses of before no longer mean anything."""
@@ -169,9 +178,10 @@ class PlanningCore:
 
     def _drive_to(self, goal: Goal, key: object) -> _Drive:
         """The drive that goes on, or a new one to another goal."""
-        if self._drive is None or self._drive.key != key:
-            self._drive = _Drive(key, goal)
-        return self._drive
+        drive = self._drive
+        if drive is None or drive.key != key:
+            drive = self._drive = _Drive(key, goal)
+        return drive
 
     def _warm_start(self, key: object, settings: PlanSettings) -> NDArray[np.float32] | None:
         previous = self._previous

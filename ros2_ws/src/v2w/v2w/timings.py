@@ -25,8 +25,10 @@ class Timings:
     def stage(self, name: str) -> Iterator[None]:
         """Adds the time within to a stage of the request at hand."""
         began = perf_counter()
-        yield
-        self.add(name, perf_counter() - began)
+        try:
+            yield
+        finally:
+            self.add(name, perf_counter() - began)
 
     def add(self, name: str, seconds: float) -> None:
         """The request at hand spent this long in a stage; a request may come back to one."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from v2w.timings import Timings
-from v2w_core.errors import DeviceError
+from v2w_core.errors import DeviceError, V2WError
 
 OUT_OF_MEMORY = ("out of memory", "failed to allocate")
 
@@ -64,13 +64,20 @@ class Watched:
         try:
             yield
         except Exception as error:  # the runtimes' errors have no base class in common
-            if self._last or isinstance(error, DeviceError) or _out_of_memory(error):
+            if self._last or _is_known(error) or _out_of_memory(error):
                 raise
             said = f"{type(error).__name__}: {error}"
             rule = "a device that goes on working"
             raise DeviceError(
                 f"back end {self._backend.name}", rule, said, code="MODEL_ERROR"
             ) from error
+
+
+def _is_known(error: Exception) -> bool:
+    """Whether it says what it is: a device error already, or a fault of the request."""
+    if not isinstance(error, V2WError):
+        return False
+    return isinstance(error, DeviceError) or error.code != "MODEL_ERROR"
 
 
 def _out_of_memory(error: Exception) -> bool:

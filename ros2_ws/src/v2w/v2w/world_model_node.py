@@ -36,6 +36,10 @@ class WorldModelNode(ModelNode):
 
         return sizes_up_to(values["warm_up_candidates"])
 
+    def horizon(self, values: dict[str, Any]) -> int:
+        config = self.model.config
+        return min(int(values["max_horizon"]), config.num_frames - config.num_history)
+
     def _on_imagine(self, request: Any, response: Any) -> Any:
         return self.respond(response, lambda: self._imagine(request, response))
 
