@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from v2w_core.backends.base import out_of_memory
 from v2w_core.errors import V2WError
 from v2w_core.memory_budget import candidate_bytes, device_budget
 
@@ -49,14 +50,16 @@ def micro_batch(model: WorldModel, num_candidates: int, num_own: int, *, guided:
 def in_micro_batches(actions: Tensor, size: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """``compute`` of [K, horizon, A], ``size`` of the K at a time.
 
-    Where a GPU runs out of memory all the same (others use it too), half as many are tried.
+    Where memory runs out all the same (others use it too), half as many are tried.
     """
     parts: list[Tensor] = []
     done = 0
     while done < len(actions):
         try:
             parts.append(compute(actions[done : done + size]))
-        except torch.OutOfMemoryError as error:
+        except Exception as error:  # each back end has one of its own
+            if not out_of_memory(error):
+                raise
             if size == 1:
                 rule = "memory for one candidate"
                 raise V2WError(

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from v2w.timings import Timings
+from v2w_core.backends.base import out_of_memory
 from v2w_core.errors import DeviceError
-
-OUT_OF_MEMORY = ("out of memory", "failed to allocate")
 
 
 class Watched:
@@ -64,17 +63,10 @@ class Watched:
         try:
             yield
         except Exception as error:  # the runtimes' errors have no base class in common
-            if self._last or isinstance(error, DeviceError) or _out_of_memory(error):
+            if self._last or isinstance(error, DeviceError) or out_of_memory(error):
                 raise
             said = f"{type(error).__name__}: {error}"
             rule = "a device that goes on working"
             raise DeviceError(
                 f"back end {self._backend.name}", rule, said, code="MODEL_ERROR"
             ) from error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Running out of memory is the request's fault, not the device's."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
