@@ -34,8 +34,9 @@ from planners.costs.base import planar_path
 from planners.goals import ImageGoal, Observation
 from planners.optimizers.cem import CEM
 from planners.scoring import Clock, ImaginationSettings, Scorer
-from v2w_core.backends.base import BACKENDS, BackendOptions, Stepper, make_backend
+from v2w_core.backends.base import BackendOptions, Stepper, make_backend
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.names import BACKENDS
 from v2w_core.backends.trial import trial_actions, trial_session
 from v2w_core.config import ImaginedHistory
 from v2w_core.data.episode import list_episodes, read_episode

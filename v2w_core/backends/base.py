@@ -19,24 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from v2w_core.backends.names import AUTO, BACKENDS, CHAIN
 from v2w_core.errors import DeviceError, V2WError
 
 if TYPE_CHECKING:
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
 
-AUTO = "auto"
-#: Every back end by name, as module:class (imported when first asked for).
-BACKENDS = {
-    "tensorrt": "v2w_core.backends.tensorrt:TensorRt",
-    "tensorrt-rtx": "v2w_core.backends.tensorrt_rtx:TensorRtRtx",
-    "torch": "v2w_core.backends.torch_graphs:TorchGraphs",
-    "onnx": "v2w_core.backends.onnx_runtime:OnnxRuntime",
-    "eager": "v2w_core.backends.eager:Eager",
-}
-#: What "auto" tries, in this order.
-CHAIN = tuple(BACKENDS)
-PRECISIONS = ("fp32", "fp16", "bf16")
 #: What messages of a CUDA device that is gone or broken have in common, whoever raises them.
 DEVICE_ERRORS = ("cuda error", "cuda failure", "cudaerror", "cuda driver error", "nvml")
 #: What messages of memory that is used up have in common: PyTorch's on a GPU ("out of memory") and
@@ -54,8 +43,8 @@ class BackendOptions:
     """How a back end is built.
 
     Attributes:
-        precision: of the arithmetic, one of :data:`PRECISIONS`; each back end says which of them
-            it knows. Latents go in and come out in float32.
+        precision: of the arithmetic, one of :data:`names.PRECISIONS`; each back end says which of
+            them it knows. Latents go in and come out in float32.
         providers: ONNX Runtime's execution providers, first choice first; None: that of the
             model's device. None is ever replaced silently by another.
         engines: folder of built engines; None: $V2W_ENGINES or ~/.cache/v2w/engines.
