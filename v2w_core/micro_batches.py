@@ -24,11 +24,19 @@ MIB = 2**20
 log = logging.getLogger(__name__)
 
 
-def micro_batch(model: WorldModel, num_candidates: int, num_own: int, *, guided: bool) -> int:
+def micro_batch(
+    model: WorldModel,
+    num_candidates: int,
+    num_own: int,
+    *,
+    guided: bool,
+    most_at_once: int | None = None,
+) -> int:
     """How many of the candidates to compute at once, in parts of nearly the same size.
 
     Args:
         num_own: most frames that a candidate has of its own.
+        most_at_once: candidates that the back end takes; None: any number.
 
     Raises:
         V2WError: MODEL_ERROR; not even one fits into the budget.
@@ -43,6 +51,8 @@ def micro_batch(model: WorldModel, num_candidates: int, num_own: int, *, guided:
         raise V2WError("memory budget", rule, f"{budget / MIB:.1f} MiB", code="MODEL_ERROR")
     if model.device.type == "cpu":
         fits = min(fits, MOST_ON_CPU)
+    if most_at_once is not None:
+        fits = min(fits, most_at_once)
     num_parts = math.ceil(num_candidates / fits)
     return math.ceil(num_candidates / num_parts)
 

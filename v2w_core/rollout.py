@@ -147,8 +147,8 @@ class Session:
             num_sampling_steps, guidance_scale: the configuration's when None.
             seed: of the noise; the session's when None. All candidates share the same noise, so
                 that they differ by their actions only and the batch size changes nothing.
-            batch_size: candidates computed at once; as many as the model's memory budget allows
-                when None.
+            batch_size: candidates computed at once, or as many of them as the back end takes; as
+                many as the model's memory budget allows when None.
             bounds: False accepts actions outside the bounds (recorded ones may be).
             interrupt: asked before every frame; True gives the rollout up.
 
@@ -164,10 +164,15 @@ class Session:
         num_candidates, horizon = asked.actions.shape[:2]
         if batch_size is not None and batch_size < 1:
             raise V2WError("batch_size", "at least 1", batch_size)
+        most_at_once = self.backend.most_at_once
         if batch_size is None:
             num_own = horizon if horizon <= self.max_horizon else self.model.config.num_frames
             guided = asked.guidance_scale != 1.0
-            batch_size = micro_batch(self.model, num_candidates, num_own, guided=guided)
+            batch_size = micro_batch(
+                self.model, num_candidates, num_own, guided=guided, most_at_once=most_at_once
+            )
+        elif most_at_once is not None:
+            batch_size = min(batch_size, most_at_once)
         with self.backend.rolling_out():
             latents = in_micro_batches(
                 asked.actions, batch_size, lambda part: self._imagine(part, asked, interrupt)

@@ -55,7 +55,7 @@ def built(model, name, precision, engines):
 
 
 @pytest.mark.parametrize(("name", "precision"), COMBINATIONS)
-@pytest.mark.parametrize("count", [1, 5, 40])
+@pytest.mark.parametrize("count", [1, 5, 40, 65, 200])
 def test_a_gpu_imagines_what_eager_imagines(engines, model, name, precision, count):
     backend = built(model, name, precision, engines)
     for sampling in ({}, {"guidance_scale": 2.0}):

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import logging
 import multiprocessing
+import shutil
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -97,6 +99,48 @@ def test_lanes_side_by_side_imagine_what_one_by_one_does(engines, model, monkeyp
     together = rollouts(model, backend, 17, HORIZON, batch_size=17, **sampling)
     eager = rollouts(model, Eager(model.unet), 17, HORIZON, **sampling)
     torch.testing.assert_close(together, eager, atol=1e-4, rtol=1e-4)
+
+
+def test_batches_are_laid_out_in_two_ways_only(engines, model, monkeypatch):
+    """Each way has sessions of its own."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    monkeypatch.undo()
+    for count in (1, 8, 16, 23, 24, 31):
+        rollouts(model, backend, count, 1)
+    assert {num_threads for _, num_threads in backend._sessions} == {1, 3}
+    with torch.inference_mode():
+        session = model.start(*history())
+        lanes = [len(backend.begin(session._cache, count)) for count in (23, 24)]
+    assert lanes == [1, 3]
+
+
+def test_overlapping_rollouts_give_pytorch_its_threads_back(engines, model):
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    inside, over, found = Event(), Event(), []
+
+    def other():
+        with backend.rolling_out():
+            inside.set()
+            assert over.wait(60)
+        found.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = Thread(target=other)
+        with backend.rolling_out():
+            thread.start()
+            assert inside.wait(60)
+            assert torch.get_num_threads() == 1
+        over.set()
+        thread.join(60)
+        fresh = Thread(target=lambda: found.append(torch.get_num_threads()))
+        fresh.start()
+        fresh.join(60)
+        assert [torch.get_num_threads(), *found] == [2, 2, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("changes", [
@@ -366,6 +410,21 @@ def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, 
     with torch.no_grad():
         model.unet.out[2].bias += 0.01
     assert make_backend(model, "onnx", options).info()["folder"] != first
+
+
+@pytest.mark.parametrize("file", ["models/unet.py", "models/temporal.py", "backends/past.py"])
+def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
+    from v2w_core.backends import artifact, onnx_runtime, torch_graphs
+
+    package = shutil.copytree(
+        artifact.PACKAGE, tmp_path / "v2w_core", ignore=shutil.ignore_patterns("checkpoints")
+    )
+    assert artifact.network_hash(package) == artifact.network_hash()
+    with (package / file).open("a") as changed:
+        changed.write("# another network\n")
+    assert artifact.network_hash(package) != artifact.network_hash()
+    for module in (onnx_runtime, torch_graphs):
+        assert module.built_from(model, BackendOptions())["network"] == artifact.network_hash()
 
 
 @pytest.mark.parametrize("damage", ["weights.bin", "look.onnx", "manifest.json", "another's"])

@@ -42,8 +42,28 @@ def test_every_option_of_the_network_works_on_slots(changes):
 
 
 def test_batches_are_padded_to_their_bucket():
-    sizes = [slot_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64, 65, 130)]
-    assert sizes == [1, 8, 8, 32, 64, 64, 128, 192]
+    sizes = [slot_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64)]
+    assert sizes == [1, 8, 8, 32, 64, 64]
+    with pytest.raises(V2WError, match="at most 64"):
+        slot_backend.bucket_of(65)
+
+
+@pytest.mark.parametrize("batch_size", [None, 65])
+def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monkeypatch):
+    model = small_model()
+    backend, sizes = TorchGraphs(model, BackendOptions()), []
+    begin = TorchGraphs.begin
+
+    def noted(self, history, num_candidates, *how):
+        sizes.append(num_candidates)
+        return begin(self, history, num_candidates, *how)
+
+    monkeypatch.setattr(TorchGraphs, "begin", noted)
+    monkeypatch.setattr("v2w_core.micro_batches.MOST_ON_CPU", 1000)  # a GPU has no such limit
+    ours = rollouts(model, backend, 65, 2, batch_size=batch_size)
+    assert sizes == ([33, 32] if batch_size is None else [64, 1])
+    eager = rollouts(model, Eager(model.unet), 65, 2)
+    torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -59,9 +59,13 @@ class Stepper(Protocol):
     """Computes steps of one model.
 
     The past is whatever it keeps of earlier frames; rollouts only hand it on.
+
+    Attributes:
+        most_at_once: candidates in a batch; None: any number.
     """
 
     name: str
+    most_at_once: int | None
 
     def rolling_out(self) -> AbstractContextManager[None]:
         """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""

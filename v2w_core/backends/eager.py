@@ -20,6 +20,7 @@ class Eager:
     """Calls the U-Net. The past is its :class:`~v2w_core.cache.Cache`."""
 
     name = "eager"
+    most_at_once = None
 
     def __init__(self, unet: UNet) -> None:
         self._unet = unet

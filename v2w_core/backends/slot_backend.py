@@ -33,12 +33,11 @@ StepFunction = Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]]
 
 
 def bucket_of(batch_size: int) -> int:
-    """The padded size; above the largest bucket, a multiple of it."""
-    largest = BUCKETS[-1]
+    """The padded size. Raises V2WError above the largest bucket."""
     for size in BUCKETS:
         if batch_size <= size:
             return size
-    return -(-batch_size // largest) * largest
+    raise V2WError("batch", f"at most {BUCKETS[-1]} candidates at once", batch_size)
 
 
 @dataclass(frozen=True)
@@ -239,6 +238,7 @@ class SlotBackend:
     """A back end on slots; what computes the steps is up to the class derived from it."""
 
     name: str
+    most_at_once = BUCKETS[-1]
 
     def __init__(
         self,

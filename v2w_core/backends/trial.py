@@ -113,7 +113,7 @@ class Timed:
 
     def __init__(self, backend: Stepper) -> None:
         self._backend = backend
-        self.name = backend.name
+        self.name, self.most_at_once = backend.name, backend.most_at_once
         self.seconds: list[float] = []
 
     def rolling_out(self) -> AbstractContextManager[None]:
