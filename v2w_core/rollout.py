@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from v2w_core.backends.base import exact_float32
 from v2w_core.cache import Cache
 from v2w_core.denoiser import Denoiser, Frames
 from v2w_core.diffusion.sampler import ddim_sample
@@ -248,7 +249,8 @@ class Session:
 
     def _joined(self, frames: Frames, cache: Cache | None) -> Cache:
         """The cache with these frames (batch 1), which all candidates share."""
-        _, after = self.model.unet(*frames, cache=cache)
+        with exact_float32():
+            _, after = self.model.unet(*frames, cache=cache)
         joined: Cache = after
         return joined.share()
 

@@ -59,10 +59,16 @@ def built(model, name, precision, engines):
 def test_a_gpu_imagines_what_eager_imagines(engines, model, name, precision, count):
     backend = built(model, name, precision, engines)
     for sampling in ({}, {"guidance_scale": 2.0}):
-        with trial.exact_float32():
-            eager = rollouts(model, Eager(model.unet), count, **sampling)
-            ours = rollouts(model, backend, count, **sampling)
+        eager = rollouts(model, Eager(model.unet), count, **sampling)
+        ours = rollouts(model, backend, count, **sampling)
         assert float((ours - eager).abs().max()) <= trial.TOLERANCES[precision]
+
+
+def test_eager_on_a_gpu_is_float32(model):
+    """TF32 in convolutions, PyTorch's default, is off by more than this."""
+    cpu = small_model()
+    on_cpu, on_gpu = (rollouts(m, Eager(m.unet), 5) for m in (cpu, model))
+    assert float((on_gpu.cpu() - on_cpu).abs().max()) <= trial.TOLERANCES["fp32"]
 
 
 def test_a_found_engine_is_the_built_one(engines, model):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from core_toys import candidates, history, small_model, wake
 
-from v2w_core.backends import base, trial
+from v2w_core.backends import base, onnx_runtime, trial
 from v2w_core.backends.base import (
     BackendOptions,
     device_errors,
@@ -23,6 +23,7 @@ from v2w_core.backends.base import (
     out_of_memory,
 )
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.onnx_runtime import OnnxRuntime
 from v2w_core.errors import DeviceError, V2WError
 from v2w_core.world_model import WorldModel, tiny_config
 
@@ -384,8 +385,6 @@ def test_a_provider_that_was_replaced_is_refused(engines, model, monkeypatch):
 
 def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from v2w_core.backends import onnx_runtime
-
     write = onnx_runtime.write_graphs
 
     def tampered(model, folder, *how):
@@ -401,6 +400,27 @@ def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path
         make_backend(model, "onnx", BackendOptions(engines=tmp_path))
     assert "times that" in str(error.value)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("seen_by", ["join.onnx", "join_guided.onnx", "unguided", "lanes"])
+def test_the_trial_sees_every_kind_of_step(engines, seen_by, monkeypatch):
+    """Whatever the configuration uses: it does not say what a session will be asked for."""
+    model = small_model(imagined_history="held", guidance_scale=2.0)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    step = OnnxRuntime._step
+
+    def off(self, latents, level, actions, mask, past, keep, guided, num_threads):
+        graph = onnx_runtime.GRAPHS[latents.shape[1], keep, guided]
+        v, past = step(self, latents, level, actions, mask, past, keep, guided, num_threads)
+        in_lane = len(latents) not in (trial.NUM_CANDIDATES, trial.MANY_CANDIDATES)
+        wrong = {"unguided": not guided, "lanes": in_lane}.get(seen_by, graph == seen_by)
+        return v + 0.01 * wrong, past
+
+    monkeypatch.setattr(backend, "_num_threads", 2)
+    trial.check_parity(model, backend, "fp32")
+    monkeypatch.setattr(OnnxRuntime, "_step", off)
+    with pytest.raises(V2WError, match=r"within 0\.0002 of eager float32"):
+        trial.check_parity(model, backend, "fp32")
 
 
 def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, caplog):

@@ -213,6 +213,22 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 
 @contextmanager
+def exact_float32(*, fixed_shapes: bool = False) -> Iterator[None]:
+    """Float32 means float32: no convolution or product of a GPU is rounded to TF32.
+
+    Args:
+        fixed_shapes: it is worth trying which of cuDNN's algorithms is the fastest.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=fixed_shapes, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
 def device_errors(what: str) -> Iterator[None]:
     """Turns errors of a GPU that is gone or broken into a :class:`DeviceError`.
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from v2w_core.backends.artifact import read_manifest
-from v2w_core.backends.base import BackendOptions, device_errors
+from v2w_core.backends.base import BackendOptions, device_errors, exact_float32
 from v2w_core.backends.slot_step import DTYPES, Kind, Slots, empty_slots
-from v2w_core.backends.trial import exact_float32, measure
+from v2w_core.backends.trial import measure
 from v2w_core.cache import Cache
 from v2w_core.errors import V2WError
 
@@ -279,7 +279,7 @@ class SlotBackend:
         guided: bool = False,
     ) -> tuple[Tensor, SlotPast]:
         given = [latents, level, actions, mask]
-        with exact_float32():
+        with exact_float32(fixed_shapes=True):
             return self._slots.step(given, past, keep=keep, guided=guided)
 
     def forget(self, past: SlotPast, index: int) -> SlotPast:
