@@ -191,7 +191,9 @@ class Session:
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
         config, sampling = self.model.config, self.model.config.sampling
         denoise_onto = sampling.imagined_history == "denoised"
-        past, num_past = self.backend.begin(self._cache, num_candidates), self.num_history
+        num_joining = horizon if denoise_onto else horizon - 1
+        past = self.backend.begin(self._cache, num_candidates, num_joining)
+        num_past = self.num_history
         newest: Frames | None = None  # the imagined frame that the past does not hold yet
         imagined: list[Tensor] = []
         for step in range(horizon):
@@ -201,7 +203,7 @@ class Session:
                 if self._ring:
                     past, num_past = self.backend.forget(past, sampling.num_sinks), num_past - 1
                 else:
-                    past = self._encoded_anew(imagined, actions[:, :step])
+                    past = self._encoded_anew(imagined, actions[:, :step], num_joining - step)
                     newest, num_past = None, config.num_history
             action = actions[:, step : step + 1]
             denoiser = Denoiser(
@@ -222,12 +224,13 @@ class Session:
                 newest = self._held(x, held[step].expand_as(x), action, mask)
         return torch.cat(imagined, dim=1)
 
-    def _encoded_anew(self, imagined: list[Tensor], actions: Tensor) -> Any:
+    def _encoded_anew(self, imagined: list[Tensor], actions: Tensor, num_joining: int) -> Any:
         """The back end's past of the newest frames of the history and of what came after it.
 
         Args:
             imagined: latents [K, 1, C, h, w] of each frame after the history.
             actions: [K, len(imagined), A] that led to them.
+            num_joining: frames that are going to join it later.
         """
         num_candidates, newest = len(actions), self.model.config.num_history
         latents = [self._latents.expand(num_candidates, *self._latents.shape), *imagined]
@@ -235,7 +238,7 @@ class Session:
         frames = self._encoded_first(
             torch.cat(latents, dim=1)[:, -newest:], torch.cat(told, dim=1)[:, -newest:]
         )
-        past = self.backend.begin(self._cache.emptied(), num_candidates)
+        past = self.backend.begin(self._cache.emptied(), num_candidates, newest + num_joining)
         for index in range(newest):  # one by one: a back end knows steps only
             _, past = self.backend.step(*frames.frame(index), past)
         return past

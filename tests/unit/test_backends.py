@@ -94,7 +94,7 @@ def test_lanes_side_by_side_imagine_what_one_by_one_does(engines, model, monkeyp
     monkeypatch.undo()
     session = model.start(*history(), seed=4)
     with torch.inference_mode():
-        lanes = [backend.begin(session._cache, count) for count in (15, 17)]
+        lanes = [backend.begin(session._cache, count, 1) for count in (15, 17)]
     assert [[lane.batch_size for lane in side_by_side] for side_by_side in lanes] == [[15], [9, 8]]
     sampling = {"num_sampling_steps": 2, "guidance_scale": 2.0}
     together = rollouts(model, backend, 17, HORIZON, batch_size=17, **sampling)
@@ -112,7 +112,7 @@ def test_batches_are_laid_out_in_two_ways_only(engines, model, monkeypatch):
     assert {num_threads for _, num_threads in backend._sessions} == {1, 3}
     with torch.inference_mode():
         session = model.start(*history())
-        lanes = [len(backend.begin(session._cache, count)) for count in (23, 24)]
+        lanes = [len(backend.begin(session._cache, count, 1)) for count in (23, 24)]
     assert lanes == [1, 3]
 
 
@@ -168,6 +168,25 @@ def test_sessions_stream_with_any_back_end(engines, model):
             session.append(frame, action)
         results.append(session.imagine(candidates(2, HORIZON)).latents)
     torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
+def test_buffers_are_as_long_as_the_rollout(engines):
+    """Not as the window: a short rollout of many candidates would take memory for all of it."""
+    for mode, horizon, room in (
+        ("held", 1, 1), ("held", 4, 3), ("denoised", 4, 4), ("held", 30, 8)
+    ):  # fmt: skip
+        model = small_model(imagined_history=mode, past_window="ring")
+        backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+        begin, lengths = backend.begin, []
+
+        def noted(*given, begin=begin, lengths=lengths):
+            pasts = begin(*given)
+            lengths.extend(len(buffer) for past in pasts for buffer in past.buffers.values())
+            return pasts
+
+        backend.begin = noted
+        rollouts(model, backend, 2, horizon, num_sampling_steps=1)
+        assert set(lengths) == {room}
 
 
 PAST_WINDOW = [

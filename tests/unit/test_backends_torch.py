@@ -107,7 +107,7 @@ def test_frames_are_forgotten_as_eager_forgets_them():
     results = []
     with torch.inference_mode():
         for backend in (Eager(model.unet), TorchGraphs(model, BackendOptions())):
-            past = backend.begin(session._cache, 2)
+            past = backend.begin(session._cache, 2, 3)
             for _ in range(3):
                 v, past = backend.step(*frame.values(), past)
             for index in (1, 1, 1, 1):  # the history but its first frame, and an own one
@@ -122,8 +122,8 @@ def test_only_the_newest_rollout_goes_on():
     backend = TorchGraphs(model, BackendOptions())
     session = model.start(*history())
     with torch.inference_mode():
-        past = backend.begin(session._cache, 1)
-        backend.begin(session._cache, 1)
+        past = backend.begin(session._cache, 1, 1)
+        backend.begin(session._cache, 1, 1)
         with pytest.raises(V2WError, match="only the newest one"):
             backend.step(torch.zeros(1, 1, 4, 4, 4), *[torch.zeros(1, 1)] * 3, past)
 

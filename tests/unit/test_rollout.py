@@ -93,9 +93,9 @@ def test_as_many_candidates_at_once_as_the_budget_allows(model, monkeypatch):
     sizes = []
     begin = Eager.begin
 
-    def noted(self, history, batch_size):
+    def noted(self, history, batch_size, num_own):
         sizes.append(batch_size)
-        return begin(self, history, batch_size)
+        return begin(self, history, batch_size, num_own)
 
     monkeypatch.setattr(Eager, "begin", noted)
     model = small_model()

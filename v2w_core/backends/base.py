@@ -70,10 +70,13 @@ class Stepper(Protocol):
     def rolling_out(self) -> AbstractContextManager[None]:
         """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""
 
-    def begin(self, history: Cache, batch_size: int) -> Any:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Any:
         """The past of candidates that have the history in common and imagined nothing yet.
 
-        The history may be of no frames (:meth:`Cache.emptied`).
+        Args:
+            history: may be of no frames (:meth:`Cache.emptied`).
+            batch_size: number of candidates.
+            num_own: frames that will join the past; there is room for them from the beginning.
         """
 
     def step(

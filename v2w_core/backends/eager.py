@@ -45,7 +45,7 @@ class Eager:
     def rolling_out(self) -> AbstractContextManager[None]:
         return device_errors(self.name)
 
-    def begin(self, history: Cache, batch_size: int) -> Cache:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Cache:
         return history
 
     def step(

@@ -136,13 +136,14 @@ class OnnxRuntime:
         with ONE_THREAD, device_errors(self.name):
             yield
 
-    def begin(self, history: Cache, batch_size: int) -> Pasts:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Pasts:
         num_lanes = 1
         if self._model.device.type == "cpu" and batch_size >= self._num_threads * LEAST_IN_LANE:
             num_lanes = self._num_threads
         sizes = [len(lane) for lane in torch.arange(batch_size).tensor_split(num_lanes)]
         shared = shared_part(history, self._dtype)
-        capacity = max(1, self._model.config.num_frames - history.num_frames)
+        room = self._model.config.num_frames - history.num_frames
+        capacity = max(1, min(num_own, room))
         sums = what_the_past_adds(self._model.unet, history, self._dtype)
         pasts = [Past.begin(shared, sums, capacity, size) for size in sizes]
         if self._num_slots is None:

@@ -264,7 +264,7 @@ class SlotBackend:
     def rolling_out(self) -> AbstractContextManager[None]:
         return device_errors(self.name)
 
-    def begin(self, history: Cache, batch_size: int) -> SlotPast:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> SlotPast:
         return self._slots.begin(history, batch_size)
 
     def step(

@@ -124,7 +124,7 @@ def _joined(model: WorldModel, backend: Stepper) -> Tensor:
     velocities = []
     with backend.rolling_out():
         for guided in (False, True):
-            past = backend.begin(cache, NUM_CANDIDATES)
+            past = backend.begin(cache, NUM_CANDIDATES, 1)
             if cache.num_frames + 2 > config.num_frames:
                 past = backend.forget(past, 0)
             for keep in (True, False):
@@ -144,8 +144,8 @@ class Timed:
     def rolling_out(self) -> AbstractContextManager[None]:
         return self._backend.rolling_out()
 
-    def begin(self, history: Cache, batch_size: int) -> Any:
-        return self._backend.begin(history, batch_size)
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Any:
+        return self._backend.begin(history, batch_size, num_own)
 
     def forget(self, past: Any, index: int) -> Any:
         return self._backend.forget(past, index)
