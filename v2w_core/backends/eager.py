@@ -26,7 +26,7 @@ class Eager:
     """Calls the U-Net. The past is its :class:`~v2w_core.cache.Cache`."""
 
     name = "eager"
-    most_at_once = None
+    most_at_once: int | None = None
 
     def __init__(self, unet: UNet) -> None:
         self._unet = unet

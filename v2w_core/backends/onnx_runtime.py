@@ -259,14 +259,16 @@ def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
     import onnx
     import onnxruntime
 
-    from v2w_core.backends import onnx_writer, step_graph
+    from v2w_core.backends import onnx_writer, step_graph, step_layers
 
     return {
         "backend": OnnxRuntime.name,
         "weights": weights_hash(model.unet),
         "config": model.config.to_dict(),
         "network": network_hash(),
-        "graph": source_hash(__file__, onnx_writer.__file__, step_graph.__file__),
+        "graph": source_hash(
+            __file__, onnx_writer.__file__, step_graph.__file__, step_layers.__file__
+        ),
         "opset": onnx_writer.OPSET,
         "precision": options.precision,
         "profile": {"latent_shape": model.config.latent_shape, "batch": "any", "frames": "any"},

@@ -238,7 +238,7 @@ class SlotBackend:
     """A back end on slots; what computes the steps is up to the class derived from it."""
 
     name: str
-    most_at_once = BUCKETS[-1]
+    most_at_once: int | None = BUCKETS[-1]
 
     def __init__(
         self,

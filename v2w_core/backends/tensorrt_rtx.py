@@ -37,7 +37,7 @@ class TensorRtRtx(OnnxRuntime):
     """Steps of one model. Engines are loaded when they are first needed."""
 
     name = "tensorrt-rtx"
-    most_at_once = PROFILE[-1]
+    most_at_once: int | None = PROFILE[-1]
 
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
