@@ -72,9 +72,8 @@ def in_micro_batches(actions: Tensor, size: int, compute: Callable[[Tensor], Ten
                 raise
             if size == 1:
                 rule = "memory for one candidate"
-                raise V2WError(
-                    "memory budget", rule, str(error).partition("\n")[0], code="MODEL_ERROR"
-                ) from error
+                said = str(error).partition("\n")[0] or type(error).__name__
+                raise V2WError("memory budget", rule, said, code="MODEL_ERROR") from error
             size //= 2
         else:
             done += len(parts[-1])
