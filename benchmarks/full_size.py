@@ -31,7 +31,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from floors import CountedUNet, Rates, Work
+from floors import CountedUNet, Rates, Work, total
 from recordings import Recordings, default_folder
 from v2w_core.cache import Cache
 from v2w_core.config import WorldModelConfig
@@ -113,25 +113,34 @@ def cache_bytes(cache: Cache) -> tuple[int, int]:
 
 
 def count_floors(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds at least, by mode and device; a guided step is one pass of twice the batch."""
+    """Seconds at least, by mode and device, behind a full window.
+
+    A guided step is one pass of the frame and its sibling, which read the same past once.
+    """
     window, _, unet = counted(WINDOW)
     _, past, _ = counted(WINDOW - 1, unet=unet)
     frame, _, _ = counted(1, past, unet)
     weights, (key_values, tails) = unet.weight_bytes, cache_bytes(past)
 
-    def batch(size: int, *, shared: bool = False) -> Work:
-        """A step of several cached frames; with the history's keys and values in common."""
-        own = size * tails + (key_values if shared else size * key_values)
-        return Work(size * frame.flops, weights + own)
+    def step(num_frames: int, num_pasts: int, num_shared: int = 0) -> Work:
+        """Of several cached frames, which have some frames of their pasts in common."""
+        each = key_values / (WINDOW - 1)
+        seen = num_shared * each + num_pasts * (key_values - num_shared * each)
+        return Work(num_frames * frame.flops, weights + num_pasts * tails + seen)
 
-    plan = PLAN_HORIZON * FEW_STEPS
+    def plan(shared: bool) -> Work:
+        """Frame by frame: what a candidate has imagined before is its own."""
+        in_common = [WINDOW - 1 - num_own if shared else 0 for num_own in range(PLAN_HORIZON)]
+        steps = (step(PLAN_CANDIDATES, PLAN_CANDIDATES, number) for number in in_common)
+        return total(steps).times(FEW_STEPS)
+
     modes = {
         "official: window 16, 50 steps, guidance": Work(
             2 * window.flops, window.bytes).times(OFFICIAL_STEPS),
-        "+ K/V cache": batch(2).times(OFFICIAL_STEPS),
-        "+ no guidance, 4 steps": batch(1).times(FEW_STEPS),
-        "64 candidates x 8 frames, last mode": batch(PLAN_CANDIDATES).times(plan),
-        "the same, history shared": batch(PLAN_CANDIDATES, shared=True).times(plan),
+        "+ K/V cache": step(2, 1).times(OFFICIAL_STEPS),
+        "+ no guidance, 4 steps": step(1, 1).times(FEW_STEPS),
+        "64 candidates x 8 frames, last mode": plan(shared=False),
+        "the same, history shared": plan(shared=True),
     }  # fmt: skip
     return {
         mode: {

@@ -2,7 +2,7 @@
 
     python benchmarks/rollout.py --json benchmarks/results/rollout.json
     python benchmarks/full_size.py floors
-    python benchmarks/plan_levers.py time; python benchmarks/plan_levers.py quality
+    python benchmarks/plan_levers.py quality
     python benchmarks/performance_page.py
 
 Only what lies between ``<!-- NAME -->`` and ``<!-- end NAME -->`` is written anew.
@@ -44,7 +44,6 @@ def main() -> int:
     }
     if PLAN_LEVERS.is_file():  # half an hour of planning; not part of make bench
         levers = read(PLAN_LEVERS)
-        blocks |= {"plan time": plan_times(levers["time"])} if "time" in levers else {}
         blocks |= {"plan quality": plans(levers["quality"])} if "quality" in levers else {}
     page = PAGE.read_text(encoding="utf-8")
     for name, text in blocks.items():
@@ -137,15 +136,6 @@ def floors(modes: Results) -> str:
             memory = " (memory)" if found["bound_by"][device] == "memory" else ""
             cells.append(f"{seconds(found['floor_s'][device])}{memory}")
         rows.append(f"| {mode} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def plan_times(found: Results) -> str:
-    rows = ["| a rollout of 64 x 8 | median [s] | shortest | three of the shortest |",
-            "|---|---|---|---|"]  # fmt: skip
-    for name, median in found["seconds_median"].items():
-        least = found["seconds_min"][name]
-        rows.append(f"| {name} | {median:.2f} | {least:.2f} | {3 * least:.2f} |")
     return "\n".join(rows)
 
 

@@ -17,7 +17,7 @@ import torch
 from planners.goals import ImageGoal, Observation
 from planners.planner import Planner
 from planners.scoring import ImaginationSettings
-from v2w_core.backends.base import AUTO, BACKENDS, PRECISIONS
+from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
 from v2w_core.config import ImaginedHistory
 from v2w_core.media import write_text
 from v2w_core.world_model import WorldModel, default_checkpoint

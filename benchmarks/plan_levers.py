@@ -7,9 +7,8 @@
 quality: plans from recorded moments to the frame eight steps later, image goal. Work is counted in
 passes of one frame through the network. The cost is that of the plan that was found, its frames
 imagined in full; the pose error is the distance of its nearest pose to where the recording went, a
-radian counted as half a metre. time: rollouts on ONNX Runtime, one batch on all threads or as many
-batches side by side as there are threads. Each writes its part of
-benchmarks/results/plan_levers.json.
+radian counted as half a metre. time: rollouts in PyTorch and on ONNX Runtime. Each writes its part
+of benchmarks/results/plan_levers.json.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +31,9 @@ from planners.costs.base import planar_path
 from planners.goals import ImageGoal, Observation
 from planners.optimizers.cem import CEM
 from planners.scoring import Clock, ImaginationSettings, Scorer
-from v2w_core.backends.base import BACKENDS, BackendOptions, Stepper, make_backend
+from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.names import BACKENDS
 from v2w_core.backends.trial import trial_actions, trial_session
 from v2w_core.config import ImaginedHistory
 from v2w_core.data.episode import list_episodes, read_episode
@@ -197,48 +195,24 @@ def quality(args: argparse.Namespace) -> dict[str, Any]:
 
 def timed(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of rollouts of 64 candidates, the ways taking turns."""
-    threads = torch.get_num_threads()
     ways: dict[str, Callable[[], float]] = {}
     for mode in ("held", "denoised"):
         model = WorldModel.from_pretrained(default_checkpoint())
         sampling = dataclasses.replace(model.config.sampling, imagined_history=mode)
         model.config = dataclasses.replace(model.config, sampling=sampling)
-        options = BackendOptions(engines=args.engines)
-        whole = make_backend(model, "onnx", options)
-        torch.set_num_threads(1)
-        single = [make_backend(model, "onnx", options) for _ in range(threads)]
-        torch.set_num_threads(threads)
-        contenders: dict[str, list[Stepper]] = {
-            f"{mode}, eager": [Eager(model.unet)],
-            f"{mode}, one batch": [whole],
-            f"{mode}, {threads} batches side by side": [*single],
-        }
-        for name, backends in contenders.items():
-            ways[name] = lambda m=model, b=backends: side_by_side(m, b, threads)
+        actions = trial_actions(model, CANDIDATES, HORIZON)
+        fast = make_backend(model, "onnx", BackendOptions(engines=args.engines))
+        for backend in (Eager(model.unet), fast):
+            session = trial_session(model, backend)
+            ways[f"{mode}, {backend.name}"] = lambda s=session, a=actions: s.imagine(a).elapsed_s
     for way in ways.values():
         way()
     taken = [{name: way() for name, way in ways.items()} for _ in range(args.rounds)]
     return {
-        "num_threads": threads,
+        "num_threads": torch.get_num_threads(),
         "seconds_median": {n: float(np.median([t[n] for t in taken])) for n in ways},
         "seconds_min": {n: min(t[n] for t in taken) for n in ways},
     }
-
-
-def side_by_side(model: WorldModel, backends: list[Stepper], num_threads: int) -> float:
-    """Seconds of a rollout, each back end with its share of the candidates in its own thread."""
-    torch.set_num_threads(num_threads)  # rollouts side by side restore each other's number
-    actions = trial_actions(model, CANDIDATES, HORIZON)
-    parts = np.array_split(actions, len(backends))
-    sessions = [trial_session(model, backend) for backend in backends]
-    workers = [threading.Thread(target=session.imagine, args=(part,))
-               for session, part in zip(sessions, parts, strict=True)]  # fmt: skip
-    began = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return time.perf_counter() - began
 
 
 def main() -> int:

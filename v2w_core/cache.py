@@ -44,15 +44,6 @@ class Cache:
         merged = tuple(_join(a, b) for a, b in zip(self.shared, self.own, strict=True))
         return Cache(self.conv, tuple(None for _ in self.own), merged, self.num_frames)
 
-    def select(self, start: int, stop: int) -> Cache:
-        """Candidates [start, stop) only; the shared part stays as it is."""
-        conv = tuple(
-            tuple(frame if frame.shape[0] == 1 else frame[start:stop] for frame in tail)
-            for tail in self.conv
-        )
-        own = tuple(kv and (kv[0][start:stop], kv[1][start:stop]) for kv in self.own)
-        return Cache(conv, own, self.shared, self.num_frames)
-
     def forget(self, index: int) -> Cache:
         """Without the keys and values of frame ``index``, 0 is the oldest.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from v2w_core.backends.base import out_of_memory
 from v2w_core.errors import V2WError
 from v2w_core.memory_budget import candidate_bytes, device_budget
 
@@ -23,11 +24,19 @@ MIB = 2**20
 log = logging.getLogger(__name__)
 
 
-def micro_batch(model: WorldModel, num_candidates: int, num_own: int, *, guided: bool) -> int:
+def micro_batch(
+    model: WorldModel,
+    num_candidates: int,
+    num_own: int,
+    *,
+    guided: bool,
+    most_at_once: int | None = None,
+) -> int:
     """How many of the candidates to compute at once, in parts of nearly the same size.
 
     Args:
         num_own: most frames that a candidate has of its own.
+        most_at_once: candidates that the back end takes; None: any number.
 
     Raises:
         V2WError: MODEL_ERROR; not even one fits into the budget.
@@ -42,6 +51,8 @@ def micro_batch(model: WorldModel, num_candidates: int, num_own: int, *, guided:
         raise V2WError("memory budget", rule, f"{budget / MIB:.1f} MiB", code="MODEL_ERROR")
     if model.device.type == "cpu":
         fits = min(fits, MOST_ON_CPU)
+    if most_at_once is not None:
+        fits = min(fits, most_at_once)
     num_parts = math.ceil(num_candidates / fits)
     return math.ceil(num_candidates / num_parts)
 
@@ -49,19 +60,20 @@ def micro_batch(model: WorldModel, num_candidates: int, num_own: int, *, guided:
 def in_micro_batches(actions: Tensor, size: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """``compute`` of [K, horizon, A], ``size`` of the K at a time.
 
-    Where a GPU runs out of memory all the same (others use it too), half as many are tried.
+    Where memory runs out all the same (others use it too), half as many are tried.
     """
     parts: list[Tensor] = []
     done = 0
     while done < len(actions):
         try:
             parts.append(compute(actions[done : done + size]))
-        except torch.OutOfMemoryError as error:
+        except Exception as error:  # each back end has one of its own
+            if not out_of_memory(error):
+                raise
             if size == 1:
                 rule = "memory for one candidate"
-                raise V2WError(
-                    "memory budget", rule, str(error).partition("\n")[0], code="MODEL_ERROR"
-                ) from error
+                said = str(error).partition("\n")[0] or type(error).__name__
+                raise V2WError("memory budget", rule, said, code="MODEL_ERROR") from error
             size //= 2
         else:
             done += len(parts[-1])

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from v2w_core.backends.base import exact_float32
 from v2w_core.cache import Cache
 from v2w_core.denoiser import Denoiser, Frames
 from v2w_core.diffusion.sampler import ddim_sample
@@ -147,8 +148,8 @@ class Session:
             num_sampling_steps, guidance_scale: the configuration's when None.
             seed: of the noise; the session's when None. All candidates share the same noise, so
                 that they differ by their actions only and the batch size changes nothing.
-            batch_size: candidates computed at once; as many as the model's memory budget allows
-                when None.
+            batch_size: candidates computed at once, or as many of them as the back end takes; as
+                many as the model's memory budget allows when None.
             bounds: False accepts actions outside the bounds (recorded ones may be).
             interrupt: asked before every frame; True gives the rollout up.
 
@@ -164,10 +165,15 @@ class Session:
         num_candidates, horizon = asked.actions.shape[:2]
         if batch_size is not None and batch_size < 1:
             raise V2WError("batch_size", "at least 1", batch_size)
+        most_at_once = self.backend.most_at_once
         if batch_size is None:
             num_own = horizon if horizon <= self.max_horizon else self.model.config.num_frames
             guided = asked.guidance_scale != 1.0
-            batch_size = micro_batch(self.model, num_candidates, num_own, guided=guided)
+            batch_size = micro_batch(
+                self.model, num_candidates, num_own, guided=guided, most_at_once=most_at_once
+            )
+        elif most_at_once is not None:
+            batch_size = min(batch_size, most_at_once)
         with self.backend.rolling_out():
             latents = in_micro_batches(
                 asked.actions, batch_size, lambda part: self._imagine(part, asked, interrupt)
@@ -185,7 +191,9 @@ class Session:
         mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
         config, sampling = self.model.config, self.model.config.sampling
         denoise_onto = sampling.imagined_history == "denoised"
-        past, num_past = self.backend.begin(self._cache, num_candidates), self.num_history
+        num_joining = horizon if denoise_onto else horizon - 1
+        past = self.backend.begin(self._cache, num_candidates, num_joining)
+        num_past = self.num_history
         newest: Frames | None = None  # the imagined frame that the past does not hold yet
         imagined: list[Tensor] = []
         for step in range(horizon):
@@ -195,7 +203,7 @@ class Session:
                 if self._ring:
                     past, num_past = self.backend.forget(past, sampling.num_sinks), num_past - 1
                 else:
-                    past = self._encoded_anew(imagined, actions[:, :step])
+                    past = self._encoded_anew(imagined, actions[:, :step], num_joining - step)
                     newest, num_past = None, config.num_history
             action = actions[:, step : step + 1]
             denoiser = Denoiser(
@@ -216,12 +224,13 @@ class Session:
                 newest = self._held(x, held[step].expand_as(x), action, mask)
         return torch.cat(imagined, dim=1)
 
-    def _encoded_anew(self, imagined: list[Tensor], actions: Tensor) -> Any:
+    def _encoded_anew(self, imagined: list[Tensor], actions: Tensor, num_joining: int) -> Any:
         """The back end's past of the newest frames of the history and of what came after it.
 
         Args:
             imagined: latents [K, 1, C, h, w] of each frame after the history.
             actions: [K, len(imagined), A] that led to them.
+            num_joining: frames that are going to join it later.
         """
         num_candidates, newest = len(actions), self.model.config.num_history
         latents = [self._latents.expand(num_candidates, *self._latents.shape), *imagined]
@@ -229,7 +238,7 @@ class Session:
         frames = self._encoded_first(
             torch.cat(latents, dim=1)[:, -newest:], torch.cat(told, dim=1)[:, -newest:]
         )
-        past = self.backend.begin(self._cache.emptied(), num_candidates)
+        past = self.backend.begin(self._cache.emptied(), num_candidates, newest + num_joining)
         for index in range(newest):  # one by one: a back end knows steps only
             _, past = self.backend.step(*frames.frame(index), past)
         return past
@@ -243,7 +252,8 @@ class Session:
 
     def _joined(self, frames: Frames, cache: Cache | None) -> Cache:
         """The cache with these frames (batch 1), which all candidates share."""
-        _, after = self.model.unet(*frames, cache=cache)
+        with exact_float32():
+            _, after = self.model.unet(*frames, cache=cache)
         joined: Cache = after
         return joined.share()
 

@@ -134,7 +134,7 @@ class WorldModel(nn.Module):
         other processes, find it in the user's cache.
 
         Args:
-            name: one of :data:`v2w_core.backends.base.BACKENDS`, or "auto": the fastest that can
+            name: one of :data:`v2w_core.backends.names.BACKENDS`, or "auto": the fastest that can
                 be built here (a line in the log says why each faster one was passed over).
 
         Raises:

@@ -55,14 +55,20 @@ def built(model, name, precision, engines):
 
 
 @pytest.mark.parametrize(("name", "precision"), COMBINATIONS)
-@pytest.mark.parametrize("count", [1, 5, 40])
+@pytest.mark.parametrize("count", [1, 5, 40, 65, 200])
 def test_a_gpu_imagines_what_eager_imagines(engines, model, name, precision, count):
     backend = built(model, name, precision, engines)
     for sampling in ({}, {"guidance_scale": 2.0}):
-        with trial.exact_float32():
-            eager = rollouts(model, Eager(model.unet), count, **sampling)
-            ours = rollouts(model, backend, count, **sampling)
+        eager = rollouts(model, Eager(model.unet), count, **sampling)
+        ours = rollouts(model, backend, count, **sampling)
         assert float((ours - eager).abs().max()) <= trial.TOLERANCES[precision]
+
+
+def test_eager_on_a_gpu_is_float32(model):
+    """TF32 in convolutions, PyTorch's default, is off by more than this."""
+    cpu = small_model()
+    on_cpu, on_gpu = (rollouts(m, Eager(m.unet), 5) for m in (cpu, model))
+    assert float((on_gpu.cpu() - on_cpu).abs().max()) <= trial.TOLERANCES["fp32"]
 
 
 def test_a_found_engine_is_the_built_one(engines, model):
@@ -98,11 +104,10 @@ def test_out_of_memory_leaves_the_back_end_usable(engines, model):
     expected = rollouts(model, backend, 8)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    room = torch.cuda.memory_reserved() + (8 << 20)
-    torch.cuda.set_per_process_memory_fraction(room / total)
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / total)
     try:
         with contextlib.suppress(V2WError):  # it goes on with fewer at once, or says so
-            rollouts(model, backend, 4096, batch_size=4096)
+            rollouts(model, backend, 64)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     torch.testing.assert_close(rollouts(model, backend, 8), expected, atol=1e-6, rtol=0)

@@ -6,15 +6,24 @@ import dataclasses
 import json
 import logging
 import multiprocessing
+import shutil
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 import torch
 from core_toys import candidates, history, small_model, wake
 
-from v2w_core.backends import base, trial
-from v2w_core.backends.base import BackendOptions, fall_back_to_cpu, make_backend
+from v2w_core.backends import base, onnx_runtime, trial
+from v2w_core.backends.base import (
+    BackendOptions,
+    device_errors,
+    fall_back_to_cpu,
+    make_backend,
+    out_of_memory,
+)
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.onnx_runtime import OnnxRuntime
 from v2w_core.errors import DeviceError, V2WError
 from v2w_core.world_model import WorldModel, tiny_config
 
@@ -85,12 +94,54 @@ def test_lanes_side_by_side_imagine_what_one_by_one_does(engines, model, monkeyp
     monkeypatch.undo()
     session = model.start(*history(), seed=4)
     with torch.inference_mode():
-        lanes = [backend.begin(session._cache, count) for count in (15, 17)]
+        lanes = [backend.begin(session._cache, count, 1) for count in (15, 17)]
     assert [[lane.batch_size for lane in side_by_side] for side_by_side in lanes] == [[15], [9, 8]]
     sampling = {"num_sampling_steps": 2, "guidance_scale": 2.0}
     together = rollouts(model, backend, 17, HORIZON, batch_size=17, **sampling)
     eager = rollouts(model, Eager(model.unet), 17, HORIZON, **sampling)
     torch.testing.assert_close(together, eager, atol=1e-4, rtol=1e-4)
+
+
+def test_batches_are_laid_out_in_two_ways_only(engines, model, monkeypatch):
+    """Each way has sessions of its own."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    monkeypatch.undo()
+    for count in (1, 8, 16, 23, 24, 31):
+        rollouts(model, backend, count, 1)
+    assert {num_threads for _, num_threads in backend._sessions} == {1, 3}
+    with torch.inference_mode():
+        session = model.start(*history())
+        lanes = [len(backend.begin(session._cache, count, 1)) for count in (23, 24)]
+    assert lanes == [1, 3]
+
+
+def test_overlapping_rollouts_give_pytorch_its_threads_back(engines, model):
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    inside, over, found = Event(), Event(), []
+
+    def other():
+        with backend.rolling_out():
+            inside.set()
+            assert over.wait(60)
+        found.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = Thread(target=other)
+        with backend.rolling_out():
+            thread.start()
+            assert inside.wait(60)
+            assert torch.get_num_threads() == 1
+        over.set()
+        thread.join(60)
+        fresh = Thread(target=lambda: found.append(torch.get_num_threads()))
+        fresh.start()
+        fresh.join(60)
+        assert [torch.get_num_threads(), *found] == [2, 2, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("changes", [
@@ -117,6 +168,25 @@ def test_sessions_stream_with_any_back_end(engines, model):
             session.append(frame, action)
         results.append(session.imagine(candidates(2, HORIZON)).latents)
     torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
+def test_buffers_are_as_long_as_the_rollout(engines):
+    """Not as the window: a short rollout of many candidates would take memory for all of it."""
+    for mode, horizon, room in (
+        ("held", 1, 1), ("held", 4, 3), ("denoised", 4, 4), ("held", 30, 8)
+    ):  # fmt: skip
+        model = small_model(imagined_history=mode, past_window="ring")
+        backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+        begin, lengths = backend.begin, []
+
+        def noted(*given, begin=begin, lengths=lengths):
+            pasts = begin(*given)
+            lengths.extend(len(buffer) for past in pasts for buffer in past.buffers.values())
+            return pasts
+
+        backend.begin = noted
+        rollouts(model, backend, 2, horizon, num_sampling_steps=1)
+        assert set(lengths) == {room}
 
 
 PAST_WINDOW = [
@@ -200,6 +270,26 @@ def test_a_compiler_that_fails_is_passed_over(model, monkeypatch, caplog):
     assert "RuntimeError: ptxas is missing" in caplog.text
 
 
+def test_a_broken_package_is_passed_over(model, monkeypatch, caplog):
+    class Broken(Eager):
+        @classmethod
+        def probe(cls, model, options):
+            raise ImportError("libcudnn.so.9: cannot open shared object file")
+
+    def find(name):
+        if name == "absent":
+            raise ModuleNotFoundError("No module named 'absent'")
+        return {"broken": Broken, "eager": Eager}[name]
+
+    monkeypatch.setattr(base, "CHAIN", ("absent", "broken", "eager"))
+    monkeypatch.setattr(base, "backend_class", find)
+    assert make_backend(model, "auto").name == "eager"
+    assert "ImportError: libcudnn.so.9" in caplog.text and "No module named" in caplog.text
+    with pytest.raises(V2WError, match="cannot be built here") as error:
+        make_backend(model, "broken")
+    assert error.value.code == "MODEL_ERROR"
+
+
 def test_on_a_cpu_the_chain_ends_at_onnx(engines, model, caplog):
     backend = make_backend(model, "auto", BackendOptions(engines=engines))
     assert backend.name == "onnx" or torch.cuda.is_available()
@@ -225,8 +315,37 @@ def test_a_lost_device_is_told_from_other_errors(model, monkeypatch, tmp_path):
     assert not isinstance(error.value, DeviceError)
 
 
+@pytest.mark.parametrize("said", [
+    "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory",
+    "[Errno 12] Cannot allocate memory",
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bfc_arena.cc:376 Failed to allocate memory",
+    "[executionContext.cpp::enqueueV3] Error Code 2: OutOfMemory (Requested size was 9 bytes)",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "std::bad_alloc",
+])  # fmt: skip
+def test_memory_that_is_used_up_is_no_lost_device(said):
+    for error in (RuntimeError(said), MemoryError()):
+        assert out_of_memory(error)
+        with pytest.raises(type(error)), device_errors("request"):
+            raise error
+    wrapped = V2WError("back end onnx", "a graph that can be loaded", code="MODEL_ERROR")
+    wrapped.__cause__ = RuntimeError(said)
+    assert out_of_memory(wrapped)
+    assert not out_of_memory(RuntimeError("CUDA error: unspecified launch failure"))
+
+
+def test_an_error_of_who_asks_is_no_lost_device():
+    asked = V2WError("topic", "a camera's", "/cuda error")
+    lost = DeviceError("request", "a device that answers", "CUDA error", code="MODEL_ERROR")
+    for error in (asked, lost):
+        with pytest.raises(type(error)) as raised, device_errors("request"):
+            raise error
+        assert raised.value is error
+
+
 def test_a_model_falls_back_to_the_cpu_even_without_its_device(model, monkeypatch, tmp_path):
     loaded = WorldModel.from_pretrained(model.save_pretrained(tmp_path / "model"))
+    loaded.memory_budget = 2**30
     torch.testing.assert_close(rollouts(fall_back_to_cpu(model), None), rollouts(model, None))
 
     def lost(*_):
@@ -235,10 +354,24 @@ def test_a_model_falls_back_to_the_cpu_even_without_its_device(model, monkeypatc
     for given in (loaded, model):
         monkeypatch.setattr(given, "state_dict", lost)
     again = fall_back_to_cpu(loaded)
-    assert again.backend.name == "eager"
+    assert (again.backend.name, again.checkpoint) == ("eager", loaded.checkpoint)
+    assert again.memory_budget == 2**30
     torch.testing.assert_close(rollouts(again, None), rollouts(model, None))
     with pytest.raises(V2WError, match="lost with the device"):
         fall_back_to_cpu(model)
+
+
+def test_what_a_broken_device_hands_back_is_not_taken_for_weights(tmp_path):
+    model = small_model()
+    folder = model.save_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        model.unet.out[2].bias[0] = float("nan")
+    with pytest.raises(V2WError, match=r"lost with the device.*NaN or infinity in unet"):
+        fall_back_to_cpu(model)
+    model.checkpoint = folder
+    torch.testing.assert_close(
+        rollouts(fall_back_to_cpu(model), None), rollouts(small_model(), None)
+    )
 
 
 def test_a_model_whose_past_cannot_be_cached_stays_eager(engines):
@@ -271,8 +404,6 @@ def test_a_provider_that_was_replaced_is_refused(engines, model, monkeypatch):
 
 def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from v2w_core.backends import onnx_runtime
-
     write = onnx_runtime.write_graphs
 
     def tampered(model, folder, *how):
@@ -290,6 +421,27 @@ def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
+@pytest.mark.parametrize("seen_by", ["join.onnx", "join_guided.onnx", "unguided", "lanes"])
+def test_the_trial_sees_every_kind_of_step(engines, seen_by, monkeypatch):
+    """Whatever the configuration uses: it does not say what a session will be asked for."""
+    model = small_model(imagined_history="held", guidance_scale=2.0)
+    backend = make_backend(model, "onnx", BackendOptions(engines=engines))
+    step = OnnxRuntime._step
+
+    def off(self, latents, level, actions, mask, past, keep, guided, num_threads):
+        graph = onnx_runtime.GRAPHS[latents.shape[1], keep, guided]
+        v, past = step(self, latents, level, actions, mask, past, keep, guided, num_threads)
+        in_lane = len(latents) not in (trial.NUM_CANDIDATES, trial.MANY_CANDIDATES)
+        wrong = {"unguided": not guided, "lanes": in_lane}.get(seen_by, graph == seen_by)
+        return v + 0.01 * wrong, past
+
+    monkeypatch.setattr(backend, "_num_threads", 2)
+    trial.check_parity(model, backend, "fp32")
+    monkeypatch.setattr(OnnxRuntime, "_step", off)
+    with pytest.raises(V2WError, match=r"within 0\.0002 of eager float32"):
+        trial.check_parity(model, backend, "fp32")
+
+
 def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, caplog):
     model, options = small_model(), BackendOptions(engines=tmp_path)
     first = make_backend(model, "onnx", options).info()["folder"]
@@ -297,6 +449,21 @@ def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, 
     with torch.no_grad():
         model.unet.out[2].bias += 0.01
     assert make_backend(model, "onnx", options).info()["folder"] != first
+
+
+@pytest.mark.parametrize("file", ["models/unet.py", "models/temporal.py", "backends/past.py"])
+def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
+    from v2w_core.backends import artifact, onnx_runtime, torch_graphs
+
+    package = shutil.copytree(
+        artifact.PACKAGE, tmp_path / "v2w_core", ignore=shutil.ignore_patterns("checkpoints")
+    )
+    assert artifact.network_hash(package) == artifact.network_hash()
+    with (package / file).open("a") as changed:
+        changed.write("# another network\n")
+    assert artifact.network_hash(package) != artifact.network_hash()
+    for module in (onnx_runtime, torch_graphs):
+        assert module.built_from(model, BackendOptions())["network"] == artifact.network_hash()
 
 
 @pytest.mark.parametrize("damage", ["weights.bin", "look.onnx", "manifest.json", "another's"])

@@ -71,6 +71,28 @@ def test_an_unknown_operator_is_refused_by_name(rtx, tmp_path):
     assert error.value.code == "MODEL_ERROR"
 
 
+def test_what_an_engine_does_not_take_is_an_error():
+    """TensorRT-RTX says so by a return value only, and would run on what was bound before."""
+    from v2w_core.backends.tensorrt_rtx import EngineBinding
+
+    class Context:
+        def set_input_shape(self, name, shape):
+            return shape[0] <= 64
+
+        def set_tensor_address(self, name, address):
+            return name != "odd"
+
+    binding = EngineBinding(Context(), frozenset({"latents", "odd"}))
+    binding.bind_input(name="latents", shape=(64, 1), buffer_ptr=1)
+    binding.bind_input(name="not_needed", shape=(65, 1), buffer_ptr=1)
+    with pytest.raises(V2WError, match=r"input latents: .*batches of 1 to 64"):
+        binding.bind_input(name="latents", shape=(65, 1), buffer_ptr=1)
+    for bind in (binding.bind_output, lambda **how: binding.bind_input(shape=(1, 1), **how)):
+        with pytest.raises(V2WError, match="tensor odd") as error:
+            bind(name="odd", buffer_ptr=1)
+        assert error.value.code == "MODEL_ERROR"
+
+
 def test_without_a_gpu_or_the_package_the_reason_is_given(monkeypatch, tmp_path):
     model = small_model()
     with pytest.raises(V2WError, match=r"CUDA devices only, not on cpu.*--build-only"):

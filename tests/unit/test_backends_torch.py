@@ -42,8 +42,28 @@ def test_every_option_of_the_network_works_on_slots(changes):
 
 
 def test_batches_are_padded_to_their_bucket():
-    sizes = [slot_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64, 65, 130)]
-    assert sizes == [1, 8, 8, 32, 64, 64, 128, 192]
+    sizes = [slot_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64)]
+    assert sizes == [1, 8, 8, 32, 64, 64]
+    with pytest.raises(V2WError, match="at most 64"):
+        slot_backend.bucket_of(65)
+
+
+@pytest.mark.parametrize("batch_size", [None, 65])
+def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monkeypatch):
+    model = small_model()
+    backend, sizes = TorchGraphs(model, BackendOptions()), []
+    begin = TorchGraphs.begin
+
+    def noted(self, history, num_candidates, *how):
+        sizes.append(num_candidates)
+        return begin(self, history, num_candidates, *how)
+
+    monkeypatch.setattr(TorchGraphs, "begin", noted)
+    monkeypatch.setattr("v2w_core.micro_batches.MOST_ON_CPU", 1000)  # a GPU has no such limit
+    ours = rollouts(model, backend, 65, 2, batch_size=batch_size)
+    assert sizes == ([33, 32] if batch_size is None else [64, 1])
+    eager = rollouts(model, Eager(model.unet), 65, 2)
+    torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -87,7 +107,7 @@ def test_frames_are_forgotten_as_eager_forgets_them():
     results = []
     with torch.inference_mode():
         for backend in (Eager(model.unet), TorchGraphs(model, BackendOptions())):
-            past = backend.begin(session._cache, 2)
+            past = backend.begin(session._cache, 2, 3)
             for _ in range(3):
                 v, past = backend.step(*frame.values(), past)
             for index in (1, 1, 1, 1):  # the history but its first frame, and an own one
@@ -102,8 +122,8 @@ def test_only_the_newest_rollout_goes_on():
     backend = TorchGraphs(model, BackendOptions())
     session = model.start(*history())
     with torch.inference_mode():
-        past = backend.begin(session._cache, 1)
-        backend.begin(session._cache, 1)
+        past = backend.begin(session._cache, 1, 1)
+        backend.begin(session._cache, 1, 1)
         with pytest.raises(V2WError, match="only the newest one"):
             backend.step(torch.zeros(1, 1, 4, 4, 4), *[torch.zeros(1, 1)] * 3, past)
 

@@ -128,8 +128,9 @@ def test_want_of_memory_is_no_lost_device(checkpoint, monkeypatch, error):
     monkeypatch.setattr(Dying, "error", error)
     told = Told()
     engine = told.engine(checkpoint, backend="dying")
-    with pytest.raises(type(error)):
+    with pytest.raises(V2WError, match=r"memory for one candidate \(got \w+") as raised:
         engine.run(lambda: imagine(engine))
+    assert raised.value.__cause__ is error
     Dying.steps_left = 100
     engine.run(lambda: imagine(engine))
     assert engine.backend == "dying" and not engine.degraded and not told

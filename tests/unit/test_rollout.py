@@ -93,9 +93,9 @@ def test_as_many_candidates_at_once_as_the_budget_allows(model, monkeypatch):
     sizes = []
     begin = Eager.begin
 
-    def noted(self, history, batch_size):
+    def noted(self, history, batch_size, num_own):
         sizes.append(batch_size)
-        return begin(self, history, batch_size)
+        return begin(self, history, batch_size, num_own)
 
     monkeypatch.setattr(Eager, "begin", noted)
     model = small_model()
@@ -117,7 +117,12 @@ def test_as_many_candidates_at_once_as_the_budget_allows(model, monkeypatch):
         session.imagine(actions, batch_size=0)
 
 
-def test_a_gpu_that_runs_out_of_memory_gets_half_as_many(model, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer"),
+])  # fmt: skip
+def test_where_memory_runs_out_half_as_many_are_tried(model, monkeypatch, caplog, error):
     session = model.start(*history())
     actions = candidates(7, HORIZON)
     expected = session.imagine(actions).latents
@@ -125,7 +130,7 @@ def test_a_gpu_that_runs_out_of_memory_gets_half_as_many(model, monkeypatch, cap
 
     def greedy(self, latents, *given, **options):
         if len(latents) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise error
         return step(self, latents, *given, **options)
 
     monkeypatch.setattr(Eager, "step", greedy)

@@ -14,7 +14,7 @@ from v2w.conversions import candidates_from, planar_pose
 from v2w.parameters import TABLES
 from v2w.planning import pose_goal
 from v2w.readiness import Readiness
-from v2w_core.backends import base
+from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec
 
@@ -77,8 +77,8 @@ def test_defaults_are_in_range_and_every_parameter_is_in_the_readme(node: str) -
 @pytest.mark.parametrize("node", ["world_model_node", "planner_node"])
 def test_back_ends_and_precisions_are_those_that_there_are(node: str) -> None:
     choices = {parameter.name: parameter.choices for parameter in TABLES[node]}
-    assert choices["backend"] == (base.AUTO, *base.BACKENDS)
-    assert choices["precision"] == base.PRECISIONS
+    assert choices["backend"] == (names.AUTO, *names.BACKENDS)
+    assert choices["precision"] == names.PRECISIONS
 
 
 def test_wrong_types_and_ranges_are_refused() -> None:

@@ -26,6 +26,7 @@ from v2w_core.media import write_text
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+PACKAGE = Path(__file__).resolve().parents[1]
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,23 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def source_hash(*modules: str) -> str:
+def source_hash(*modules: str | Path) -> str:
     """SHA-256 of the source files of what writes an engine."""
     digest = hashlib.sha256()
     for file in modules:
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()
+
+
+def network_hash(package: Path = PACKAGE) -> str:
+    """SHA-256 of the sources that every engine depends on: the network itself, what its steps are
+    told of the past, and the trial that an engine had to pass.
+
+    Args:
+        package: the folder of v2w_core.
+    """
+    told = ["cache.py", "backends/past.py", "backends/trial.py"]
+    return source_hash(*sorted((package / "models").rglob("*.py")), *(package / f for f in told))
 
 
 def device_name(device: torch.device) -> str:

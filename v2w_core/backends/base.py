@@ -19,26 +19,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from v2w_core.backends.names import AUTO, BACKENDS, CHAIN
 from v2w_core.errors import DeviceError, V2WError
 
 if TYPE_CHECKING:
     from v2w_core.cache import Cache
     from v2w_core.world_model import WorldModel
 
-AUTO = "auto"
-#: Every back end by name, as module:class (imported when first asked for).
-BACKENDS = {
-    "tensorrt": "v2w_core.backends.tensorrt:TensorRt",
-    "tensorrt-rtx": "v2w_core.backends.tensorrt_rtx:TensorRtRtx",
-    "torch": "v2w_core.backends.torch_graphs:TorchGraphs",
-    "onnx": "v2w_core.backends.onnx_runtime:OnnxRuntime",
-    "eager": "v2w_core.backends.eager:Eager",
-}
-#: What "auto" tries, in this order.
-CHAIN = tuple(BACKENDS)
-PRECISIONS = ("fp32", "fp16", "bf16")
 #: What messages of a CUDA device that is gone or broken have in common, whoever raises them.
 DEVICE_ERRORS = ("cuda error", "cuda failure", "cudaerror", "cuda driver error", "nvml")
+#: What messages of memory that is used up have in common: PyTorch's on a GPU ("out of memory") and
+#: on a CPU ("can't allocate memory"), the system's, ONNX Runtime's, TensorRT's, cuBLAS', C++'s.
+OUT_OF_MEMORY = (
+    "out of memory", "outofmemory", "can't allocate memory", "cannot allocate memory",
+    "failed to allocate", "status_alloc_failed", "bad_alloc", "bad allocation",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +43,8 @@ class BackendOptions:
     """How a back end is built.
 
     Attributes:
-        precision: of the arithmetic, one of :data:`PRECISIONS`; each back end says which of them
-            it knows. Latents go in and come out in float32.
+        precision: of the arithmetic, one of :data:`names.PRECISIONS`; each back end says which of
+            them it knows. Latents go in and come out in float32.
         providers: ONNX Runtime's execution providers, first choice first; None: that of the
             model's device. None is ever replaced silently by another.
         engines: folder of built engines; None: $V2W_ENGINES or ~/.cache/v2w/engines.
@@ -64,17 +59,24 @@ class Stepper(Protocol):
     """Computes steps of one model.
 
     The past is whatever it keeps of earlier frames; rollouts only hand it on.
+
+    Attributes:
+        most_at_once: candidates in a batch; None: any number.
     """
 
     name: str
+    most_at_once: int | None
 
     def rolling_out(self) -> AbstractContextManager[None]:
         """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""
 
-    def begin(self, history: Cache, batch_size: int) -> Any:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Any:
         """The past of candidates that have the history in common and imagined nothing yet.
 
-        The history may be of no frames (:meth:`Cache.emptied`).
+        Args:
+            history: may be of no frames (:meth:`Cache.emptied`).
+            batch_size: number of candidates.
+            num_own: frames that will join the past; there is room for them from the beginning.
         """
 
     def step(
@@ -171,15 +173,15 @@ def make_backend(
 
 
 def _build(model: WorldModel, name: str, options: BackendOptions) -> Backend:
-    kind = backend_class(name)
-    reason = kind.probe(model, options)
-    if reason is not None:
-        raise V2WError(f"back end {name}", reason, code="MODEL_ERROR")
     try:
-        return kind.build(model, options)
+        kind = backend_class(name)
+        reason = kind.probe(model, options)
+        if reason is None:
+            return kind.build(model, options)
+        raise V2WError(f"back end {name}", reason, code="MODEL_ERROR")
     except V2WError:
         raise
-    except Exception as error:  # compilers raise all there is
+    except Exception as error:  # compilers raise all there is, and so do packages that are broken
         rule, what = "cannot be built here", f"{type(error).__name__}: {error}"
         raise V2WError(f"back end {name}", rule, what, code="MODEL_ERROR") from error
 
@@ -198,19 +200,56 @@ def not_cacheable(model: WorldModel) -> str | None:
     return "needs a causal model with actions and statistics of each frame alone"
 
 
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was used up, whoever says so: the error itself, or one that it wraps.
+
+    The device still works then; less at once may fit.
+    """
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        text = str(error).lower()
+        if any(words in text for words in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+@contextmanager
+def exact_float32(*, fixed_shapes: bool = False) -> Iterator[None]:
+    """Float32 means float32: no convolution or product of a GPU is rounded to TF32.
+
+    Args:
+        fixed_shapes: it is worth trying which of cuDNN's algorithms is the fastest.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=fixed_shapes, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @contextmanager
 def device_errors(what: str) -> Iterator[None]:
     """Turns errors of a GPU that is gone or broken into a :class:`DeviceError`.
 
     Rollouts are inside one already; it is for what else computes on the device (decoding, costs).
-    Out of memory is none of them: the device still works.
+    Out of memory is none of them: the device still works. Nor is an error of who asked, whose
+    message quotes what was asked for.
     """
     try:
         yield
+    except DeviceError:
+        raise
     except Exception as error:
+        if isinstance(error, V2WError) and error.code != "MODEL_ERROR":
+            raise
         text = str(error).lower()
         lost = isinstance(error, getattr(torch, "AcceleratorError", DeviceError))
-        if "out of memory" in text or not (lost or any(s in text for s in DEVICE_ERRORS)):
+        lost = lost or any(words in text for words in DEVICE_ERRORS)
+        if not lost or out_of_memory(error):
             raise
         rule = "the device answers; it is gone or broken, load the model again on another"
         raise DeviceError(what, rule, str(error), code="MODEL_ERROR") from error
@@ -220,22 +259,35 @@ def fall_back_to_cpu(model: WorldModel) -> WorldModel:
     """The same model on the CPU, for callers that go on after a :class:`DeviceError`.
 
     Its back end is eager; call ``use_backend("auto")`` on it for a faster one when there is time.
-    Weights come from the device as long as that answers, then from the checkpoint again. The model
-    that was given must not be used any more.
+    Weights come from the checkpoint that the model was loaded from. A model of none gives those on
+    the device, as long as that answers, and with numbers. The model that was given must not be used
+    any more.
 
     Raises:
-        V2WError: MODEL_ERROR; the device does not answer, and the model is of no checkpoint.
+        V2WError: MODEL_ERROR; the checkpoint cannot be read any more, or there is none and the
+            device does not answer, or answers with what are no weights.
     """
     from v2w_core.world_model import WorldModel
 
+    if model.checkpoint is not None:
+        again = WorldModel.from_pretrained(model.checkpoint)
+    else:
+        again = WorldModel(model.config)
+        again.load_state_dict(_weights_on_device(model))
+        again.eval()
+    again.memory_budget = model.memory_budget
+    return again
+
+
+def _weights_on_device(model: WorldModel) -> dict[str, Tensor]:
+    """The weights, copied to the CPU."""
+    rule = "a model that was loaded from a checkpoint; its weights are lost with the device"
     try:
         with device_errors("weights"):
             weights = {name: value.cpu() for name, value in model.state_dict().items()}
     except DeviceError as error:
-        if model.checkpoint is None:
-            rule = "a model that was loaded from a checkpoint; its weights are lost with the device"
-            raise V2WError("model", rule, code="MODEL_ERROR") from error
-        return WorldModel.from_pretrained(model.checkpoint)
-    again = WorldModel(model.config)
-    again.load_state_dict(weights)
-    return again.eval()
+        raise V2WError("model", rule, code="MODEL_ERROR") from error
+    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise V2WError("model", rule, f"NaN or infinity in {bad[0]}", code="MODEL_ERROR")
+    return weights

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import BackendOptions, device_errors, unknown_precision, with_sibling
+from v2w_core.backends.base import (
+    BackendOptions,
+    device_errors,
+    exact_float32,
+    unknown_precision,
+    with_sibling,
+)
 from v2w_core.cache import Cache
 
 if TYPE_CHECKING:
@@ -20,6 +26,7 @@ class Eager:
     """Calls the U-Net. The past is its :class:`~v2w_core.cache.Cache`."""
 
     name = "eager"
+    most_at_once: int | None = None
 
     def __init__(self, unet: UNet) -> None:
         self._unet = unet
@@ -38,7 +45,7 @@ class Eager:
     def rolling_out(self) -> AbstractContextManager[None]:
         return device_errors(self.name)
 
-    def begin(self, history: Cache, batch_size: int) -> Cache:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Cache:
         return history
 
     def step(
@@ -56,7 +63,8 @@ class Eager:
         given = [latents, level, actions, mask]
         if guided:
             given = with_sibling(*given)
-        v, after = self._unet(*given, cache=past, leave_out=not_kept, sibling=guided)
+        with exact_float32():
+            v, after = self._unet(*given, cache=past, leave_out=not_kept, sibling=guided)
         return v[:, not_kept:], after if keep else past
 
     def forget(self, past: Cache, index: int) -> Cache:

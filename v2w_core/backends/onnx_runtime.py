@@ -1,8 +1,8 @@
 """ONNX Runtime: the step as graphs (:mod:`step_graph`), on the CPU or any other provider.
 
 Inputs and outputs are bound to PyTorch's memory; nothing is copied in between. On a CPU, a batch is
-cut into lanes, one for each core: a step has some thousand operators, and cores that work through a
-lane each need not wait for one another at the end of every one.
+cut into lanes, one for each core, if that leaves enough to each: a step has some thousand
+operators, and cores that work through a lane each need not wait for one another after every one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from v2w_core.backends.artifact import (
     device_name,
     engines_folder,
     find_or_build,
+    network_hash,
     read_manifest,
     source_hash,
     weights_hash,
@@ -35,6 +36,7 @@ from v2w_core.backends.base import (
     unknown_precision,
     with_sibling,
 )
+from v2w_core.backends.one_thread import ONE_THREAD
 from v2w_core.backends.onnx_session import PROVIDERS, load, providers
 from v2w_core.backends.past import PaddedPast, Past, shared_part, what_the_past_adds
 from v2w_core.backends.slot_step import DTYPES
@@ -78,6 +80,7 @@ class OnnxRuntime:
     """Steps of one model. Graphs are loaded when they are first needed."""
 
     name = "onnx"
+    most_at_once: int | None = None
 
     def __init__(self, model: WorldModel, folder: Path, options: BackendOptions) -> None:
         self._folder = folder
@@ -129,22 +132,18 @@ class OnnxRuntime:
 
     @contextmanager
     def rolling_out(self) -> Iterator[None]:
-        """PyTorch's idle threads would spin on the cores that the graphs need."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with device_errors(self.name):
-                yield
-        finally:
-            torch.set_num_threads(before)
+        """Changes PyTorch's number of threads meanwhile, see :mod:`one_thread`."""
+        with ONE_THREAD, device_errors(self.name):
+            yield
 
-    def begin(self, history: Cache, batch_size: int) -> Pasts:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Pasts:
         num_lanes = 1
-        if self._model.device.type == "cpu":
-            num_lanes = max(1, min(self._num_threads, batch_size // LEAST_IN_LANE))
+        if self._model.device.type == "cpu" and batch_size >= self._num_threads * LEAST_IN_LANE:
+            num_lanes = self._num_threads
         sizes = [len(lane) for lane in torch.arange(batch_size).tensor_split(num_lanes)]
         shared = shared_part(history, self._dtype)
-        capacity = max(1, self._model.config.num_frames - history.num_frames)
+        room = self._model.config.num_frames - history.num_frames
+        capacity = max(1, min(num_own, room))
         sums = what_the_past_adds(self._model.unet, history, self._dtype)
         pasts = [Past.begin(shared, sums, capacity, size) for size in sizes]
         if self._num_slots is None:
@@ -163,10 +162,12 @@ class OnnxRuntime:
         guided: bool = False,
     ) -> tuple[Tensor, Pasts]:
         def lane(frames: Frames, past: Past | PaddedPast) -> tuple[Tensor, Past | PaddedPast]:
-            return self._step(*frames, past, keep, guided, self._num_threads // num_lanes)
+            return self._step(*frames, past, keep, guided, num_threads)
 
-        num_lanes, frames = len(past), Frames(latents, level, actions, mask)
-        if num_lanes == 1:
+        # two layouts only, since each has sessions, and so copies of the weights, of its own
+        num_threads = self._num_threads if len(past) == 1 else 1
+        frames = Frames(latents, level, actions, mask)
+        if len(past) == 1:
             v, after = lane(frames, past[0])
             return v, (after,)
         sizes = [one.batch_size for one in past]
@@ -258,13 +259,16 @@ def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
     import onnx
     import onnxruntime
 
-    from v2w_core.backends import onnx_writer, step_graph
+    from v2w_core.backends import onnx_writer, step_graph, step_layers
 
     return {
         "backend": OnnxRuntime.name,
         "weights": weights_hash(model.unet),
         "config": model.config.to_dict(),
-        "graph": source_hash(onnx_writer.__file__, step_graph.__file__),
+        "network": network_hash(),
+        "graph": source_hash(
+            __file__, onnx_writer.__file__, step_graph.__file__, step_layers.__file__
+        ),
         "opset": onnx_writer.OPSET,
         "precision": options.precision,
         "profile": {"latent_shape": model.config.latent_shape, "batch": "any", "frames": "any"},

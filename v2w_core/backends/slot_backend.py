@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from v2w_core.backends.artifact import read_manifest
-from v2w_core.backends.base import BackendOptions, device_errors
+from v2w_core.backends.base import BackendOptions, device_errors, exact_float32
 from v2w_core.backends.slot_step import DTYPES, Kind, Slots, empty_slots
-from v2w_core.backends.trial import exact_float32, measure
+from v2w_core.backends.trial import measure
 from v2w_core.cache import Cache
 from v2w_core.errors import V2WError
 
@@ -33,12 +33,11 @@ StepFunction = Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]]
 
 
 def bucket_of(batch_size: int) -> int:
-    """The padded size; above the largest bucket, a multiple of it."""
-    largest = BUCKETS[-1]
+    """The padded size. Raises V2WError above the largest bucket."""
     for size in BUCKETS:
         if batch_size <= size:
             return size
-    return -(-batch_size // largest) * largest
+    raise V2WError("batch", f"at most {BUCKETS[-1]} candidates at once", batch_size)
 
 
 @dataclass(frozen=True)
@@ -239,6 +238,7 @@ class SlotBackend:
     """A back end on slots; what computes the steps is up to the class derived from it."""
 
     name: str
+    most_at_once: int | None = BUCKETS[-1]
 
     def __init__(
         self,
@@ -264,7 +264,7 @@ class SlotBackend:
     def rolling_out(self) -> AbstractContextManager[None]:
         return device_errors(self.name)
 
-    def begin(self, history: Cache, batch_size: int) -> SlotPast:
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> SlotPast:
         return self._slots.begin(history, batch_size)
 
     def step(
@@ -279,7 +279,7 @@ class SlotBackend:
         guided: bool = False,
     ) -> tuple[Tensor, SlotPast]:
         given = [latents, level, actions, mask]
-        with exact_float32():
+        with exact_float32(fixed_shapes=True):
             return self._slots.step(given, past, keep=keep, guided=guided)
 
     def forget(self, past: SlotPast, index: int) -> SlotPast:

@@ -37,6 +37,7 @@ class TensorRtRtx(OnnxRuntime):
     """Steps of one model. Engines are loaded when they are first needed."""
 
     name = "tensorrt-rtx"
+    most_at_once: int | None = PROFILE[-1]
 
     @classmethod
     def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
@@ -114,12 +115,21 @@ class EngineBinding:
         self._names = names
 
     def bind_input(self, *, name: str, shape: tuple[int, ...], buffer_ptr: int, **_: Any) -> None:
-        if name in self._names:  # an engine has no inputs that nothing depends on
-            self._context.set_input_shape(name, shape)
-            self._context.set_tensor_address(name, buffer_ptr)
+        if name not in self._names:  # an engine has no inputs that nothing depends on
+            return
+        if not self._context.set_input_shape(name, shape):
+            rule = (
+                f"a shape that the engine was built for, batches of {PROFILE[0]} to {PROFILE[-1]}"
+            )
+            raise V2WError(f"input {name}", rule, shape, code="MODEL_ERROR")
+        self._bind(name, buffer_ptr)
 
     def bind_output(self, *, name: str, buffer_ptr: int, **_: Any) -> None:
-        self._context.set_tensor_address(name, buffer_ptr)
+        self._bind(name, buffer_ptr)
+
+    def _bind(self, name: str, buffer_ptr: int) -> None:
+        if not self._context.set_tensor_address(name, buffer_ptr):
+            raise V2WError(f"tensor {name}", "one that the engine has", code="MODEL_ERROR")
 
 
 def build_engines(

@@ -19,6 +19,7 @@ from v2w_core.backends.artifact import (
     device_name,
     engines_folder,
     find_or_build,
+    network_hash,
     source_hash,
     weights_hash,
 )
@@ -105,14 +106,14 @@ def inductor(step: SlotStep) -> StepFunction:
 
 def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
     """Everything that the compiled step and its figures depend on; the key of the artifact."""
-    from v2w_core import cache
     from v2w_core.backends import slot_backend, slot_step
 
     return {
         "backend": TorchGraphs.name,
         "weights": weights_hash(model.unet),
         "config": model.config.to_dict(),
-        "graph": source_hash(__file__, slot_step.__file__, slot_backend.__file__, cache.__file__),
+        "network": network_hash(),
+        "graph": source_hash(__file__, slot_step.__file__, slot_backend.__file__),
         "precision": options.precision,
         "profile": {"latent_shape": model.config.latent_shape, "batch": BUCKETS},
         "device": device_name(model.device),

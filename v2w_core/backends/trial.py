@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from v2w_core.backends.base import Backend, Stepper
+from v2w_core.backends.base import Backend, Stepper, exact_float32
 from v2w_core.backends.eager import Eager
 from v2w_core.errors import V2WError
 from v2w_core.rollout import Session
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NUM_CANDIDATES, HORIZON = 4, 3
+MANY_CANDIDATES = 64  # as many as are computed at once: in lanes, in the largest bucket
 TIMED_HORIZON = 8  # frames; a wide window of a large model would take minutes
 BATCH_SIZES = (1, 8, 64)
 #: Largest difference of imagined latents (whose standard deviation is 1) from eager float32.
@@ -33,18 +33,6 @@ BATCH_SIZES = (1, 8, 64)
 #: grows with the root of the number of layers and with the frames of a rollout. A graph with an
 #: error is off by tenths.
 TOLERANCES = {"fp32": 2e-4, "fp16": 0.02, "bf16": 0.15}
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Float32 means float32: no convolution or product of a GPU is rounded to TF32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def trial_session(model: WorldModel, backend: Stepper) -> Session:
@@ -68,10 +56,11 @@ def trial_actions(model: WorldModel, num_candidates: int, horizon: int) -> NDArr
 
 @exact_float32()
 def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[str, float]:
-    """Largest differences of a short rollout from eager float32, on the same noise.
+    """Largest differences of short rollouts from eager float32, on the same noise.
 
-    Three rollouts: as the model is configured; with two sampling steps and guidance; and out of
-    the trained window. Together they use every kind of step.
+    Rollouts as the model is configured; with two sampling steps and guidance; of many candidates
+    without guidance; and out of the trained window. Which kinds of steps these use depends on the
+    configuration; those in which a single frame joins are therefore compared by themselves.
 
     Raises:
         V2WError: MODEL_ERROR; a difference beyond the tolerance, and by how much.
@@ -81,12 +70,20 @@ def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[st
     trials: dict[str, dict[str, Any]] = {
         "configured": inside,
         "guided": inside | {"num_sampling_steps": 2, "guidance_scale": 1.5},
+        "unguided": {
+            "horizon": min(2, window - needed),
+            "num_candidates": MANY_CANDIDATES,
+            "num_sampling_steps": 1,
+            "guidance_scale": 1.0,
+        },
         "past_window": {"horizon": HORIZON, "num_history": max(needed, window - HORIZON + 1)},
     }
-    differences = {}
-    for name, trial in trials.items():
-        results = [_imagined(model, kind, **trial) for kind in (Eager(model.unet), backend)]
-        differences[name] = float((results[0] - results[1]).abs().max())
+    kinds = (Eager(model.unet), backend)
+    results = {
+        name: [_imagined(model, kind, **trial) for kind in kinds] for name, trial in trials.items()
+    }
+    results["joined"] = [_joined(model, kind) for kind in kinds]
+    differences = {name: float((a - b).abs().max()) for name, (a, b) in results.items()}
     worst, tolerance = max(differences.values()), TOLERANCES[precision]
     if not worst <= tolerance:
         rule = f"imagined latents within {tolerance:g} of eager float32"
@@ -96,7 +93,12 @@ def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[st
 
 
 def _imagined(
-    model: WorldModel, backend: Stepper, horizon: int, num_history: int = 0, **sampling: Any
+    model: WorldModel,
+    backend: Stepper,
+    horizon: int,
+    num_candidates: int = NUM_CANDIDATES,
+    num_history: int = 0,
+    **sampling: Any,
 ) -> Tensor:
     """Latents after a history of at least ``num_history`` frames."""
     session = trial_session(model, backend)
@@ -104,8 +106,31 @@ def _imagined(
     while session.num_history < num_history:
         frame = rng.integers(0, 256, (observation.height, observation.width, 3), dtype=np.uint8)
         session.append(frame, trial_actions(model, 1, 1)[0, 0])
-    actions = trial_actions(model, NUM_CANDIDATES, horizon)
+    actions = trial_actions(model, num_candidates, horizon)
     return session.imagine(actions, **sampling).latents.float()
+
+
+@torch.inference_mode()
+def _joined(model: WorldModel, backend: Stepper) -> Tensor:
+    """Velocities of a frame that joins the past, and of the next one, which sees it; both without
+    guidance and with it."""
+    config, cache = model.config, trial_session(model, backend)._cache
+    generator = torch.Generator().manual_seed(3)
+    shape = (NUM_CANDIDATES, 1, *config.latent_shape)
+    latents = torch.randn(shape, generator=generator).to(model.device)
+    level = torch.full(shape[:2], config.sampling.history_level, device=model.device)
+    actions = model.tensor(config.action.normalise(trial_actions(model, NUM_CANDIDATES, 1)))
+    frame = (latents, level, actions, torch.ones_like(level, dtype=torch.bool))
+    velocities = []
+    with backend.rolling_out():
+        for guided in (False, True):
+            past = backend.begin(cache, NUM_CANDIDATES, 1)
+            if cache.num_frames + 2 > config.num_frames:
+                past = backend.forget(past, 0)
+            for keep in (True, False):
+                v, past = backend.step(*frame, past, keep=keep, guided=guided)
+                velocities.append(v.float())
+    return torch.cat(velocities, dim=1)
 
 
 class Timed:
@@ -113,14 +138,14 @@ class Timed:
 
     def __init__(self, backend: Stepper) -> None:
         self._backend = backend
-        self.name = backend.name
+        self.name, self.most_at_once = backend.name, backend.most_at_once
         self.seconds: list[float] = []
 
     def rolling_out(self) -> AbstractContextManager[None]:
         return self._backend.rolling_out()
 
-    def begin(self, history: Cache, batch_size: int) -> Any:
-        return self._backend.begin(history, batch_size)
+    def begin(self, history: Cache, batch_size: int, num_own: int) -> Any:
+        return self._backend.begin(history, batch_size, num_own)
 
     def forget(self, past: Any, index: int) -> Any:
         return self._backend.forget(past, index)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2w_core.backends.base import BACKENDS, PRECISIONS
+from v2w_core.backends.names import BACKENDS, PRECISIONS
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from v2w_core.backends.base import AUTO, BACKENDS, PRECISIONS
+from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:

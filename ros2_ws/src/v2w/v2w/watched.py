@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from v2w.timings import Timings
+from v2w_core.backends.base import out_of_memory
 from v2w_core.errors import DeviceError, V2WError
-
-OUT_OF_MEMORY = ("out of memory", "failed to allocate")
 
 
 class Watched:
@@ -64,7 +63,7 @@ class Watched:
         try:
             yield
         except Exception as error:  # the runtimes' errors have no base class in common
-            if self._last or _is_known(error) or _out_of_memory(error):
+            if self._last or _is_known(error) or out_of_memory(error):
                 raise
             said = f"{type(error).__name__}: {error}"
             rule = "a device that goes on working"
@@ -78,10 +77,3 @@ def _is_known(error: Exception) -> bool:
     if not isinstance(error, V2WError):
         return False
     return isinstance(error, DeviceError) or error.code != "MODEL_ERROR"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Running out of memory is the request's fault, not the device's."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from v2w_core.backends.base import AUTO, BACKENDS
+from v2w_core.backends.names import AUTO, BACKENDS
 
 HELP = "a simulated robot drives to an image and to a pose by its imagination"
 DESCRIPTION = """\
