@@ -52,9 +52,9 @@ class Engined(Eager):
     def warm_up(self, batch_size):
         raise AssertionError("a node warms up by rollouts, as requests are")
 
-    def begin(self, history, batch_size):
+    def begin(self, history, batch_size, num_own):
         self.warmed.append(batch_size)
-        return super().begin(history, batch_size)
+        return super().begin(history, batch_size, num_own)
 
     def step(self, *given, **options):
         self.num_steps += 1
