@@ -17,7 +17,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from v2w_msgs.action import Plan as PlanAction
@@ -28,6 +28,7 @@ from v2w_msgs.srv import Plan as PlanService
 from v2w import conversions, graph, images
 from v2w.action_client import ThreadedActionClient
 from v2w.errors import CODES
+from v2w.executor import ThreadedExecutor
 from v2w.health import LATCHED
 from v2w_core.world_model import PLANAR_4HZ
 
@@ -91,7 +92,7 @@ class Robot:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("test_robot", context=self.context)
-        self.executor = MultiThreadedExecutor(num_threads=3, context=self.context)
+        self.executor = ThreadedExecutor(3, context=self.context)
         self.executor.add_node(self.node)
         self.compressed = compressed
         kind, topic = (

@@ -11,12 +11,13 @@ from typing import NoReturn
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from v2w import parameters
+from v2w.executor import ThreadedExecutor
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
@@ -97,7 +98,7 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
     node: AutostartNode | None = None
     try:
         node = create()
-        executor = MultiThreadedExecutor(num_threads=node.num_threads)
+        executor = ThreadedExecutor(node.num_threads)
         executor.add_node(node)
         while rclpy.ok() and not (interrupt.came or node.finished.done()):
             executor.spin_once(timeout_sec=LOOK_S)
