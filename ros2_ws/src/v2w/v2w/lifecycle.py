@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -64,6 +65,9 @@ class AutostartNode(LifecycleNode):
 def main(create: Callable[[], AutostartNode]) -> NoReturn:
     """The whole process of a node: see :func:`run_node` for the exit code."""
     code = run_node(create)
+    # A node is full of cycles, and its share of Fast DDS's memory stays behind, 32 MiB each time,
+    # unless it is gone when the process ends.
+    gc.collect()
     sys.stdout.flush()
     sys.stderr.flush()
     # All is released by now. The interpreter would spend seconds on taking torch apart, and a
