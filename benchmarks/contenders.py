@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -48,7 +49,7 @@ class Measured(NamedTuple):
     latents: NDArray[np.float32]
 
 
-class Contender:
+class Contender(ABC):
     """A way to compute the rollout of a case."""
 
     def __init__(self, model: WorldModel, case: Case) -> None:
@@ -56,16 +57,17 @@ class Contender:
         self.case = case
         self.scene = scene(model, case)
 
+    @abstractmethod
     def rollout(self) -> Measured:
-        raise NotImplementedError
+        """One, timed."""
 
+    @abstractmethod
     def warm_up(self) -> None:
         """What is slow only once is over afterwards."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self) -> list[Work]:
         """Of every pass of a rollout."""
-        raise NotImplementedError
 
 
 class Reference(Contender):

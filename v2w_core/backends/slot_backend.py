@@ -7,6 +7,7 @@ begins ends the one before.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -234,7 +235,7 @@ def _batch_size(slots: Slots) -> int:
     return len((slots.own or slots.tails)[0])
 
 
-class SlotBackend:
+class SlotBackend(ABC):
     """A back end on slots; what computes the steps is up to the class derived from it."""
 
     name: str
@@ -254,8 +255,9 @@ class SlotBackend:
             model.config.num_frames, options.precision, self._make_step, captured=captured
         )
 
+    @abstractmethod
     def _make_step(self, kind: Kind, batch_size: int) -> StepFunction:
-        raise NotImplementedError
+        """The step of the runtime for one kind of pass and this batch size."""
 
     def warm_up(self, batch_size: int) -> None:
         """Compiles, loads and records what this model's rollouts need."""
