@@ -1,7 +1,7 @@
 """What world_model_node and planner_node share: a lifecycle node with a model and a history.
 
 configure loads the weights, activate subscribes and serves, deactivate stops that, cleanup frees
-the device. Camera and odometry have callback groups of their own, so that no request starves them.
+the device.
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nav_msgs.msg import Odometry
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import State, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
 
-from v2w import conversions, images, parameters
+from v2w import parameters
 from v2w.errors import NodeError, answer
 from v2w.health import Health
 from v2w.history import HistoryBuffer, HistoryConfig, Snapshot
+from v2w.intake import Intake
 from v2w.lifecycle import NUM_THREADS, AutostartNode
 from v2w.model_thread import ModelThread
 from v2w.parameters import Parameter
@@ -55,8 +51,7 @@ class ModelNode(AutostartNode, ABC):
         max_waiting = self.get_parameter("max_waiting_requests").value
         self.num_threads = NUM_THREADS + max_waiting
         self._model_thread = ModelThread(max_waiting)
-        self._subscriptions_here: list[Any] = []
-        self._watch: Any = None
+        self._intake: Intake | None = None
         self.health = Health(self)
 
     # -- lifecycle ------------------------------------------------------------------------------
@@ -87,7 +82,7 @@ class ModelNode(AutostartNode, ABC):
         assert self.history is not None
         self.stopping = False
         self.history.clear()
-        self._subscribe()
+        self._intake = Intake(self, self.history)
         self.serve()
         self.readiness.active = True
         self.health.publish()
@@ -97,7 +92,7 @@ class ModelNode(AutostartNode, ABC):
         """Stop serving; a request that is being worked on is given up."""
         self._give_up_requests()
         self.unserve()
-        self._unsubscribe()
+        self._stop_intake()
         self.health.publish()
         return super().on_deactivate(state)
 
@@ -110,9 +105,14 @@ class ModelNode(AutostartNode, ABC):
         """As deactivate and cleanup, from any state."""
         self._give_up_requests()
         self.unserve()
-        self._unsubscribe()
+        self._stop_intake()
         self._free()
         return super().on_shutdown(state)
+
+    def _stop_intake(self) -> None:
+        if self._intake is not None:
+            self._intake.close()
+            self._intake = None
 
     def release(self) -> None:
         self.stopping = True
@@ -185,89 +185,7 @@ class ModelNode(AutostartNode, ABC):
         except ImportError:
             pass
 
-    # -- camera and odometry --------------------------------------------------------------------
-
-    def _subscribe(self) -> None:
-        depth = self.get_parameter("queue_depth").value
-        self._sensor_qos = QoSProfile(
-            depth=depth,
-            reliability=ReliabilityPolicy.BEST_EFFORT,
-            durability=DurabilityPolicy.VOLATILE,
-        )
-        self._camera_group = MutuallyExclusiveCallbackGroup()
-        odometry = self._listen(
-            Odometry,
-            self.get_parameter("odom_topic").value,
-            self._on_odometry,
-            MutuallyExclusiveCallbackGroup(),
-        )
-        self._subscriptions_here = [odometry]
-        transport = self.get_parameter("image_transport").value
-        if transport == "auto":
-            self._watch = self.create_timer(0.2, self._choose_transport)
-        else:
-            self._listen_to_camera(transport)
-
-    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], group: Any) -> Any:
-        return self.create_subscription(
-            kind,
-            topic,
-            callback,
-            self._sensor_qos,
-            callback_group=group,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-
-    def _choose_transport(self) -> None:
-        topic = self.get_parameter("image_topic").value
-        for transport, name in (("raw", topic), ("compressed", f"{topic}/compressed")):
-            if self._watch is not None and self.count_publishers(self.resolve_topic_name(name)):
-                self.destroy_timer(self._watch)
-                self._watch = None
-                self._listen_to_camera(transport)
-                self.get_logger().info(f"camera: {self.resolve_topic_name(name)}")
-                return
-
-    def _listen_to_camera(self, transport: str) -> None:
-        topic = self.get_parameter("image_topic").value
-        kind, load = Image, images.rgb_from_image
-        if transport == "compressed":
-            topic, kind, load = f"{topic}/compressed", CompressedImage, images.rgb_from_compressed
-        listener = self._listen(kind, topic, partial(self._on_image, load), self._camera_group)
-        self._subscriptions_here.append(listener)
-
-    def _unsubscribe(self) -> None:
-        if self._watch is not None:
-            self.destroy_timer(self._watch)
-            self._watch = None
-        for subscription in self._subscriptions_here:
-            self.destroy_subscription(subscription)
-        self._subscriptions_here = []
-
-    def _on_image(self, load: Callable[[Any], Any], message: Any) -> None:
-        history = self.history
-        if history is None:
-            return
-        stamp = conversions.stamp_ns(message.header.stamp)
-        if not history.add_frame(stamp, partial(load, message)):
-            self.get_logger().warning("camera: time jumped backwards, the history was cleared")
-            self.on_time_jump()
-
-    def _on_odometry(self, message: Odometry) -> None:
-        history = self.history
-        if history is None:
-            return
-        self.odom_frame = message.header.frame_id or self.odom_frame
-        self.base_frame = message.child_frame_id or self.base_frame
-        try:
-            x, y, z, yaw = conversions.planar_pose(message.pose.pose)
-        except V2WError as error:
-            history.counters.dropped += 1
-            self.get_logger().warning(f"odometry: {error}", throttle_duration_sec=5.0)
-            return
-        if not history.add_odometry(conversions.stamp_ns(message.header.stamp), x, y, z, yaw):
-            self.get_logger().warning("odometry: time jumped backwards, the history was cleared")
-            self.on_time_jump()
+    # -- what happens to a node -------------------------------------------------------------------
 
     def halt(self) -> None:
         """For subclasses: nothing moves from here on until the node is activated again."""
