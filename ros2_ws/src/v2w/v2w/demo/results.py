@@ -125,6 +125,8 @@ def write_results(outcome: Outcome, maze: Maze) -> None:
 
 def _summary(outcome: Outcome) -> Section:
     settings = outcome.settings
+    num_driven = settings.execute_steps
+    driven = "the first step" if num_driven == 1 else f"the first {num_driven} steps"
     text = (
         f"{outcome.num_reached} of {len(outcome.records)} goals reached in "
         f"{outcome.elapsed_s:.0f} s, start-up included (model {settings.checkpoint.name}, maze "
@@ -132,7 +134,7 @@ def _summary(outcome: Outcome) -> Section:
         "The robot knows what its camera sees and how it has moved; it has no map. For every plan "
         f"the world model imagines {settings.num_candidates} action sequences of "
         f"{settings.horizon} steps (0.25 s each), {settings.num_iterations} times over; the robot "
-        f"drives the first {settings.execute_steps} steps of the best one and looks again. For a "
+        f"drives {driven} of the best one and looks again. For a "
         "pose the planner scores the path that the actions lead along, and imagines only the best."
         "\n\nA goal is reached when the robot stands within 0.4 m and 20° of it. That is judged by "
         "the demo, from the simulator's odometry, and ends the drive."
