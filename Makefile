@@ -103,7 +103,8 @@ format: $(INSTALLED)
 
 bench: setup
 	@$(RUN) for script in plan.py "plan.py --backend auto" "rollout.py --json benchmarks/results/rollout.json" \
-	  performance_page.py node_intake.py; do echo "== $$script"; python benchmarks/$$script || exit 1; done
+	  performance_page.py node_intake.py first_frame.py \
+	  "first_frame.py --backend onnx"; do echo "== $$script"; python benchmarks/$$script || exit 1; done
 
 clean:
 	rm -rf runs build *.egg-info $(WS)/build $(WS)/install $(WS)/log
