@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from planners.goals import ImageGoal, Observation
+from planners.optimizers.cem import CEM
 from planners.planner import Planner
 from planners.scoring import ImaginationSettings
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--candidates", type=int, default=64)
+    parser.add_argument("--population-decay", type=float, default=1.0, metavar="SHARE",
+                        help="candidates of an iteration to those of the one before")  # fmt: skip
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--horizon", type=int, default=8)
     parser.add_argument("--sampling-steps", type=int, help="default: the checkpoint's")
@@ -57,7 +60,8 @@ def main() -> None:
     seen = Observation(frames[:-1], rng.uniform(spec.low, spec.high, shape).astype(np.float32))
     cost = ImageGoal(model, frames[-1]).cost(seen)
     imagination = ImaginationSettings(num_sampling_steps=args.sampling_steps)
-    planner = Planner(spec, args.horizon, imagination=imagination)
+    optimizer = CEM(population_decay=args.population_decay)
+    planner = Planner(spec, args.horizon, optimizer, imagination=imagination)
     times, rates = [], []
     for repeat in range(args.repeats + 1):
         plan = planner.plan(
@@ -73,6 +77,7 @@ def main() -> None:
         "plan_s_max": max(times),
         "frames_per_s": float(np.median(rates)),
         "frames_per_plan": plan.frames_imagined,
+        "population_decay": args.population_decay,
         "backend": model.backend.name,
         "precision": args.precision,
         "sampling_steps": num_steps,
@@ -81,6 +86,7 @@ def main() -> None:
         "num_threads": torch.get_num_threads(),
     }
     print(f"{args.candidates} candidates x {args.horizon} steps x {args.iterations} iterations, "
+          f"population decay {args.population_decay:g}, "
           f"{torch.get_num_threads()} threads, {args.device}, {model.backend.name}, "
           f"{args.precision}, {num_steps} sampling steps a frame, guidance "
           f"{sampling.guidance_scale:g}, imagined frames {sampling.imagined_history}")  # fmt: skip

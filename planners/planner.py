@@ -30,6 +30,7 @@ class IterationReport:
         action_sequence: that sequence [horizon, A].
         frames_imagined, elapsed_s: since the plan began.
         mean_cost: of this iteration's candidates that were scored.
+        num_scored: candidates since the plan began.
     """
 
     iteration: int
@@ -39,6 +40,7 @@ class IterationReport:
     frames_imagined: int
     elapsed_s: float
     mean_cost: float
+    num_scored: int
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ class Planner:
             session: the observed history; None for costs that imagine nothing.
             cost: what to minimise.
             deadline_s: seconds from now. At least one chunk of candidates is always scored.
-            num_iterations, num_candidates: of the optimiser; every candidate is imagined once.
+            num_iterations: of the optimiser.
+            num_candidates: most in an iteration (see ``CEM.population_decay``); every one is
+                imagined once.
             seed: of the samples and of the imagination; the same seed gives the same plan (a
                 deadline that is hit makes the number of scored candidates depend on the clock).
             warm_start: [horizon, A] or several [N, horizon, A] to start from, e.g. ``shift`` of
@@ -145,6 +149,7 @@ class Planner:
             previous_action=bounds.previous_action, interrupt=interrupt,
         )  # fmt: skip
         curve: list[float] = []
+        num_scored = 0
         cancelled = False
         for iteration in range(1, num_iterations + 1):
             candidates = self.optimizer.ask(state, final=iteration == num_iterations)
@@ -155,12 +160,13 @@ class Planner:
             state = self.optimizer.tell(state, candidates, costs)
             curve.append(state.best_cost)
             cancelled = scorer.is_interrupted()
+            scored = costs[np.isfinite(costs)]
+            num_scored += scored.size
             if on_iteration is not None and not cancelled:
-                scored = costs[np.isfinite(costs)]
                 report = IterationReport(
                     iteration, num_iterations, state.best_cost, state.best_sequence,
                     scorer.frames_imagined, clock.elapsed_s,
-                    float(scored.mean()) if scored.size else np.inf,
+                    float(scored.mean()) if scored.size else np.inf, num_scored,
                 )  # fmt: skip
                 cancelled = on_iteration(report) is False
             if cancelled or scorer.timed_out:

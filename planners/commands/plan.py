@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--optimizer", default="cem", help="cem, mppi or cma_es (default: %(default)s)")
     add("--horizon", type=int, default=8, help="steps of the plan (default: %(default)s)")
     add("--candidates", type=int, default=64, help="per iteration (default: %(default)s)")
+    add("--population-decay", type=float, default=1.0, metavar="SHARE",
+        help="cem, image goals: every iteration has this share of the candidates of the one before "
+        "(default: %(default)s)")  # fmt: skip
     add("--iterations", type=int, default=3, help="of the optimiser (default: %(default)s)")
     add("--deadline-s", type=float, help="best plan within this many seconds (default: no limit)")
     add("--sampling-steps", type=int, help="denoising steps a frame (default: the checkpoint's)")
@@ -169,6 +172,7 @@ def run(args: argparse.Namespace) -> int:
     """Plans, prints, writes pictures. Raises V2WError for input that cannot be used."""
     from planners.costs.base import CostContext
     from planners.optimizers import make_optimizer
+    from planners.optimizers.cem import CEM
     from planners.planner import IterationReport, Planner
     from planners.scoring import ImaginationSettings
     from v2w_core.data.episode import read_episode
@@ -176,6 +180,8 @@ def run(args: argparse.Namespace) -> int:
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     optimizer = make_optimizer(args.optimizer)
+    if isinstance(optimizer, CEM) and args.goal_pose is None:  # a pose goal imagines nothing
+        optimizer = replace(optimizer, population_decay=args.population_decay)
     episode = read_episode(args.episode)
     checkpoint = args.checkpoint or default_checkpoint()
     model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)

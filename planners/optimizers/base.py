@@ -24,7 +24,7 @@ class OptimizerState:
     Attributes:
         bounds: limits that every asked candidate keeps.
         horizon: steps of a sequence.
-        num_candidates: candidates an ``ask`` returns.
+        num_candidates: candidates an ``ask`` returns, at most.
         seed: of all random numbers.
         iteration: how often ``tell`` was called.
         proposals: sequences [N, horizon, A] that the first ``ask`` returns first (warm starts).
@@ -63,7 +63,10 @@ class Optimizer(Protocol[StateT]):
         ...
 
     def ask(self, state: StateT, *, final: bool = False) -> FloatArray:
-        """Candidates [num_candidates, horizon, A] within the bounds; ``final``: the last time."""
+        """Candidates [num_candidates or fewer, horizon, A] within the bounds.
+
+        ``final``: it is the last time.
+        """
         ...
 
     def tell(self, state: StateT, candidates: FloatArray, costs: ArrayLike) -> StateT:

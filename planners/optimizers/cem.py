@@ -1,4 +1,5 @@
-"""The cross-entropy method with noise coloured in time and elites that are kept (after iCEM)."""
+"""The cross-entropy method with noise coloured in time, elites that are kept and a population that
+shrinks (after iCEM)."""
 
 from __future__ import annotations
 
@@ -44,6 +45,9 @@ class CEM:
         warm_std: the same when a warm start is given.
         min_std: the standard deviation never falls below this fraction of half the range.
         momentum: share of the old mean and deviation in the new ones.
+        population_decay: below 1, the first iteration asks ``num_candidates`` and each later one
+            this share of the one before, but not fewer than there are elites: the distribution is
+            narrow by then.
     """
 
     elite_fraction: float = 0.2
@@ -52,12 +56,15 @@ class CEM:
     warm_std: float = 0.5
     min_std: float = 0.03
     momentum: float = 0.1
+    population_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.elite_fraction <= 1:
             raise V2WError("CEM.elite_fraction", "above 0, at most 1", self.elite_fraction)
         if not 0 <= self.momentum < 1:
             raise V2WError("CEM.momentum", "at least 0, below 1", self.momentum)
+        if not 0 < self.population_decay <= 1:
+            raise V2WError("CEM.population_decay", "above 0, at most 1", self.population_decay)
         for name in ("initial_std", "warm_std", "min_std"):
             if getattr(self, name) <= 0:
                 raise V2WError(f"CEM.{name}", "a positive number", getattr(self, name))
@@ -81,7 +88,8 @@ class CEM:
         )
 
     def ask(self, state: CEMState, *, final: bool = False) -> FloatArray:
-        shape = (state.num_candidates, state.horizon, state.bounds.dim)
+        decayed = round(state.num_candidates * self.population_decay**state.iteration)
+        shape = (max(decayed, self._num_elites(state)), state.horizon, state.bounds.dim)
         noise = coloured_noise(generator(state), *shape, self.noise_exponent)
         return place_known(state, state.mean + state.std * noise, include_mean=final)
 
@@ -90,8 +98,7 @@ class CEM:
         best_sequence, best_cost = best_of(state, candidates, new_costs)
         pool = np.concatenate([state.elites, candidates])
         pool_costs = np.concatenate([state.elite_costs, new_costs])
-        num_elites = max(1, round(self.elite_fraction * state.num_candidates))
-        order = np.argsort(pool_costs, kind="stable")[:num_elites]
+        order = np.argsort(pool_costs, kind="stable")[: self._num_elites(state)]
         order = order[np.isfinite(pool_costs[order])]
         elites, mean, std = pool[order], state.mean, state.std
         if len(elites):
@@ -111,3 +118,6 @@ class CEM:
             best_sequence=best_sequence,
             best_cost=best_cost,
         )
+
+    def _num_elites(self, state: CEMState) -> int:
+        return max(1, round(self.elite_fraction * state.num_candidates))

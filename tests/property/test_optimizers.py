@@ -15,6 +15,7 @@ from planners.optimizers.mppi import MPPI
 OPTIMIZERS = [
     CEM(),
     CEM(noise_exponent=0.0, initial_std=5.0, elite_fraction=0.5),
+    CEM(population_decay=0.4),
     MPPI(),
     CMAES(),
 ]
@@ -61,8 +62,10 @@ def test_limits_hold_seeds_decide_and_the_best_never_gets_worse(
 ):
     assume(horizon * bounds.dim > 1 or not isinstance(optimizer, CMAES))
     state, asked, best = run(optimizer, bounds, horizon, num_candidates, seed, 3, ragged)
+    assert len(asked[0]) == num_candidates
     for candidates in asked:
-        assert candidates.shape == (num_candidates, horizon, bounds.dim)
+        assert candidates.shape[1:] == (horizon, bounds.dim)
+        assert 1 <= len(candidates) <= num_candidates
         assert candidates.dtype == np.float32
         assert bounds.contains(candidates, slack=1e-4)
     assert bounds.contains(state.best_sequence, slack=1e-4)

@@ -122,6 +122,22 @@ def test_elites_are_kept_with_their_costs():
     np.testing.assert_array_equal(after.elite_costs, state.elite_costs)
 
 
+def test_a_population_shrinks_down_to_the_elites():
+    shrinking, whole = CEM(population_decay=0.5), CEM()
+    state = shrinking.init(BOUNDS, HORIZON, num_candidates=64, seed=3)
+    np.testing.assert_array_equal(shrinking.ask(state), whole.ask(state))
+    sizes = []
+    for _ in range(5):
+        candidates = shrinking.ask(state, final=True)
+        sizes.append(len(candidates))
+        state = shrinking.tell(state, candidates, quadratic(candidates))
+    assert sizes == [64, 32, 16, 13, 13]
+    assert len(state.elites) == 13
+    np.testing.assert_array_equal(shrinking.ask(state, final=True)[0], BOUNDS.apply(state.mean))
+    with pytest.raises(V2WError, match="population_decay"):
+        CEM(population_decay=0.0)
+
+
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0])
 def test_coloured_noise_has_unit_variance_and_its_colour(exponent):
     noise = coloured_noise(np.random.default_rng(0), 20000, 8, 1, exponent)[..., 0]

@@ -14,6 +14,7 @@ from planners.bounds import Bounds
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_pose import GoalPose
 from planners.mpc import MPC, ImageGoal, Observation, Planner, PoseGoal
+from planners.optimizers.cem import CEM
 from planners.scoring import ImaginationSettings
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
@@ -115,6 +116,25 @@ def test_on_iteration_sees_progress_and_can_cancel():
     assert reports[-1].frames_imagined == 2 * 64 * 8
     quiet = Planner(SPEC).plan(ToySession(), latent_cost(), on_iteration=lambda report: None)
     assert not quiet.cancelled
+
+
+def test_a_shrinking_population_is_counted_as_it_is_imagined():
+    reports, session = [], ToySession()
+    planner = Planner(SPEC, optimizer=CEM(population_decay=0.5))
+    result = planner.plan(session, latent_cost(), on_iteration=reports.append, seed=1)
+    assert [call["num_candidates"] for call in session.calls] == [64, 32, 16]
+    assert [report.num_scored for report in reports] == [64, 96, 112]
+    assert [report.frames_imagined for report in reports] == [64 * 8, 96 * 8, 112 * 8]
+    assert result.frames_imagined == 112 * 8
+    whole = Planner(SPEC).plan(ToySession(), latent_cost(), seed=1)
+    assert result.cost_curve[0] == whole.cost_curve[0]
+
+
+def test_candidates_that_a_deadline_left_out_are_not_counted():
+    reports, slow = [], ToySession(seconds_per_candidate=0.004)
+    result = Planner(SPEC).plan(slow, latent_cost(), deadline_s=0.15, on_iteration=reports.append)
+    assert result.timed_out
+    assert reports[-1].num_scored == result.frames_imagined // 8
 
 
 def test_a_pose_cost_imagines_only_the_best_sequence_or_nothing():

@@ -10,7 +10,7 @@ import pytest
 from core_toys import history, small_model
 from numpy.typing import NDArray
 
-from planners.goals import PoseGoal
+from planners.goals import ImageGoal, PoseGoal
 from v2w.history import Snapshot
 from v2w.planning import PlanningCore, PlanSettings
 
@@ -50,6 +50,17 @@ def test_a_drive_keeps_away_from_the_wall_it_touched(core: PlanningCore) -> None
 
 def test_plans_that_are_not_driven_know_of_no_drive(core: PlanningCore) -> None:
     assert leads_on(core, replace(DRIVE, drive=False))
+
+
+def test_the_population_shrinks_where_candidates_are_imagined() -> None:
+    model = small_model()
+    asked = replace(DRIVE, drive=False, population_decay=0.5)
+    goals = (AHEAD, ImageGoal(model, history()[0][0]))
+    core = PlanningCore(model, 0)
+    poses, image = (core.plan(snapshot_at(0.0), goal, goal, asked).result for goal in goals)
+    assert len(poses.candidates) == 32
+    assert len(image.candidates) == 6  # the elites of 32
+    assert image.frames_imagined == (32 + 16 + 8 + 6) * 6
 
 
 def test_the_same_seed_plans_the_same_one_plan_after_the_other() -> None:

@@ -13,6 +13,7 @@ from planners.costs.base import Cost, CostContext, Costs
 from planners.costs.goal_pose import GoalPose
 from planners.goals import Arrival, ImageGoal, Observation, PoseGoal
 from planners.mpc import MPC, Decision
+from planners.optimizers.cem import CEM
 from planners.planner import Planner, PlanResult
 from planners.protocols import ImaginationModel
 from planners.scoring import ImaginationSettings
@@ -40,6 +41,7 @@ class Settings:
         num_execute: actions of a plan that are driven before the next one.
         num_sampling_steps: denoising steps a frame; None: the checkpoint's own.
         deadline_s: of a plan; None: no limit.
+        population_decay: of ``cem``, see :class:`CEM`.
     """
 
     num_candidates: int = 64
@@ -48,6 +50,7 @@ class Settings:
     num_execute: int = 1
     num_sampling_steps: int | None = None
     deadline_s: float | None = None
+    population_decay: float = CEM.population_decay
 
 
 @dataclass
@@ -116,7 +119,8 @@ class Factory:
         """CEM in the world model; sees the goal image only."""
         assert self.model is not None
         imagination = ImaginationSettings(num_sampling_steps=self.settings.num_sampling_steps)
-        planner = Planner(self.spec, self.settings.horizon, imagination=imagination)
+        optimizer = CEM(population_decay=self.settings.population_decay)
+        planner = Planner(self.spec, self.settings.horizon, optimizer, imagination=imagination)
         return self._mpc(planner, ImageGoal(self.model, goal_image), self.model, seed)
 
     def random(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:

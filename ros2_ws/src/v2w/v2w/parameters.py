@@ -128,6 +128,11 @@ PLANNER = (
     *COMMON,
     Parameter("horizon", 8, "steps", "Length of a plan.", 1, 64),
     Parameter("num_candidates", 64, "candidates", "An iteration, when a goal names none.", 2, 4096),
+    Parameter(
+        "population_decay", 1.0, "",
+        "Image goals: every iteration has this share of the candidates of the one before.",
+        0.01, 1.0,
+    ),
     Parameter("num_iterations", 3, "iterations", "When a goal names none.", 1, 100),
     Parameter(
         "time_budget", 10.0, "s", "Of one plan, when a goal names none; the best so far wins.",

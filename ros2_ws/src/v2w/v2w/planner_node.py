@@ -139,16 +139,13 @@ class PlannerNode(ModelNode):
         snapshot = self.snapshot()
         goal, key = self._goal(wanted, snapshot)
         began = time.perf_counter()
-        evaluated = 0
 
         def unwanted() -> bool:
             return self.stopping or (handle is not None and handle.is_cancel_requested)
 
         def on_iteration(report: IterationReport) -> None:
-            nonlocal evaluated
-            evaluated += settings.num_candidates
             if handle is not None:
-                self._feedback(handle, report, snapshot, evaluated, began)
+                self._feedback(handle, report, snapshot, began)
 
         outcome = core.plan(snapshot, goal, key, settings, on_iteration, unwanted, self.turn_began)
         if outcome.result.cancelled:
@@ -205,6 +202,7 @@ class PlannerNode(ModelNode):
             seed=None if request.seed < 0 else chosen_seed(request.seed),
             drive=values["publish_velocity"] and request.seed < 0,
             execute_steps=min(values["execute_steps"], values["horizon"]),
+            population_decay=values["population_decay"],
         )
 
     def _wanted(self, request: Any) -> tuple[Goal, object] | tuple[float, float, float, str]:
@@ -243,12 +241,12 @@ class PlannerNode(ModelNode):
         return conversions.path_message(poses, stamp, spec.dt_s, self.odom_frame)
 
     def _feedback(
-        self, handle: Any, report: IterationReport, snapshot: Snapshot, evaluated: int, began: float
+        self, handle: Any, report: IterationReport, snapshot: Snapshot, began: float
     ) -> None:
         feedback = PlanAction.Feedback(
             iteration=report.iteration,
             num_iterations=report.num_iterations,
-            candidates_evaluated=evaluated,
+            candidates_evaluated=report.num_scored,
             best_cost=float(report.cost),
             mean_cost=float(report.mean_cost),
             best_path=self._path_of(report.action_sequence, snapshot),

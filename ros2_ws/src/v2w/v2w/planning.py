@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from planners.costs.bumps import BumpMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
+from planners.optimizers.cem import CEM
 from planners.planner import IterationReport, Planner, PlanResult
 from v2w.errors import NodeError
 from v2w.history import Snapshot
@@ -31,6 +32,7 @@ class PlanSettings:
 
     ``seed`` is None for the planning core's choice. ``drive``: the plan will be driven, so that
     what the camera saw and the walls that were touched on the way to this goal count.
+    ``population_decay``: see :class:`CEM`; of image goals only, pose goals imagine nothing.
     """
 
     horizon: int
@@ -40,6 +42,7 @@ class PlanSettings:
     seed: int | None
     execute_steps: int
     drive: bool = False
+    population_decay: float = CEM.population_decay
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,6 @@ class PlanningCore:
     def __init__(self, model: Any, seed: int | None = None) -> None:
         self._model = model
         self._seeds = np.random.default_rng(seed)
-        self._planners: dict[int, Planner] = {}
         self._previous: _Previous | None = None
         self._drive: _Drive | None = None
 
@@ -132,9 +134,9 @@ class PlanningCore:
         goal = drive.goal
         session = self._model.start(snapshot.frames, actions, seed=seed)
         arrival = goal.arrival(observation)
-        planner = self._planners.setdefault(
-            settings.horizon, Planner(spec=spec, horizon=settings.horizon)
-        )
+        decay = settings.population_decay if isinstance(goal, ImageGoal) else 1.0
+        optimizer = CEM(population_decay=decay)
+        planner = Planner(spec, settings.horizon, optimizer)
         left_s = max(settings.time_budget_s - (time.perf_counter() - began), 1e-3)
         result = planner.plan(
             session,
