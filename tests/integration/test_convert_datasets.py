@@ -57,6 +57,11 @@ def test_options_of_another_kind(tmp_path: Path, capsys, options, message: str) 
     assert message in fails(capsys, source, tmp_path / "out", *options)
 
 
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, capsys) -> None:
+    source = write_csgo(tmp_path / "dm.hdf5", 3)
+    assert "dest: a folder that can be made" in fails(capsys, source, source / "out")
+
+
 def test_a_damaged_recording_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
