@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 # The models of the tests are tiny. More OpenMP workers than free cores wait for each other by
 # spinning: beside another load the same tests take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,3 +14,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process that
 # they start would ignore it too; the tests of interrupts need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Whatever the environment, and a test before, said about PyTorch's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

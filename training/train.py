@@ -67,7 +67,8 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
     objective = build_dataclass(ObjectiveConfig, settings["objective"], "objective")
     clip = build_dataclass(ClipConfig, settings.get("vid2world", {}), "vid2world")
     observation_of(settings)  # before hours of reading: does the start fit?
-    torch.set_num_threads(int(settings["threads"] or os.cpu_count() or 1))
+    if settings["threads"] or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(int(settings["threads"] or os.cpu_count() or 1))
     seed, out = int(settings["seed"]), pathlib.Path(str(settings["out"]))
 
     files = open_data(settings["data"])

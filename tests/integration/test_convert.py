@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bagmaker import HEIGHT, START_NS, WIDTH, BagMaker, picture, pose_at
+from convert_toys import SHARED
 
 from v2w_core.cli import main
 from v2w_core.data.episode import list_episodes, read_episode
@@ -18,7 +18,6 @@ from v2w_core.geometry import integrate_actions, planar, relative_motion
 from v2w_core.metrics.image import psnr
 from v2w_core.spec import ObservationSpec
 
-SHARED = Path(os.environ.get("V2W_SHARED_DIR", Path(__file__).parents[2].parent / "shared"))
 KITTI = SHARED / "data" / "kitti_bag_mcap" / "bag"
 NAV2 = SHARED / "data" / "nav2_turtlebot_odom_mcap"
 

@@ -6,20 +6,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from imagine_toys import files, is_picture, save_checkpoint, save_episode
 
 from training.evaluation.prediction import draw_windows, read_episodes
 from v2w_core.cli import main
 from v2w_core.world_model import tiny_config
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

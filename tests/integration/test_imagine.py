@@ -7,19 +7,10 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from imagine_toys import SPEC, files, is_picture, save_checkpoint, save_episode, video
 
 from v2w_core.cli import main
 from v2w_core.data.episode import read_episode
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from bagmaker import BagMaker, pose_at
 from imagine_toys import files, save_checkpoint, save_episode, video
 
@@ -22,14 +21,6 @@ from v2w_core.world_model import WorldModel, tiny_config
 CONFIG = tiny_config()
 SHARED = Path(os.environ.get("V2W_SHARED_DIR", Path(__file__).parents[2].parent / "shared"))
 KITTI = SHARED / "data" / "kitti_bag_mcap" / "bag"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

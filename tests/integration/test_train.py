@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import torch
 
 from v2w_core.cli import main
 from v2w_core.data.episode import write_episode
@@ -86,3 +87,12 @@ def test_bad_settings_exit_with_2_and_name_the_key(
     assert main(["train", *base, override]) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(("given", "chosen"), [([], []), (["threads=3"], [3])])
+def test_threads_are_those_of_the_settings_or_the_environment(given, chosen, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert main(["train", "data.train=no/such/folder", *given]) == 2
+    assert asked == chosen

@@ -31,14 +31,6 @@ HORIZON = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module", autouse=True)
 def timed_briefly():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "BATCH_SIZES", (2,))

@@ -13,14 +13,6 @@ from v2w_core.backends.eager import Eager
 HORIZON = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(("num_steps", "scale"), [(1, 1.0), (3, 2.5)])
 def test_recomputed_windows_are_the_cached_rollout(num_steps, scale):
     model = small_model(guidance_rescale=0.7, eta=1.0)

@@ -18,14 +18,6 @@ from v2w_core.errors import CheckpointError, V2WError
 from v2w_core.world_model import WorldModel, load_config
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model():
     return small_model()

@@ -161,6 +161,9 @@ def test_files_that_are_no_checkpoint_are_refused(weights, tmp_path):
     truncated = tmp_path / "truncated.ckpt"
     truncated.write_bytes(whole[: len(whole) // 2])
     refused(truncated, tmp_path / "out", "damaged")
+    page = tmp_path / "page.ckpt"
+    page.write_text("<html>not found</html>")
+    refused(page, tmp_path / "out", "22 bytes that begin with b'<html>")
     other = tmp_path / "other.ckpt"
     torch.save([1, 2, 3], other)
     refused(other, tmp_path / "out", "state_dict")
@@ -168,6 +171,9 @@ def test_files_that_are_no_checkpoint_are_refused(weights, tmp_path):
     name = next(k for k in weights if k.endswith("out.2.conv2d.weight"))
     broken = {**weights, name: torch.full_like(weights[name], float("nan")).half()}
     refused(write(tmp_path / "nan.ckpt", broken), tmp_path / "out", "unet.out.2.weight: finite")
+    large = {**weights, name: torch.full_like(weights[name], 7e4)}
+    rule = r"unet.out.2.weight: numbers up to 65504.*--dtype float32 \(got 70000\)"
+    refused(write(tmp_path / "large.ckpt", large), tmp_path / "out", rule)
     mixed = tmp_path / "mixed.ckpt"
     torch.save({1: torch.zeros(1), "a": torch.zeros(1)}, mixed)
     refused(mixed, tmp_path / "out", "'state_dict'.*'1', 'a'")
@@ -244,6 +250,11 @@ def test_the_command_names_the_file_and_exits_with_2(tmp_path, capsys):
     assert "no.ckpt" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*arguments, "--kind", "another"])
+
+
+def test_a_folder_that_cannot_be_made_is_refused(weights, tmp_path):
+    source = write(tmp_path / "model.ckpt", weights)
+    refused(source, source / "out", "dest: a folder that can be made")
 
 
 def outputs(model, x):

@@ -17,14 +17,6 @@ from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule, trailing
 from v2w_core.errors import V2WError
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def schedule():
     return NoiseSchedule(DiffusionConfig())

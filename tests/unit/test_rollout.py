@@ -21,14 +21,6 @@ from v2w_core.world_model import WorldModel, tiny_config
 HORIZON = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model():
     return small_model()

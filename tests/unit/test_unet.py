@@ -14,14 +14,6 @@ from v2w_core.models.unet import UNet
 NUM_FRAMES = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=["ours", "released"])
 def unet(request):
     return small_unet() if request.param == "ours" else wake(UNet(released_options()))

@@ -29,14 +29,6 @@ PAPER = ObjectiveConfig(
 PLAIN = ClipConfig(augment=False, num_validation=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return write_episodes(tmp_path_factory.mktemp("episodes"))

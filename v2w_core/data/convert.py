@@ -78,7 +78,7 @@ def convert(
 
     Raises:
         DataError: episodes of that name exist, no recording is long enough, a recording cannot
-            be read.
+            be read, ``dest`` cannot be written.
     """
     if max_episodes is not None and max_episodes < 1:
         raise DataError("--max-episodes", "at least 1", max_episodes)
@@ -86,7 +86,10 @@ def convert(
     least = max(min_frames, 2)
     done = Converted(source.action_spec)
     working = dest / f".{name}.{os.getpid()}.tmp"
-    working.mkdir(parents=True)
+    try:
+        working.mkdir(parents=True)
+    except OSError as error:
+        raise DataError("dest", "a folder that can be made and written", str(error)) from error
     try:
         with tqdm(total=source.num_frames, unit="frame", desc="convert") as bar:
             for recording in source.recordings:

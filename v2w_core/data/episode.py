@@ -113,7 +113,8 @@ def read_episode(path: str | os.PathLike[str]) -> Episode:
     """
     target = Path(path)
     if not target.is_file():
-        raise DataError(str(target), "an existing episode file (.h5)", "no such file")
+        found = "a folder" if target.is_dir() else "no such file"
+        raise DataError(str(target), "an existing episode file (.h5)", found)
     try:
         if not h5py.is_hdf5(target):
             raise DataError(str(target), "an HDF5 episode written by v2w", _first_bytes(target))

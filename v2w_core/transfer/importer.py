@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -62,13 +63,19 @@ def read_released(path: pathlib.Path) -> dict[str, Tensor]:
         if file.read(len(_OLD_FORMAT)) == _OLD_FORMAT:
             rule = "torch's zip format; this is its old one: load the file and torch.save it again"
             raise CheckpointError(str(path), rule)
+        file.seek(0)
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            rule = "a complete .ckpt as torch.save writes it; it is damaged, or no such file at all"
+            found = f"{path.stat().st_size} bytes that begin with {file.read(16)!r}"
+            raise CheckpointError(str(path), rule, found)
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         rule = "tensors only, it holds Python objects, which are never loaded: save its state_dict"
         raise CheckpointError(str(path), rule, str(error)) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        rule = "a complete .ckpt of tensors; it is damaged, or no such file at all"
+        rule = "a complete .ckpt of tensors; this one is damaged"
         raise CheckpointError(str(path), rule, str(error)) from error
     if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
         weights = dict(data["state_dict"])
@@ -200,8 +207,12 @@ def _listed(kind: str, names: list[str], limit: int = 15) -> list[str]:
 def _taken(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     """A checked copy; the mapped pages that it came from are given back."""
     copied = value.to(dtype, copy=True)
-    release(value)
     if not bool(copied.isfinite().all()):
-        rule = f"finite numbers within the range of {str(dtype).removeprefix('torch.')}"
-        raise CheckpointError(name, rule, "NaN or infinity")
+        if bool(value.isfinite().all()):
+            rule = (
+                f"numbers up to {torch.finfo(dtype).max:g}, the largest of {dtype}; --dtype float32"
+            )
+            raise CheckpointError(name, rule, f"{float(value.abs().max()):g}")
+        raise CheckpointError(name, "finite numbers", "NaN or infinity")
+    release(value)
     return copied

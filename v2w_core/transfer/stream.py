@@ -40,12 +40,15 @@ def new_folder(dest: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary folder that becomes ``dest`` when the block succeeds: whole or not at all.
 
     Raises:
-        CheckpointError: ``dest`` exists.
+        CheckpointError: ``dest`` exists, or cannot be made.
     """
     if dest.exists():
         raise CheckpointError("dest", "a folder that does not exist yet", str(dest))
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+    except OSError as error:
+        raise CheckpointError("dest", "a folder that can be made", str(error)) from error
     try:
         yield temporary
         temporary.chmod(0o755)
