@@ -156,8 +156,6 @@ class _Denoiser:
         if tokens is not None:
             tokens = tokens.expand(len(x), -1, -1)
         context = model.frame_context(tokens, num_frames)
-        v, _ = model.unet(
-            x, level, self.actions[:, :num_frames], known, context=context, leave_out=num_frames
-        )
+        v, _ = model.unet(x, level, self.actions[:, :num_frames], known, context=context)
         out: Tensor = v
         return out
