@@ -156,7 +156,7 @@ def forcing_error(
     x = noisy.latents
     if unet.config.in_channels > latents.shape[2]:
         x = beside_first_frame(x, latents[:, :1])
-    predicted, _ = unet(x, noisy.level, *told, context=context, leave_out=x.shape[1])
+    predicted, _ = unet(x, noisy.level, *told, context=context)
     return noisy.error(predicted, config)
 
 
