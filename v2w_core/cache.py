@@ -1,8 +1,8 @@
 """The causal cache as explicit state: what a frame needs to know of the frames before it.
 
 A causal network looks back in two places only: temporal attention (keys and values of every
-earlier frame) and temporal convolution (the inputs of the last ``kernel - 1`` frames). A
-:class:`Cache` holds both for every temporal layer, in the order in which the network visits them.
+earlier frame) and temporal convolution (what the last ``kernel - 1`` frames add to the next ones).
+A :class:`Cache` holds both for every temporal layer, in the order in which the network visits them.
 It has two parts: ``shared``, the history that all candidates have in common (batch 1, stored once
 and never copied for attention), and ``own``, what each candidate has imagined since (batch K).
 
@@ -11,14 +11,18 @@ A cache is immutable: a forward pass reads one and returns another (:class:`Cach
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 KeyValue = tuple[Tensor, Tensor]  # each [B, P * heads, T, head_dim]
-Tail = tuple[Tensor, ...]  # the last inputs of a temporal convolution, each [B or 1, 1, H, W, C]
+#: What the past adds to each of the next kernel - 1 frames in a temporal convolution, the bias not
+#: included, each [B or 1, 1, H, W, C].
+Sums = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -26,20 +30,21 @@ class Cache:
     """Past of every temporal layer.
 
     Attributes:
-        conv: per temporal convolution, its last ``kernel - 1`` inputs, oldest first.
+        conv: per temporal convolution, what the past adds to the next frames, the first of them
+            first. So a frame costs one tap in each of its denoising steps, not all of them.
         own: per temporal attention, keys and values of the candidates' own frames, or None.
         shared: per temporal attention, keys and values of the shared history (batch 1), or None.
         num_frames: frames that the cache stands for, shared and own together.
     """
 
-    conv: tuple[Tail, ...]
+    conv: tuple[Sums, ...]
     own: tuple[KeyValue | None, ...]
     shared: tuple[KeyValue | None, ...]
     num_frames: int
 
     def share(self) -> Cache:
         """The same cache with all frames so far in the shared part. Needs batch 1."""
-        if any(frame.shape[0] != 1 for tail in self.conv for frame in tail):
+        if any(added.shape[0] != 1 for sums in self.conv for added in sums):
             raise ValueError("only a cache of batch 1 can be shared")
         merged = tuple(_join(a, b) for a, b in zip(self.shared, self.own, strict=True))
         return Cache(self.conv, tuple(None for _ in self.own), merged, self.num_frames)
@@ -47,7 +52,7 @@ class Cache:
     def forget(self, index: int) -> Cache:
         """Without the keys and values of frame ``index``, 0 is the oldest.
 
-        Convolutions look at the newest frames only, which stay as they are.
+        Convolutions have seen the newest frames only, which stay as they are.
         """
         num_shared = 0 if self.shared[0] is None else self.shared[0][0].shape[2]
         own, shared = self.own, self.shared
@@ -58,14 +63,14 @@ class Cache:
         return Cache(self.conv, own, shared, self.num_frames - 1)
 
     def emptied(self) -> Cache:
-        """A past of no frames in the same shapes: zeros before the first frame, nothing seen."""
-        conv = tuple(tuple(torch.zeros_like(frame[:1]) for frame in tail) for tail in self.conv)
+        """A past of no frames in the same shapes: nothing is added, nothing is seen."""
+        conv = tuple(tuple(torch.zeros_like(added[:1]) for added in sums) for sums in self.conv)
         shared = tuple(kv and (kv[0][:1, :, :0], kv[1][:1, :, :0]) for kv in self.shared)
         return Cache(conv, tuple(None for _ in self.own), shared, 0)
 
     def nbytes(self) -> int:
         """Bytes held, shared and own."""
-        tensors = [frame for tail in self.conv for frame in tail]
+        tensors = [added for sums in self.conv for added in sums]
         for pair in (*self.own, *self.shared):
             tensors.extend(pair or ())
         return sum(t.numel() * t.element_size() for t in tensors)
@@ -109,34 +114,41 @@ class CacheWalk:
     cache: Cache | None = None
     leave_out: int = 0
     sibling: bool = False
-    _conv: list[Tail] = field(default_factory=list)
+    _conv: list[Sums] = field(default_factory=list)
     _own: list[KeyValue | None] = field(default_factory=list)
 
-    def conv(self, x: Tensor, num_past: int) -> list[Tensor]:
-        """x [B, T, H, W, C] as each of the num_past + 1 taps of a kernel sees it, same shape.
+    def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Causal convolution over time: y_t = bias + sum_i weight[:, i] x_{t - kernel + 1 + i}.
 
-        The first is x delayed by ``num_past`` frames, the last is x itself.
+        Args:
+            x: [B, T, H, W, C].
+            weight: [C_out, kernel, C].
         """
-        past: Tail
+        taps = weight.unbind(1)
+        num_times, num_kept = x.shape[1] - self.sibling, x.shape[1] - self.leave_out
         if self.cache is None:
-            past = (x.new_zeros(x.shape[0], 1, *x.shape[2:]),) * num_past
-        else:
-            past = tuple(
-                frame.to(x.dtype).expand(x.shape[0], *frame.shape[1:])
-                for frame in self.cache.conv[len(self._conv)]
-            )
-        if x.shape[1] == 1 and not self.leave_out:
-            taps = [*past, x]
-            self._conv.append(tuple(taps[1:]))
-            return taps
-        extended = torch.cat([*past, x], dim=1)
-        total = extended.shape[1] - self.leave_out
-        self._conv.append(tuple(extended[:, i : i + 1] for i in range(total - num_past, total)))
-        num_times = x.shape[1] - self.sibling
-        taps = [extended[:, i : i + num_times] for i in range(num_past + 1)]
-        if self.sibling:
-            taps = [*(torch.cat([tap, tap[:, -1:]], dim=1) for tap in taps[:-1]), x]
-        return taps
+            nothing = x.new_zeros(1, 1, *x.shape[2:4], len(weight))
+            sums: Sums = (nothing,) * (len(taps) - 1)
+            for time in range(max(0, num_kept - len(sums)), num_kept):
+                sums = _sums_after(sums, x[:, time : time + 1], taps)
+            self._conv.append(sums)
+            return weighted(delayed(x, len(taps) - 1), weight, bias)
+        y = F.linear(x, taps[-1], bias)
+        sums = tuple(added.to(x.dtype) for added in self.cache.conv[len(self._conv)])
+        if not sums:
+            self._conv.append(sums)
+            return y
+        kept, added = sums, []
+        for time in range(num_times):
+            added.append(sums[0].expand(x.shape[0], *sums[0].shape[1:]))
+            if time < max(num_kept, num_times - 1):
+                sums = _sums_after(sums, x[:, time : time + 1], taps)
+            if time < num_kept:
+                kept = sums
+        self._conv.append(kept)
+        if num_times == 1:  # a sibling stands at the same time
+            return y + added[0]
+        return y + torch.cat(added + added[-1:] * self.sibling, dim=1)
 
     def attention(self, key: Tensor, value: Tensor) -> Attended:
         """What the newest frames, whose keys and values these are, attend to."""
@@ -170,3 +182,21 @@ class CacheWalk:
         before = self.cache.num_frames if self.cache else 0
         shared = self.cache.shared if self.cache else tuple(None for _ in self._own)
         return Cache(tuple(self._conv), tuple(self._own), shared, before + num_new_frames)
+
+
+def _sums_after(sums: Sums, frame: Tensor, taps: Sequence[Tensor]) -> Sums:
+    """What the past adds once ``frame`` [B, 1, H, W, C] has joined it."""
+    terms = [F.linear(frame, tap) for tap in reversed(taps[:-1])]
+    return (*(old + new for old, new in zip(sums[1:], terms, strict=False)), *terms[-1:])
+
+
+def delayed(x: Tensor, num_past: int) -> list[Tensor]:
+    """x [B, T, H, W, C] by ``num_past`` frames later, ..., by one, and x; zeros before frame 0."""
+    before = x.new_zeros(x.shape[0], num_past, *x.shape[2:])
+    extended = torch.cat([before, x], dim=1)
+    return [extended[:, i : i + x.shape[1]] for i in range(num_past + 1)]
+
+
+def weighted(inputs: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """bias + sum_i weight[:, i] inputs[i], weight [C_out, len(inputs), C]."""
+    return F.linear(torch.cat(inputs, dim=-1), weight.flatten(1), bias)

@@ -53,8 +53,8 @@ def test_work_is_that_of_the_frames_in_each_pass():
     reference_frames = 2 * sum(len(frames) + step + 1 for step in range(HORIZON))
     our_frames = 3 * HORIZON - 1  # the first frame has none before it that must join
     arithmetic = reference_frames / our_frames
-    # attention grows with the window, so that a frame of a window is not quite a cached frame
-    assert reference_flops / our_flops == pytest.approx(arithmetic, rel=0.1)
+    # a frame of a window computes every tap of a temporal convolution, a cached one its own only
+    assert arithmetic < reference_flops / our_flops < 1.25 * arithmetic
 
 
 def test_bytes_are_the_weights_and_what_is_read_of_the_cache():
@@ -65,11 +65,13 @@ def test_bytes_are_the_weights_and_what_is_read_of_the_cache():
     level, action = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1, 3)
     v, cache = unet(x, level, action, None)
     assert v.shape == x.shape
-    unet(x, level, action, None, cache=cache)
-    first, second = unet.passes
+    _, longer = unet(x, level, action, None, cache=cache)
+    unet(x, level, action, None, cache=longer)
+    first, second, third = unet.passes
     assert first.bytes == weights + 2 * x.numel() * 4
     assert second.bytes == first.bytes + cache.nbytes()
-    assert second.flops > first.flops
+    assert third.bytes == first.bytes + longer.nbytes()
+    assert third.flops > second.flops
 
 
 def test_products_with_padding_are_counted_only_when_asked_for():

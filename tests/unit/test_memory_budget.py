@@ -92,7 +92,9 @@ def test_a_candidate_takes_more_for_a_longer_horizon_and_with_guidance(mode):
     model = small_model(imagined_history=mode)
     sizes = [candidate_bytes(model, own, guided=False) for own in (1, 3, 8)]
     assert sizes == sorted(set(sizes))
-    cache = sum(2 * 4 * m.to_k.out_features * 8 * 8 // 4 for m in attentions(model))
+    _, height, width = model.config.latent_shape
+    pixels = height * width // 4  # of the level with attention
+    cache = sum(2 * 4 * m.to_k.out_features * pixels for m in attentions(model))
     assert sizes[2] - sizes[1] >= 5 * cache
     for own, size in zip((1, 3, 8), sizes, strict=True):
         assert candidate_bytes(model, own, guided=True) > size

@@ -59,13 +59,15 @@ class Eager:
         keep: bool = True,
         guided: bool = False,
     ) -> tuple[Tensor, Cache]:
-        not_kept = latents.shape[1] - 1
+        before = latents.shape[1] - 1
         given = [latents, level, actions, mask]
         if guided:
             given = with_sibling(*given)
         with exact_float32():
-            v, after = self._unet(*given, cache=past, leave_out=not_kept, sibling=guided)
-        return v[:, not_kept:], after if keep else past
+            v, after = self._unet(
+                *given, cache=past, leave_out=before if keep else before + 1, sibling=guided
+            )
+        return v[:, before:], after if keep else past
 
     def forget(self, past: Cache, index: int) -> Cache:
         return past.forget(index)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from v2w_core.cache import Cache, Tail
+from v2w_core.cache import Cache
 from v2w_core.models.temporal import TemporalConv
 
 NOT_SEEN = -1e4  # added to a score: nothing is left after the softmax, in any precision
@@ -175,21 +175,12 @@ def shared_part(history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def what_the_past_adds(unet: nn.Module, history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What the history adds to coming frames in temporal convolutions, [pixels, C]."""
+    """What the history adds to coming frames in temporal convolutions, the bias included,
+    [pixels, C]."""
     convs = [m for m in unet.modules() if isinstance(m, TemporalConv)]
     sums = {}
-    for index, (conv, tail) in enumerate(zip(convs, history.conv, strict=True)):
-        for j, added in enumerate(_added(conv, tail)):
-            sums[f"conv_{index}_{j}"] = added.flatten(0, 3).to(dtype)
+    for index, (conv, added) in enumerate(zip(convs, history.conv, strict=True)):
+        assert conv.bias is not None
+        for j, value in enumerate(added):
+            sums[f"conv_{index}_{j}"] = (value + conv.bias).flatten(0, 3).to(dtype)
     return sums
-
-
-def _added(conv: TemporalConv, tail: Tail) -> list[Tensor]:
-    """To each of the next kernel - 1 frames, the bias included, [1, 1, H, W, C]."""
-    taps = conv.weight[..., 0, 0].unbind(-1)
-    assert conv.bias is not None
-    added = []
-    for ahead in range(len(tail)):
-        terms = zip(tail[ahead:], taps, strict=False)
-        added.append(sum((frame @ tap.t() for frame, tap in terms), conv.bias))
-    return added

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BUCKETS = (1, 8, 32, 64)
 
-#: Velocity, new keys and values, new tails; of the arguments of :meth:`SlotStep.forward`.
+#: Velocity, new keys and values, new sums; of the arguments of :meth:`SlotStep.forward`.
 StepFunction = Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]]
 
 
@@ -64,21 +64,21 @@ class Bucket:
 
     Attributes:
         slots: its past.
-        new_tails: the tails after a step that keeps. They become the past's when a step goes on
+        new_sums: the sums after a step that keeps. They become the past's when a step goes on
             from there: until then, the same step may be asked for again (denoising does).
         runs: by kind of step, what runs it.
-        num_joined: frames that the tails have seen since the rollout began.
+        num_joined: frames that joined the sums since the rollout began.
     """
 
     slots: Slots
-    new_tails: list[Tensor]
+    new_sums: list[Tensor]
     runs: dict[Kind, SlotRun] = field(default_factory=dict)
     num_joined: int = 0
 
     def go_on(self, past: SlotPast) -> None:
-        """The tails are those of this past."""
+        """The sums are those of this past."""
         if past.num_joined == self.num_joined + 1:
-            for place, value in zip(self.slots.tails, self.new_tails, strict=True):
+            for place, value in zip(self.slots.sums, self.new_sums, strict=True):
                 place.copy_(value)
             self.num_joined += 1
         if past.num_joined != self.num_joined:
@@ -101,7 +101,7 @@ class SlotRun:
         self._step = step
         self._kind = kind
         self._slots = slots = bucket.slots
-        self._new_tails = bucket.new_tails
+        self._new_sums = bucket.new_sums
         device, size = given[0].device, _batch_size(slots)
         self._given = [torch.zeros(size, *t.shape[1:], dtype=t.dtype, device=device) for t in given]
         num_slots = sum(kinds[0].shape[2] for kinds in (slots.shared, slots.own) if kinds)
@@ -127,11 +127,11 @@ class SlotRun:
 
     def _run(self) -> Tensor:
         slots = self._slots
-        v, new, tails = self._step(*self._given, self._seen, slots.shared, slots.own, slots.tails)
+        v, new, sums = self._step(*self._given, self._seen, slots.shared, slots.own, slots.sums)
         if self._kind.keep:
             for place, value in zip(slots.own, new, strict=True):
                 place.index_copy_(2, self._slot, value)
-            for place, value in zip(self._new_tails, tails, strict=True):
+            for place, value in zip(self._new_sums, sums, strict=True):
                 place.copy_(value)
         return v
 
@@ -186,9 +186,9 @@ class SlotKeeper:
             place[:, :, : value.shape[2]].copy_(value)
         for place in slots.own:
             place.zero_()  # what is not seen must be finite all the same
-        frames = [frame for tail in history.conv for frame in tail]
-        for place, frame in zip(slots.tails, frames, strict=True):
-            place.copy_(frame.expand_as(place))
+        values = [added for sums in history.conv for added in sums]
+        for place, value in zip(slots.sums, values, strict=True):
+            place.copy_(value.expand_as(place))
         self._rollout += 1
         length = pairs[0].shape[2] if pairs else 0
         return SlotPast(self._rollout, batch_size, tuple(range(length)))
@@ -226,13 +226,13 @@ class SlotKeeper:
         if size not in self._buckets:
             slots = empty_slots(history, self._num_slots, size, self._dtype)
             self._shared = self._shared or slots.shared
-            new_tails = [torch.empty_like(tail) for tail in slots.tails]
-            self._buckets[size] = Bucket(replace(slots, shared=self._shared), new_tails)
+            new_sums = [torch.empty_like(added) for added in slots.sums]
+            self._buckets[size] = Bucket(replace(slots, shared=self._shared), new_sums)
         return self._buckets[size]
 
 
 def _batch_size(slots: Slots) -> int:
-    return len((slots.own or slots.tails)[0])
+    return len((slots.own or slots.sums)[0])
 
 
 class SlotBackend(ABC):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from v2w_core.backends.base import with_sibling
-from v2w_core.cache import Attended, Cache, CacheWalk, KeyValue, Tail
+from v2w_core.cache import Attended, Cache, CacheWalk, KeyValue, Sums
 from v2w_core.models.temporal import TemporalConv
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class Slots:
     Attributes:
         shared: keys and values of the history, [1, N, slots, d], in the layers' order.
         own: keys and values of the candidates' own frames, [B, N, slots, d].
-        tails: the last inputs of temporal convolutions, [B, 1, H, W, C], in the layers' order,
-            oldest first.
+        sums: what the past adds in temporal convolutions, [B, 1, H, W, C], in the layers' order;
+            see :data:`~v2w_core.cache.Sums`.
     """
 
     shared: list[Tensor]
     own: list[Tensor]
-    tails: list[Tensor]
+    sums: list[Tensor]
 
 
 def empty_slots(cache: Cache, num_slots: int, batch_size: int, dtype: torch.dtype) -> Slots:
@@ -70,7 +70,7 @@ def empty_slots(cache: Cache, num_slots: int, batch_size: int, dtype: torch.dtyp
     return Slots(
         [zeros(value, 1, *size) for value, *size in sizes],
         [zeros(value, batch_size, *size) for value, *size in sizes],
-        [zeros(f, batch_size, *f.shape[1:]) for tail in cache.conv for f in tail],
+        [zeros(f, batch_size, *f.shape[1:]) for sums in cache.conv for f in sums],
     )
 
 
@@ -82,9 +82,9 @@ class SlotWalk(CacheWalk):
         visible: bits [T, shared slots + own slots + T].
     """
 
-    def __init__(self, slots: Slots, conv: list[Tail], visible: Tensor, kind: Kind) -> None:
+    def __init__(self, slots: Slots, conv: list[Sums], visible: Tensor, kind: Kind) -> None:
         past = Cache(tuple(conv), (), (), 0)
-        super().__init__(past, kind.num_frames - 1 + kind.guided, kind.guided)
+        super().__init__(past, kind.num_frames - kind.keep + kind.guided, kind.guided)
         self.slots = slots
         self.visible = visible
         self.new: list[Tensor] = []
@@ -104,9 +104,9 @@ class SlotWalk(CacheWalk):
         both: KeyValue = (joined[0], joined[1])
         return Attended(None, both, self.visible)
 
-    def tails(self) -> list[Tensor]:
-        """The last inputs of temporal convolutions after this pass."""
-        return [frame for tail in self._conv for frame in tail]
+    def sums(self) -> list[Tensor]:
+        """What the past adds after this pass."""
+        return [added for sums in self._conv for added in sums]
 
 
 class SlotStep(nn.Module):
@@ -127,7 +127,7 @@ class SlotStep(nn.Module):
         if kind.guided:
             causal[-1, -2] = False  # siblings do not see each other
         self.register_buffer("causal", causal.to(next(unet.parameters()).device))
-        self.tail_lengths = [
+        self.num_sums = [
             module.kernel - 1 for module in unet.modules() if isinstance(module, TemporalConv)
         ]
 
@@ -140,29 +140,29 @@ class SlotStep(nn.Module):
         seen: Tensor,
         shared: list[Tensor],
         own: list[Tensor],
-        tails: list[Tensor],
+        sums: list[Tensor],
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Velocity [B, 1 or 2, C, H, W] float32 and, where the first frame joins the past, its
-        keys and values [B, N, 1, d] and the new tails. What is given is not changed.
+        keys and values [B, N, 1, d] and the new sums. What is given is not changed.
 
         Args:
             latents, level, actions, mask: as of :meth:`Stepper.step`.
             seen: bits [shared slots + own slots].
-            shared, own, tails: see :class:`Slots`.
+            shared, own, sums: see :class:`Slots`.
         """
         frames, begin, conv = [latents, level, actions, mask], 0, []
         if self.kind.guided:
             frames = with_sibling(*frames)
-        for length in self.tail_lengths:
-            conv.append(tuple(tails[begin : begin + length]))
+        for length in self.num_sums:
+            conv.append(tuple(sums[begin : begin + length]))
             begin += length
         visible = torch.cat([seen.expand(len(self.causal), -1), self.causal], dim=1)
-        walk = SlotWalk(Slots(shared, own, tails), conv, visible, self.kind)
-        dtype = own[0].dtype if own else tails[0].dtype
+        walk = SlotWalk(Slots(shared, own, sums), conv, visible, self.kind)
+        dtype = own[0].dtype if own else sums[0].dtype
         latents, level, actions, mask = frames
         v = self.unet._run(latents.to(dtype), level, actions.to(dtype), mask, walk, None, None)
         v = v[:, self.kind.num_frames - 1 :].float()
-        return (v, walk.new, walk.tails()) if self.kind.keep else (v, [], [])
+        return (v, walk.new, walk.sums()) if self.kind.keep else (v, [], [])
 
 
 def in_precision(model: WorldModel, precision: str) -> UNet:
@@ -187,4 +187,4 @@ def example_arguments(model: WorldModel, unet: UNet, kind: Kind, batch_size: int
     num_slots, dtype = model.config.num_frames, next(unet.parameters()).dtype
     slots = empty_slots(cache.share(), num_slots, batch_size, dtype)
     seen = torch.zeros(2 * num_slots, dtype=torch.bool, device=device)
-    return [latents, level, actions, mask, seen, slots.shared, slots.own, slots.tails]
+    return [latents, level, actions, mask, seen, slots.shared, slots.own, slots.sums]

@@ -99,14 +99,14 @@ class FlatStep(nn.Module):
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         frames, past, kept = given[:NUM_LEADING], list(given[NUM_LEADING:]), self.num_kept
-        v, new, tails = self.step(*frames, past[:kept], past[kept : 2 * kept], past[2 * kept :])
-        return (v, *new, *tails)
+        v, new, sums = self.step(*frames, past[:kept], past[kept : 2 * kept], past[2 * kept :])
+        return (v, *new, *sums)
 
 
 def side_by_side(arguments: Sequence[Any]) -> list[Tensor]:
     """Arguments of :meth:`SlotStep.forward` as those of :meth:`FlatStep.forward`."""
-    *frames, shared, own, tails = arguments
-    return [*frames, *shared, *own, *tails]
+    *frames, shared, own, sums = arguments
+    return [*frames, *shared, *own, *sums]
 
 
 def engine_file(kind: Kind) -> str:
@@ -117,10 +117,10 @@ def engine_file(kind: Kind) -> str:
 def exported(model: WorldModel, unet: UNet, kind: Kind) -> tuple[ExportedProgram, list[Tensor]]:
     """The step as operators, for any batch up to the largest bucket; and its arguments."""
     arguments = example_arguments(model, unet, kind, TYPICAL_BATCH)
-    *frames, shared, own, tails = arguments
+    *frames, shared, own, sums = arguments
     open_batch = {0: torch.export.Dim("batch", min=1, max=BUCKETS[-1])}
     shapes = [*[open_batch] * (len(frames) - 1), None]  # all but the bits of what is seen
-    shapes += [None] * len(shared) + [open_batch] * (len(own) + len(tails))
+    shapes += [None] * len(shared) + [open_batch] * (len(own) + len(sums))
     step = FlatStep(SlotStep(unet, kind), len(own)).eval()
     flat = side_by_side(arguments)
     with torch.no_grad():

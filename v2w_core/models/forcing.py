@@ -11,18 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from v2w_core.cache import Attended, CacheWalk
+from v2w_core.cache import Attended, CacheWalk, delayed, weighted
 
 
 class ForcedWalk(CacheWalk):
     """Temporal layers over ``[past; targets]``: feature maps [2 B, T, ...], past first."""
 
-    def conv(self, x: Tensor, num_past: int) -> list[Tensor]:
-        """As in :meth:`CacheWalk.conv`; the targets' earlier taps are the past stream's."""
-        past, targets = x.chunk(2)
-        taps = CacheWalk().conv(past, num_past)
-        earlier = [torch.cat([tap, tap]) for tap in taps[:-1]]
-        return [*earlier, torch.cat([taps[-1], targets])]
+    def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """As in :meth:`CacheWalk.conv`; the targets' earlier frames are the past stream's."""
+        *earlier, _ = delayed(x[: len(x) // 2], weight.shape[1] - 1)
+        return weighted([*(torch.cat([frame, frame]) for frame in earlier), x], weight, bias)
 
     def attention(self, key: Tensor, value: Tensor) -> Attended:
         """Keys [2 B, N, 2 T, d]: the past's frames, then each stream's own."""

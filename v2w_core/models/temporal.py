@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.cache import Attended, CacheWalk
+from v2w_core.cache import Attended, CacheWalk, weighted
 from v2w_core.models.layers import FeedForward, Norm, zero_init
 
 NormScope = Literal["frame", "clip"]
@@ -29,17 +29,17 @@ class TemporalConv(nn.Conv3d):
         super().__init__(channels, out_channels, (kernel, 1, 1))
         self.kernel = kernel
         self.causal = causal
+        # in memory [out, kernel, in], as it is used
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
+        weight = self.weight[..., 0, 0].transpose(1, 2)  # [out, kernel, in]
         if self.causal:
-            taps = (walk or CacheWalk()).conv(x, self.kernel - 1)
-        else:
-            half = self.kernel // 2
-            extended = F.pad(x, (0, 0, 0, 0, 0, 0, half, half))
-            taps = [extended[:, i : i + x.shape[1]] for i in range(self.kernel)]
-        stacked = torch.cat(taps, dim=-1)
-        weight = self.weight[..., 0, 0].transpose(1, 2).flatten(1)  # [out, kernel * in]
-        return F.linear(stacked, weight, self.bias)
+            return (walk or CacheWalk()).conv(x, weight, self.bias)
+        half = self.kernel // 2
+        extended = F.pad(x, (0, 0, 0, 0, 0, 0, half, half))
+        around = [extended[:, i : i + x.shape[1]] for i in range(self.kernel)]
+        return weighted(around, weight, self.bias)
 
 
 class TemporalConvBlock(nn.Module):
