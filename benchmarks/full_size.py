@@ -76,14 +76,18 @@ def inputs(config: WorldModelConfig, num_frames: int, **factory: Any) -> dict[st
 
 
 def counted(
-    num_frames: int, cache: Any = None, unet: CountedUNet | None = None
+    num_frames: int, cache: Any = None, unet: CountedUNet | None = None, leave_out: int = 0
 ) -> tuple[Work, Any, CountedUNet]:
-    """One pass of the bfloat16 U-Net over ``num_frames``, the cache after it, and the U-Net."""
+    """One pass of the bfloat16 U-Net over ``num_frames``, the cache after it, and the U-Net.
+
+    The last ``leave_out`` frames are not kept for later ones.
+    """
     config, unet_config = causal_config()
     unet = unet or CountedUNet(unet_config, torch.bfloat16, padding=True)
     given = inputs(config, num_frames, device=torch.device("meta"), dtype=torch.bfloat16)
     order = ("x", "noise_level", "actions")
-    _, after = unet(*(given[name] for name in order), None, cache=cache, context=given["context"])
+    frames = (given[name] for name in order)
+    _, after = unet(*frames, None, cache=cache, context=given["context"], leave_out=leave_out)
     return unet.passes[-1], after, unet
 
 
@@ -91,7 +95,7 @@ def count_flops(args: argparse.Namespace) -> dict[str, Any]:
     """Parameters, FLOPs (2 x multiply-add) of a window and of one cached frame, cache bytes."""
     with torch.device("meta"):
         whole = WorldModel(causal_config()[0])
-    window, _, unet = counted(WINDOW)
+    window, _, unet = counted(WINDOW, leave_out=WINDOW)
     _, past, _ = counted(WINDOW - 1, unet=unet)
     last, full, _ = counted(1, past, unet)
     key_values, tails = cache_bytes(full)
@@ -117,7 +121,7 @@ def count_floors(args: argparse.Namespace) -> dict[str, Any]:
 
     A guided step is one pass of the frame and its sibling, which read the same past once.
     """
-    window, _, unet = counted(WINDOW)
+    window, _, unet = counted(WINDOW, leave_out=WINDOW)
     _, past, _ = counted(WINDOW - 1, unet=unet)
     frame, _, _ = counted(1, past, unet)
     weights, (key_values, tails) = unet.weight_bytes, cache_bytes(past)
