@@ -25,3 +25,21 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """A folder for ONNX Runtime's engines of the tests of one file."""
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture(scope="module")
+def timed_briefly():
+    """Engines are tried on two candidates only."""
+    from v2w_core.backends import trial
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "BATCH_SIZES", (2,))
+        yield

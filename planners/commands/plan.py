@@ -180,7 +180,10 @@ def run(args: argparse.Namespace) -> int:
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     optimizer = make_optimizer(args.optimizer)
-    if isinstance(optimizer, CEM) and args.goal_pose is None:  # a pose goal imagines nothing
+    if args.population_decay != CEM.population_decay:
+        if not isinstance(optimizer, CEM) or args.goal_pose is not None:
+            rule = "left out, except for --optimizer cem with an image goal"
+            raise V2WError("--population-decay", rule, args.population_decay)
         optimizer = replace(optimizer, population_decay=args.population_decay)
     episode = read_episode(args.episode)
     checkpoint = args.checkpoint or default_checkpoint()

@@ -15,6 +15,7 @@ from v2w_core.backends.eager import Eager
 from v2w_core.errors import V2WError
 
 pytestmark = [
+    pytest.mark.usefixtures("timed_briefly"),
     pytest.mark.gpu,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -24,13 +25,6 @@ COMBINATIONS = [
       ("fp32", "fp16", "bf16")),
     ("onnx", "fp32"), ("onnx", "fp16"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def timed_briefly():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "BATCH_SIZES", (2,))
-        yield
 
 
 @pytest.fixture(scope="module")

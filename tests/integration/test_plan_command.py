@@ -103,6 +103,8 @@ def test_goal_image_and_goal_pose_are_goals_too(folder):
         (("--start", "1"), "--start"),
         (("--candidates", "0"), "num_candidates"),
         (("--population-decay", "0"), "population_decay"),
+        (("--population-decay", "0.5", "--optimizer", "mppi"), "decay: left out, except"),
+        (("--population-decay", "0.5", "--goal-pose", "1", "0", "0"), "an image goal"),
         (("--deadline-s", "0"), "deadline_s"),
         (("--optimizer", "luck"), "optimizer"),
         (("--checkpoint", "{folder}/nothing"), "checkpoint"),

@@ -1,0 +1,26 @@
+"""What tests of back ends share."""
+
+import dataclasses
+
+from core_toys import candidates, history, wake
+
+from v2w_core.world_model import WorldModel, tiny_config
+
+HORIZON = 3
+
+
+def rollouts(model, backend, count=3, horizon=HORIZON, length=4, **sampling):
+    session = model.start(*history(length=length), seed=4)
+    session.backend = backend or session.backend
+    return session.imagine(candidates(count, horizon), **sampling).latents
+
+
+def other_model(size=16, **changes):
+    """A model with other options of the U-Net."""
+    config = tiny_config(size=size)
+    config = dataclasses.replace(
+        config,
+        unet=dataclasses.replace(config.unet, **changes),
+        sampling=dataclasses.replace(config.sampling, num_steps=2),
+    )
+    return wake(WorldModel.build(config))
