@@ -86,7 +86,7 @@ class Planner:
         horizon: steps of a plan.
         optimizer: any of ``planners.optimizers``.
         max_change: rate limits [A], largest change from step to step; None: none.
-        imagination: denoising steps, guidance and coarse screening.
+        imagination: denoising steps, guidance and screening.
         chunk_size: most candidates that are scored between two looks at the clock (only with a
             deadline; without one all are one chunk). The session computes a chunk in as many
             parts as its memory budget asks for.
@@ -176,7 +176,7 @@ class Planner:
         ended = cancelled or scorer.timed_out
         if latents is None and session is not None and imagine_best and not ended:
             try:
-                rollouts = scorer.context(best[None], self.imagination.num_sampling_steps).rollouts
+                rollouts = scorer.context(best[None]).rollouts
                 scorer.frames_imagined += rollouts.frames_imagined
                 latents = rollouts.latents[0]
             except Interrupted:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec
 
 FloatArray = NDArray[np.float32]
@@ -44,10 +45,12 @@ class Session(Protocol):
         guidance_scale: float | None = None,
         seed: int = 0,
         interrupt: Callable[[], bool] | None = None,
+        narrowing: Narrowing | None = None,
     ) -> Rollouts:
         """What follows each of the candidates [K, horizon, A] (physical units).
 
-        ``interrupt`` is asked now and then; where it says True, ``Interrupted`` is raised.
+        ``interrupt`` is asked now and then; where it says True, ``Interrupted`` is raised. With
+        ``narrowing``, the rollouts are those of the candidates that it chooses.
         """
         ...
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from planners.costs.base import Cost, CostContext, Costs
 from planners.protocols import FloatArray, Rollouts, Session
 from v2w_core.errors import Interrupted, V2WError
+from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec
 
 #: Candidates of the first chunk under a deadline, those that are worth a last chunk, and the
@@ -29,24 +31,35 @@ class ImaginationSettings:
     Args:
         num_sampling_steps: denoising steps a frame; None: the model's own default.
         guidance_scale: action guidance; None: the model's own default.
-        screening_fraction: below 1, all candidates are first imagined with
-            ``screening_steps`` denoising steps and only this share of them again in full; the
-            others cost more than any of those.
-        screening_steps: denoising steps of the coarse pass.
+        screening_fraction: below 1, all candidates are first imagined coarsely, and only this share
+            of them in full; the others cost more than any of those. Costs that imagine nothing
+            are not screened.
+        screening_horizon: steps of the coarse look; None: all.
+        screening_steps: denoising steps a frame of the coarse look; None: as in full. Where they
+            are the same, the chosen go on instead of beginning anew.
     """
 
     num_sampling_steps: int | None = None
     guidance_scale: float | None = None
     screening_fraction: float = 1.0
-    screening_steps: int = 1
+    screening_horizon: int | None = None
+    screening_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_sampling_steps", "screening_steps"):
+        for name in ("num_sampling_steps", "screening_horizon", "screening_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise V2WError(name, "at least 1", value)
         if not 0 < self.screening_fraction <= 1:
             raise V2WError("screening_fraction", "above 0, at most 1", self.screening_fraction)
+        if self.screens and self.screening_horizon is None and self.screening_steps is None:
+            rule = "below 1 only with a screening_horizon or screening_steps"
+            raise V2WError("screening_fraction", rule, self.screening_fraction)
+
+    @property
+    def screens(self) -> bool:
+        """Whether only some of the candidates are imagined in full."""
+        return self.screening_fraction < 1
 
 
 @dataclass
@@ -119,25 +132,7 @@ class Scorer:
 
     def __call__(self, candidates: FloatArray) -> Costs:
         """Costs [K]; infinity for those that the deadline left out."""
-        fraction = self.settings.screening_fraction
-        if fraction >= 1 or self.session is None:
-            return self._in_chunks(candidates, self.settings.num_sampling_steps)
-        num_full = max(1, math.ceil(fraction * len(candidates)))
-        coarse = self._in_chunks(candidates, self.settings.screening_steps, coarse=True)
-        order = np.argsort(coarse, kind="stable")
-        full, rest = order[:num_full], order[num_full:]
-        costs = np.full(len(candidates), np.inf)
-        costs[full] = self._in_chunks(candidates[full], self.settings.num_sampling_steps)
-        finite = costs[np.isfinite(costs)]
-        if len(finite) and len(rest):
-            # ranked behind every fully scored one, in the order of the coarse pass
-            costs[rest] = finite.max() + coarse[rest] - coarse[rest[0]] + 1e-9
-        return costs
-
-    def _in_chunks(
-        self, candidates: FloatArray, num_sampling_steps: int | None, *, coarse: bool = False
-    ) -> Costs:
-        costs = np.full(len(candidates), np.inf)
+        costs, coarse = np.full((2, len(candidates)), np.inf)
         done = 0
         while done < len(candidates):
             size = self.clock.chunk(len(candidates) - done, self.chunk_size)
@@ -146,28 +141,87 @@ class Scorer:
                 break
             chunk = slice(done, done + max(size, 1))
             try:
-                costs[chunk] = self._score(candidates[chunk], num_sampling_steps, coarse)
+                costs[chunk], coarse[chunk] = self._score(candidates[chunk])
             except Interrupted:
                 self.timed_out = not self.is_interrupted()
                 break
             done = chunk.stop
+        rest, full = np.isfinite(coarse), np.isfinite(costs)
+        if rest.any() and full.any():
+            # ranked behind every fully scored one, in the order of the coarse look
+            costs[rest] = costs[full].max() + coarse[rest] - coarse[rest].min() + 1e-9
         return costs
 
-    def _score(self, candidates: FloatArray, num_sampling_steps: int | None, coarse: bool) -> Costs:
+    def _score(self, candidates: FloatArray) -> tuple[Costs, Costs]:
+        """Costs of those imagined in full, and coarse costs of the others; infinity elsewhere."""
         began = time.perf_counter()
-        context = self.context(candidates, num_sampling_steps)
-        values = np.array(self.cost(context), dtype=np.float64)
-        if values.shape != (len(candidates),):
-            raise V2WError("cost", f"one value for each of {len(candidates)}", values.shape)
-        values[~np.isfinite(values)] = np.inf
+        costs, coarse = np.full((2, len(candidates)), np.inf)
+        if self._screens(candidates):
+            chosen, context = self._screened(candidates, coarse)
+        else:
+            chosen, context = np.arange(len(candidates)), self.context(candidates)
+        costs[chosen] = self._costs(context)
+        coarse[chosen] = np.inf
         if context.was_imagined:
             self.frames_imagined += context.rollouts.frames_imagined
-        index = int(np.argmin(values))
-        if not coarse and values[index] < self.best_cost:
-            self.best_cost = float(values[index])
-            self.best_latents = context.latents[index].clone() if context.was_imagined else None
+        best = int(np.argmin(costs[chosen]))
+        if costs[chosen[best]] < self.best_cost:
+            self.best_cost = float(costs[chosen[best]])
+            self.best_latents = context.latents[best].clone() if context.was_imagined else None
         self._scored += len(candidates)
         self.clock.note(len(candidates), time.perf_counter() - began)
+        return costs, coarse
+
+    def _screened(
+        self, candidates: FloatArray, coarse: Costs
+    ) -> tuple[NDArray[np.intp], CostContext]:
+        """The candidates that are imagined in full, and their context; ``coarse`` [K] is filled
+        with the costs of the coarse look."""
+        horizon = self.settings.screening_horizon or candidates.shape[1]
+        number = math.ceil(self.settings.screening_fraction * len(candidates))
+        chosen = np.arange(number)
+
+        def choose(rollouts: Rollouts) -> NDArray[np.intp]:
+            begun = np.ascontiguousarray(candidates[:, :horizon])
+            coarse[:] = self._costs(self._context(begun, lambda _: rollouts))
+            chosen[:] = np.sort(np.argsort(coarse, kind="stable")[:number])
+            return chosen
+
+        rollouts = self._imagine(
+            candidates, Narrowing(horizon, choose, self.settings.screening_steps)
+        )
+        context = self._context(candidates[chosen], lambda _: rollouts)
+        assert len(context.latents) == number
+        return chosen, context
+
+    def _screens(self, candidates: FloatArray) -> bool:
+        """Whether a coarse look saves anything: it is coarser, and the cost looks at all."""
+        settings = self.settings
+        shorter = (settings.screening_horizon or math.inf) < candidates.shape[1]
+        coarser = shorter or settings.screening_steps is not None
+        return settings.screens and coarser and self._imagines(candidates)
+
+    def _imagines(self, candidates: FloatArray) -> bool:
+        """Whether the cost asks for what would happen."""
+
+        class AskedError(Exception):
+            """It does."""
+
+        def refuse(_: FloatArray) -> Rollouts:
+            raise AskedError
+
+        try:
+            self.cost(self._context(candidates[:1], refuse))
+        except AskedError:
+            return self.session is not None
+        return False
+
+    def _costs(self, context: CostContext) -> Costs:
+        """Costs [K], infinity for what is no number."""
+        values = np.array(self.cost(context), dtype=np.float64)
+        if values.shape != (context.num_candidates,):
+            raise V2WError("cost", f"one value for each of {context.num_candidates}", values.shape)
+        values[~np.isfinite(values)] = np.inf
         return values
 
     def is_interrupted(self) -> bool:
@@ -178,23 +232,22 @@ class Scorer:
         """At least one chunk is scored whatever the deadline says, if the plan is still wanted."""
         return self.is_interrupted() or (self._scored > 0 and self.clock.is_over())
 
-    def context(self, candidates: FloatArray, num_sampling_steps: int | None = None) -> CostContext:
+    def context(self, candidates: FloatArray) -> CostContext:
         """What a cost sees of these candidates."""
-        session = self.session
+        return self._context(candidates, None if self.session is None else self._imagine)
 
-        def imagine(chosen: FloatArray) -> Rollouts:
-            assert session is not None
-            return session.imagine(
-                chosen,
-                num_sampling_steps=num_sampling_steps,
-                guidance_scale=self.settings.guidance_scale,
-                seed=self.seed,
-                interrupt=self._is_over,
-            )
+    def _context(
+        self, candidates: FloatArray, imagine: Callable[[FloatArray], Rollouts] | None
+    ) -> CostContext:
+        return CostContext(candidates, self.spec, imagine, previous_action=self.previous_action)
 
-        return CostContext(
+    def _imagine(self, candidates: FloatArray, narrowing: Narrowing | None = None) -> Rollouts:
+        assert self.session is not None
+        return self.session.imagine(
             candidates,
-            self.spec,
-            None if session is None else imagine,
-            previous_action=self.previous_action,
+            num_sampling_steps=self.settings.num_sampling_steps,
+            guidance_scale=self.settings.guidance_scale,
+            seed=self.seed,
+            interrupt=self._is_over,
+            narrowing=narrowing,
         )

@@ -62,6 +62,15 @@ class Cache:
             own = tuple(kv and _without(kv, index - num_shared) for kv in own)
         return Cache(self.conv, own, shared, self.num_frames - 1)
 
+    def select(self, indices: Tensor) -> Cache:
+        """Of these candidates only; what all have in common stays as it is."""
+        conv = tuple(
+            tuple(added if len(added) == 1 else added[indices] for added in sums)
+            for sums in self.conv
+        )
+        own = tuple(kv and (kv[0][indices], kv[1][indices]) for kv in self.own)
+        return Cache(conv, own, self.shared, self.num_frames)
+
     def emptied(self) -> Cache:
         """A past of no frames in the same shapes: nothing is added, nothing is seen."""
         conv = tuple(tuple(torch.zeros_like(added[:1]) for added in sums) for sums in self.conv)

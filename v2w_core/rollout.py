@@ -13,19 +13,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from v2w_core.asked import Asked, asked_for
 from v2w_core.backends.base import exact_float32
 from v2w_core.cache import Cache
-from v2w_core.denoiser import Denoiser, Frames
-from v2w_core.diffusion.sampler import ddim_sample
-from v2w_core.errors import Interrupted, V2WError
+from v2w_core.denoiser import Frames
+from v2w_core.errors import V2WError
+from v2w_core.imagining import Imagining
 from v2w_core.micro_batches import in_micro_batches, micro_batch
+from v2w_core.narrowing import Narrowing
 
 if TYPE_CHECKING:
     from v2w_core.backends.base import Stepper
@@ -42,12 +44,13 @@ class Rollouts:
 
     Attributes:
         latents: [K, horizon, C, h, w] normalised latents of the imagined frames.
-        frames_imagined: K * horizon.
         elapsed_s: wall-clock seconds of the rollout, without decoding.
+        frames_imagined: K * horizon, and those of candidates that were given up on the way.
     """
 
     latents: Tensor
     elapsed_s: float
+    frames_imagined: int
     model: WorldModel = field(repr=False)
 
     @property
@@ -57,10 +60,6 @@ class Rollouts:
     @property
     def horizon(self) -> int:
         return int(self.latents.shape[1])
-
-    @property
-    def frames_imagined(self) -> int:
-        return self.num_candidates * self.horizon
 
     def frames(self, indices: ArrayLike | None = None) -> UInt8Array:
         """Decoded RGB frames uint8 [K', horizon, H, W, 3] of the candidates ``indices`` (all)."""
@@ -139,6 +138,7 @@ class Session:
         batch_size: int | None = None,
         bounds: bool = True,
         interrupt: Callable[[], bool] | None = None,
+        narrowing: Narrowing | None = None,
     ) -> Rollouts:
         """Roll out every candidate from the shared history.
 
@@ -152,6 +152,8 @@ class Session:
                 many as the model's memory budget allows when None.
             bounds: False accepts actions outside the bounds (recorded ones may be).
             interrupt: asked before every frame; True gives the rollout up.
+            narrowing: gives up most candidates on the way. The rollouts are those of the chosen
+                ones, and the same as without.
 
         Raises:
             V2WError: actions of a wrong shape, NaN or out of bounds; a horizon past MAX_HORIZON;
@@ -175,73 +177,56 @@ class Session:
         elif most_at_once is not None:
             batch_size = min(batch_size, most_at_once)
         with self.backend.rolling_out():
-            latents = in_micro_batches(
-                asked.actions, batch_size, lambda part: self._imagine(part, asked, interrupt)
-            )
-        return Rollouts(latents, time.perf_counter() - began, self.model)
+            if narrowing is None:
+                latents, num_frames = self._imagine(asked, batch_size, interrupt)
+            else:
+                latents, num_frames = self._narrowed(asked, batch_size, interrupt, narrowing)
+        return Rollouts(latents, time.perf_counter() - began, num_frames, self.model)
 
     def _imagine(
-        self, actions: Tensor, asked: Asked, interrupt: Callable[[], bool] | None
-    ) -> Tensor:
-        """Some of the asked-for actions [K, horizon, A] -> latents [K, horizon, C, h, w]."""
-        num_candidates, horizon = actions.shape[:2]
-        noise = self._noise(2 * horizon, asked.seed + 1_000_003)
-        initial, held = noise[0::2], noise[1::2]  # so that a longer horizon begins the same
-        generator = torch.Generator().manual_seed(asked.seed)
-        mask = torch.ones(num_candidates, 1, dtype=torch.bool, device=actions.device)
-        config, sampling = self.model.config, self.model.config.sampling
-        denoise_onto = sampling.imagined_history == "denoised"
-        num_joining = horizon if denoise_onto else horizon - 1
-        past = self.backend.begin(self._cache, num_candidates, num_joining)
-        num_past = self.num_history
-        newest: Frames | None = None  # the imagined frame that the past does not hold yet
-        imagined: list[Tensor] = []
-        for step in range(horizon):
-            if interrupt is not None and interrupt():
-                raise Interrupted
-            if num_past + (newest is not None) >= config.num_frames:
-                if self._ring:
-                    past, num_past = self.backend.forget(past, sampling.num_sinks), num_past - 1
-                else:
-                    past = self._encoded_anew(imagined, actions[:, :step], num_joining - step)
-                    newest, num_past = None, config.num_history
-            action = actions[:, step : step + 1]
-            denoiser = Denoiser(
-                self.backend, past, newest, action, mask,
-                scale=asked.guidance_scale, rescale=sampling.guidance_rescale, keep=denoise_onto,
-            )  # fmt: skip
-            x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
-            x = ddim_sample(
-                denoiser, self.model.schedule, x, asked.num_steps, eta=sampling.eta,
-                generator=generator,
-            )  # fmt: skip
-            imagined.append(x)
-            num_past += newest is not None or denoise_onto
-            if denoise_onto:
-                past = denoiser.past_after
-            else:
-                past = denoiser.past
-                newest = self._held(x, held[step].expand_as(x), action, mask)
-        return torch.cat(imagined, dim=1)
-
-    def _encoded_anew(self, imagined: list[Tensor], actions: Tensor, num_joining: int) -> Any:
-        """The back end's past of the newest frames of the history and of what came after it.
-
-        Args:
-            imagined: latents [K, 1, C, h, w] of each frame after the history.
-            actions: [K, len(imagined), A] that led to them.
-            num_joining: frames that are going to join it later.
-        """
-        num_candidates, newest = len(actions), self.model.config.num_history
-        latents = [self._latents.expand(num_candidates, *self._latents.shape), *imagined]
-        told = [self._actions.expand(num_candidates, *self._actions.shape), actions]
-        frames = self._encoded_first(
-            torch.cat(latents, dim=1)[:, -newest:], torch.cat(told, dim=1)[:, -newest:]
+        self, asked: Asked, batch_size: int, interrupt: Callable[[], bool] | None
+    ) -> tuple[Tensor, int]:
+        """Latents [K, horizon, C, h, w] and the number of frames."""
+        num_candidates, horizon = asked.actions.shape[:2]
+        latents = in_micro_batches(
+            asked.actions,
+            batch_size,
+            lambda part: Imagining(self, part, asked, interrupt).until(horizon),
         )
-        past = self.backend.begin(self._cache.emptied(), num_candidates, newest + num_joining)
-        for index in range(newest):  # one by one: a back end knows steps only
-            _, past = self.backend.step(*frames.frame(index), past)
-        return past
+        return latents, num_candidates * horizon
+
+    def _narrowed(
+        self,
+        asked: Asked,
+        batch_size: int,
+        interrupt: Callable[[], bool] | None,
+        narrowing: Narrowing,
+    ) -> tuple[Tensor, int]:
+        """The same of the chosen candidates. They go on where they are if all are one batch and
+        had all their denoising steps; else the past of all would have to be held."""
+        began = time.perf_counter()
+        num_candidates, horizon = asked.actions.shape[:2]
+        early = narrowing.early(asked)
+        num_frames = early.actions.shape[1]
+        latest: list[Imagining] = []
+
+        def begin(part: Tensor) -> Tensor:
+            latest.clear()  # one past at a time
+            latest.append(Imagining(self, part, early, interrupt))
+            return latest[0].until(num_frames)
+
+        latents = in_micro_batches(asked.actions, batch_size, begin)
+        done, elapsed_s = num_candidates * num_frames, time.perf_counter() - began
+        chosen = narrowing.chosen(Rollouts(latents, elapsed_s, done, self.model))
+        batch = latest.pop()
+        if len(batch.actions) == num_candidates and early.num_steps == asked.num_steps:
+            batch.only(chosen)
+            return batch.until(horizon), done + len(chosen) * (horizon - num_frames)
+        del batch
+        rest, num_more = self._imagine(
+            asked._replace(actions=asked.actions[chosen]), batch_size, interrupt
+        )
+        return rest, done + num_more
 
     def _encoded_first(self, latents: Tensor, actions: Tensor) -> Frames:
         """Frames [B, T, ...] as a history begins: the first of them has no known action."""
@@ -274,58 +259,3 @@ class Session:
         frames = [torch.randn(shape, generator=generator) for _ in range(num_frames)]
         latents = self.model.autoencoder.latent_mean
         return torch.stack(frames).to(latents.device, latents.dtype)
-
-
-class History(Protocol):
-    """What both kinds of sessions tell: the model, how long the past is, how far they look."""
-
-    model: WorldModel
-    seed: int
-
-    @property
-    def num_history(self) -> int: ...
-
-    @property
-    def max_horizon(self) -> int: ...
-
-
-class Asked(NamedTuple):
-    """Actions [K, horizon, A] normalised, and how to sample; nothing is None any more."""
-
-    actions: Tensor
-    num_steps: int
-    guidance_scale: float
-    seed: int
-
-
-def asked_for(
-    session: History,
-    candidates: ArrayLike,
-    num_sampling_steps: int | None,
-    guidance_scale: float | None,
-    seed: int | None,
-    bounds: bool,
-    longest: int,
-) -> Asked:
-    """Checks a call of ``imagine`` and fills in the configuration's values.
-
-    Args:
-        longest: horizon.
-
-    Raises:
-        V2WError: see :meth:`Session.imagine`.
-    """
-    model = session.model
-    spec, sampling = model.config.action, model.config.sampling
-    actions = spec.validate(candidates, field="candidates", bounds=bounds)
-    if actions.ndim != 3 or actions.shape[0] == 0:
-        raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
-    if actions.shape[1] > longest:
-        rule = f"at most {longest} steps after {session.num_history} history frames"
-        raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
-    return Asked(
-        model.tensor(spec.normalise(actions)),
-        sampling.num_steps if num_sampling_steps is None else num_sampling_steps,
-        sampling.guidance_scale if guidance_scale is None else guidance_scale,
-        session.seed if seed is None else seed,
-    )

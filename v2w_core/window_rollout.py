@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +16,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from v2w_core.asked import Asked, asked_for
 from v2w_core.diffusion.compat import Noise, WindowSampler
 from v2w_core.errors import Interrupted
 from v2w_core.models.conditioning import beside_first_frame
-from v2w_core.rollout import Rollouts, UInt8Array, asked_for
+from v2w_core.narrowing import Narrowing
+from v2w_core.rollout import Rollouts, UInt8Array
 
 if TYPE_CHECKING:
     from v2w_core.world_model import WorldModel
@@ -74,16 +77,33 @@ class WindowSession:
         batch_size: int | None = None,
         bounds: bool = True,
         interrupt: Callable[[], bool] | None = None,
+        narrowing: Narrowing | None = None,
     ) -> Rollouts:
         """As :meth:`v2w_core.rollout.Session.imagine`; the whole window at every step.
 
         The horizon stays inside the trained window; one candidate at once when not told else.
         """
         began = time.perf_counter()
-        config, sampling = self.model.config, self.model.config.sampling
         asked = asked_for(
             self, candidates, num_sampling_steps, guidance_scale, seed, bounds, self.max_horizon
         )
+
+        def imagine(asked: Asked) -> Rollouts:
+            latents = self._imagine(asked, batch_size or 1, interrupt)
+            number = latents.shape[0] * latents.shape[1]
+            return Rollouts(latents, time.perf_counter() - began, number, self.model)
+
+        if narrowing is None:
+            return imagine(asked)
+        early = imagine(narrowing.early(asked))
+        found = imagine(asked._replace(actions=asked.actions[narrowing.chosen(early)]))
+        return replace(found, frames_imagined=early.frames_imagined + found.frames_imagined)
+
+    def _imagine(
+        self, asked: Asked, batch_size: int, interrupt: Callable[[], bool] | None
+    ) -> Tensor:
+        """Latents [K, horizon, C, h, w]."""
+        config, sampling = self.model.config, self.model.config.sampling
         sampler = WindowSampler(
             self.model.schedule,
             num_steps=asked.num_steps,
@@ -95,13 +115,13 @@ class WindowSession:
         )
         num_frames = self.num_history + asked.actions.shape[1]
         parts = []
-        for chunk in asked.actions.split(batch_size or 1):
+        for chunk in asked.actions.split(batch_size):
             history = self._latents.expand(len(chunk), *self._latents.shape)
             denoise = _Denoiser(self, chunk, interrupt)
             noise = self._shared_noise(asked.seed)
             latents = sampler.autoregressive(denoise, history, num_frames, noise)
             parts.append(latents[:, self.num_history :])
-        return Rollouts(torch.cat(parts), time.perf_counter() - began, self.model)
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def _look(self, frame: UInt8Array) -> Tensor | None:

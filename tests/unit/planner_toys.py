@@ -12,6 +12,7 @@ from torch import Tensor
 
 from v2w_core.errors import Interrupted
 from v2w_core.geometry import integrate_actions
+from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec
 
 SPEC = ActionSpec(
@@ -57,13 +58,26 @@ class ToySession:
         self.calls: list[dict[str, Any]] = []
 
     def imagine(
-        self, candidates: np.ndarray, *, interrupt: Any = None, **settings: Any
+        self,
+        candidates: np.ndarray,
+        *,
+        interrupt: Any = None,
+        narrowing: Narrowing | None = None,
+        **settings: Any,
     ) -> ToyRollouts:
-        self.calls.append({"num_candidates": len(candidates), **settings})
-        for _ in range(candidates.shape[1]):
+        if narrowing is not None:
+            num_steps = narrowing.num_sampling_steps or settings["num_sampling_steps"]
+            begun = {**settings, "num_sampling_steps": num_steps}
+            early = self.imagine(candidates[:, : narrowing.num_frames], **begun)
+            rollouts = self.imagine(candidates[narrowing.chosen(early).numpy()], **settings)
+            rollouts.frames_imagined += early.frames_imagined
+            return rollouts
+        num_candidates, horizon = candidates.shape[:2]
+        self.calls.append({"num_candidates": num_candidates, "horizon": horizon, **settings})
+        for _ in range(horizon):
             if interrupt is not None and interrupt():
                 raise Interrupted
-            time.sleep(self.seconds * len(candidates) / candidates.shape[1])
+            time.sleep(self.seconds * num_candidates / horizon)
         return ToyRollouts(picture(integrate_actions(candidates, self.pose)[:, 1:]))
 
 

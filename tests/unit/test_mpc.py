@@ -1,4 +1,4 @@
-"""Planner and MPC loop in a known world: deadlines, cancelling, screening, arriving."""
+"""Planner and MPC loop in a known world: deadlines, cancelling, arriving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_pose import GoalPose
 from planners.mpc import MPC, ImageGoal, Observation, Planner, PoseGoal
 from planners.optimizers.cem import CEM
-from planners.scoring import ImaginationSettings
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
 from v2w_core.spec import ActionSpec
@@ -146,16 +145,6 @@ def test_a_pose_cost_imagines_only_the_best_sequence_or_nothing():
     assert blind.latents is None
     assert blind.frames_imagined == 0
     np.testing.assert_array_equal(blind.action_sequence, result.action_sequence)
-
-
-def test_screening_scores_only_the_promising_in_full():
-    settings = ImaginationSettings(num_sampling_steps=4, screening_fraction=0.25)
-    session = ToySession()
-    result = Planner(SPEC, imagination=settings).plan(session, latent_cost(), seed=1)
-    steps = [(call["num_sampling_steps"], call["num_candidates"]) for call in session.calls]
-    assert steps == [(1, 64), (4, 16)] * 3
-    plain = Planner(SPEC).plan(ToySession(), latent_cost(), seed=1)
-    np.testing.assert_allclose(result.cost, plain.cost)  # the toy is exact with any steps
 
 
 def test_costs_that_are_never_finite_do_not_crash():

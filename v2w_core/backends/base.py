@@ -112,6 +112,9 @@ class Stepper(Protocol):
         belong to the history that :meth:`begin` was given.
         """
 
+    def select(self, past: Any, indices: Tensor) -> Any:
+        """The past of some of the candidates, ``indices`` [K'] ascending; the whole one ends."""
+
 
 def with_sibling(latents: Tensor, level: Tensor, actions: Tensor, mask: Tensor) -> list[Tensor]:
     """A step's frames [B, T, ...] and the newest once more, its action masked [B, T + 1, ...]."""

@@ -72,6 +72,9 @@ class Eager:
     def forget(self, past: Cache, index: int) -> Cache:
         return past.forget(index)
 
+    def select(self, past: Cache, indices: Tensor) -> Cache:
+        return past.select(indices)
+
     def info(self) -> dict[str, Any]:
         device = str(next(self._unet.parameters()).device)
         return {"backend": self.name, "device": device, "torch": torch.__version__}

@@ -38,7 +38,7 @@ from v2w_core.backends.base import (
 )
 from v2w_core.backends.one_thread import ONE_THREAD
 from v2w_core.backends.onnx_session import PROVIDERS, load, providers
-from v2w_core.backends.past import PaddedPast, Past, shared_part, what_the_past_adds
+from v2w_core.backends.past import PaddedPast, Past, selected, shared_part, what_the_past_adds
 from v2w_core.backends.slot_step import DTYPES
 from v2w_core.backends.trial import measure, tried
 from v2w_core.cache import Cache
@@ -137,15 +137,12 @@ class OnnxRuntime:
             yield
 
     def begin(self, history: Cache, batch_size: int, num_own: int) -> Pasts:
-        num_lanes = 1
-        if self._model.device.type == "cpu" and batch_size >= self._num_threads * LEAST_IN_LANE:
-            num_lanes = self._num_threads
-        sizes = [len(lane) for lane in torch.arange(batch_size).tensor_split(num_lanes)]
         shared = shared_part(history, self._dtype)
         room = self._model.config.num_frames - history.num_frames
         capacity = max(1, min(num_own, room))
         sums = what_the_past_adds(self._model.unet, history, self._dtype)
-        pasts = [Past.begin(shared, sums, capacity, size) for size in sizes]
+        lanes = self._in_lanes(torch.arange(batch_size))
+        pasts = [Past.begin(shared, sums, capacity, len(lane)) for lane in lanes]
         if self._num_slots is None:
             return tuple(pasts)
         return tuple(PaddedPast.of(past, self._num_slots) for past in pasts)
@@ -212,6 +209,15 @@ class OnnxRuntime:
 
     def forget(self, past: Pasts, index: int) -> Pasts:
         return tuple(lane.forget(index) for lane in past)
+
+    def select(self, past: Pasts, indices: Tensor) -> Pasts:
+        return tuple(selected(past, lane) for lane in self._in_lanes(indices))
+
+    def _in_lanes(self, candidates: Tensor) -> tuple[Tensor, ...]:
+        """The candidates of each lane."""
+        on_cpu = self._model.device.type == "cpu"
+        worth_it = on_cpu and len(candidates) >= self._num_threads * LEAST_IN_LANE
+        return candidates.tensor_split(self._num_threads if worth_it else 1)
 
     def info(self) -> dict[str, Any]:
         return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -162,6 +163,21 @@ class PaddedPast:
         return replace(
             self, seen_shared=tuple(slots[:num_shared]), seen_own=tuple(slots[num_shared:])
         )
+
+
+def selected(lanes: Sequence[Past | PaddedPast], indices: Tensor) -> Past | PaddedPast:
+    """One past of some of the candidates of a batch that is cut into lanes."""
+
+    def rows(name: str) -> Tensor:
+        values = [lane.sums[name].unflatten(0, (lane.batch_size, -1)) for lane in lanes]
+        return torch.cat(values)[indices].flatten(0, 1)
+
+    def slots(name: str) -> Tensor:
+        return torch.cat([lane.buffers[name] for lane in lanes], dim=1)[:, indices]
+
+    sums = {name: rows(name) for name in lanes[0].sums}
+    buffers = {name: slots(name) for name in lanes[0].buffers}
+    return replace(lanes[0], sums=sums, buffers=buffers)
 
 
 def shared_part(history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -197,8 +197,7 @@ class SlotKeeper:
         self, given: list[Tensor], past: SlotPast, *, keep: bool, guided: bool
     ) -> tuple[Tensor, SlotPast]:
         """As :meth:`Stepper.step`; given are latents, level, actions, mask."""
-        if past.rollout != self._rollout:
-            raise V2WError("rollout", "only the newest one of a back end goes on", past.rollout)
+        self._check(past)
         kind = Kind(given[0].shape[1], keep, guided)
         bucket = self._buckets[bucket_of(past.batch_size)]
         if kind not in bucket.runs:
@@ -221,14 +220,45 @@ class SlotKeeper:
         num_shared = len(past.shared) - (index < len(past.shared))
         return replace(past, shared=tuple(slots[:num_shared]), own=tuple(slots[num_shared:]))
 
+    def select(self, past: SlotPast, indices: Tensor) -> SlotPast:
+        """As :meth:`Stepper.select`."""
+        self._check(past)
+        source = self._buckets[bucket_of(past.batch_size)]
+        source.go_on(past)
+        size = bucket_of(len(indices))
+        if size not in self._buckets:
+            like = source.slots
+            own, sums = (
+                [t.new_zeros(size, *t.shape[1:]) for t in ts] for ts in (like.own, like.sums)
+            )
+            self._add_bucket(size, Slots(like.shared, own, sums))
+        target = self._buckets[size]
+        for before, after in (
+            (source.slots.own, target.slots.own),
+            (source.slots.sums, target.slots.sums),
+        ):
+            for value, place in zip(before, after, strict=True):
+                chosen = value[indices]  # the places may be the same
+                place.zero_()
+                place[: len(indices)].copy_(chosen)
+        target.num_joined = past.num_joined
+        self._rollout += 1
+        return replace(past, rollout=self._rollout, batch_size=len(indices))
+
+    def _check(self, past: SlotPast) -> None:
+        if past.rollout != self._rollout:
+            raise V2WError("rollout", "only the newest one of a back end goes on", past.rollout)
+
     def _bucket(self, history: Cache, batch_size: int) -> Bucket:
         size = bucket_of(batch_size)
         if size not in self._buckets:
-            slots = empty_slots(history, self._num_slots, size, self._dtype)
-            self._shared = self._shared or slots.shared
-            new_sums = [torch.empty_like(added) for added in slots.sums]
-            self._buckets[size] = Bucket(replace(slots, shared=self._shared), new_sums)
+            self._add_bucket(size, empty_slots(history, self._num_slots, size, self._dtype))
         return self._buckets[size]
+
+    def _add_bucket(self, size: int, slots: Slots) -> None:
+        self._shared = self._shared or slots.shared
+        new_sums = [torch.empty_like(added) for added in slots.sums]
+        self._buckets[size] = Bucket(replace(slots, shared=self._shared), new_sums)
 
 
 def _batch_size(slots: Slots) -> int:
@@ -286,6 +316,9 @@ class SlotBackend(ABC):
 
     def forget(self, past: SlotPast, index: int) -> SlotPast:
         return self._slots.forget(past, index)
+
+    def select(self, past: SlotPast, indices: Tensor) -> SlotPast:
+        return self._slots.select(past, indices)
 
     def info(self) -> dict[str, Any]:
         if self._folder is None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from v2w_core.backends.base import Backend, Stepper, exact_float32
 from v2w_core.backends.eager import Eager
 from v2w_core.errors import V2WError
+from v2w_core.narrowing import Narrowing
 from v2w_core.rollout import Session
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[st
     """Largest differences of short rollouts from eager float32, on the same noise.
 
     Rollouts as the model is configured; with two sampling steps and guidance; of many candidates
-    without guidance; and out of the trained window. Which kinds of steps these use depends on the
-    configuration; those in which a single frame joins are therefore compared by themselves.
+    without guidance, some of which go on to the end; and out of the trained window. Which kinds of
+    steps these use depends on the configuration; those in which a single frame joins are therefore
+    compared by themselves.
 
     Raises:
         V2WError: MODEL_ERROR; a difference beyond the tolerance, and by how much.
@@ -71,8 +73,9 @@ def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[st
         "configured": inside,
         "guided": inside | {"num_sampling_steps": 2, "guidance_scale": 1.5},
         "unguided": {
-            "horizon": min(2, window - needed),
+            "horizon": min(HORIZON, window - needed),
             "num_candidates": MANY_CANDIDATES,
+            "narrowing": Narrowing(2, lambda rollouts: range(0, rollouts.num_candidates, 3)),
             "num_sampling_steps": 1,
             "guidance_scale": 1.0,
         },
@@ -149,6 +152,9 @@ class Timed:
 
     def forget(self, past: Any, index: int) -> Any:
         return self._backend.forget(past, index)
+
+    def select(self, past: Any, indices: Tensor) -> Any:
+        return self._backend.select(past, indices)
 
     def step(
         self, latents: Tensor, *given: Any, keep: bool = True, guided: bool = False
