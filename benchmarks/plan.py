@@ -14,14 +14,21 @@ from typing import get_args
 import numpy as np
 import torch
 
+from planners.commands.plan import add_screening_arguments, imagination_settings
 from planners.goals import ImageGoal, Observation
-from planners.optimizers.cem import CEM
 from planners.planner import Planner
 from planners.scoring import ImaginationSettings
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
 from v2w_core.config import ImaginedHistory
 from v2w_core.media import write_text
 from v2w_core.world_model import WorldModel, default_checkpoint
+
+
+def screened(settings: ImaginationSettings) -> str:
+    """In words."""
+    if not settings.screens:
+        return "all to the end"
+    return f"{settings.screening_fraction:g} of them on after {settings.screening_horizon} steps"
 
 
 def main() -> None:
@@ -33,8 +40,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--candidates", type=int, default=64)
-    parser.add_argument("--population-decay", type=float, default=1.0, metavar="SHARE",
-                        help="candidates of an iteration to those of the one before")  # fmt: skip
+    add_screening_arguments(parser)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--horizon", type=int, default=8)
     parser.add_argument("--sampling-steps", type=int, help="default: the checkpoint's")
@@ -59,9 +65,8 @@ def main() -> None:
     shape = (model.config.num_history - 1, spec.dim)
     seen = Observation(frames[:-1], rng.uniform(spec.low, spec.high, shape).astype(np.float32))
     cost = ImageGoal(model, frames[-1]).cost(seen)
-    imagination = ImaginationSettings(num_sampling_steps=args.sampling_steps)
-    optimizer = CEM(population_decay=args.population_decay)
-    planner = Planner(spec, args.horizon, optimizer, imagination=imagination)
+    imagination = imagination_settings(args)
+    planner = Planner(spec, args.horizon, imagination=imagination)
     times, rates = [], []
     for repeat in range(args.repeats + 1):
         plan = planner.plan(
@@ -77,7 +82,8 @@ def main() -> None:
         "plan_s_max": max(times),
         "frames_per_s": float(np.median(rates)),
         "frames_per_plan": plan.frames_imagined,
-        "population_decay": args.population_decay,
+        "screening_fraction": imagination.screening_fraction,
+        "screening_horizon": imagination.screening_horizon,
         "backend": model.backend.name,
         "precision": args.precision,
         "sampling_steps": num_steps,
@@ -86,7 +92,7 @@ def main() -> None:
         "num_threads": torch.get_num_threads(),
     }
     print(f"{args.candidates} candidates x {args.horizon} steps x {args.iterations} iterations, "
-          f"population decay {args.population_decay:g}, "
+          f"{screened(imagination)}, "
           f"{torch.get_num_threads()} threads, {args.device}, {model.backend.name}, "
           f"{args.precision}, {num_steps} sampling steps a frame, guidance "
           f"{sampling.guidance_scale:g}, imagined frames {sampling.imagined_history}")  # fmt: skip

@@ -81,6 +81,10 @@ LEVERS = {
     "half go on after 4 frames": Lever(prefix=4, share=0.5),
     "a quarter goes on after 4 frames": Lever(prefix=4, share=0.25),
     "half go on after 2 frames": Lever(prefix=2, share=0.5),
+    "a quarter goes on after 3 frames": Lever(prefix=3, share=0.25),
+    "a quarter goes on after 2 frames": Lever(prefix=2, share=0.25),
+    "64, 32, 16, half go on after 4": Lever((64, 32, 16), prefix=4, share=0.5),
+    "64, 32, 16, half go on after 2": Lever((64, 32, 16), prefix=2, share=0.5),
     "denoised": Lever(modes=("denoised",) * 3),
     "denoised, the last iteration held": Lever(modes=("denoised", "denoised", "held")),
 }

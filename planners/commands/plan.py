@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from v2w_core.errors import V2WError
 if TYPE_CHECKING:
     from planners.costs.base import Cost
     from planners.planner import PlanResult
+    from planners.scoring import ImaginationSettings
     from v2w_core.data.episode import Episode
     from v2w_core.world_model import WorldModel
 
@@ -59,15 +60,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--optimizer", default="cem", help="cem, mppi or cma_es (default: %(default)s)")
     add("--horizon", type=int, default=8, help="steps of the plan (default: %(default)s)")
     add("--candidates", type=int, default=64, help="per iteration (default: %(default)s)")
-    add("--population-decay", type=float, default=1.0, metavar="SHARE",
-        help="cem, image goals: every iteration has this share of the candidates of the one before "
-        "(default: %(default)s)")  # fmt: skip
+    add_screening_arguments(parser)
     add("--iterations", type=int, default=3, help="of the optimiser (default: %(default)s)")
     add("--deadline-s", type=float, help="best plan within this many seconds (default: no limit)")
     add("--sampling-steps", type=int, help="denoising steps a frame (default: the checkpoint's)")
     add("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     add("--out", type=Path, default=Path("runs/plan"), help="pictures (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="also write the result as JSON")
+
+
+def add_screening_arguments(parser: argparse.ArgumentParser) -> None:
+    """How many candidates are imagined in full."""
+    from planners.scoring import SCREENED
+
+    add = parser.add_argument
+    add("--screening-fraction", type=float, default=SCREENED.screening_fraction, metavar="SHARE",
+        help="of the candidates of a cost that imagines, only this share is imagined to the end; "
+        "1: all (default: %(default)s)")  # fmt: skip
+    add("--screening-horizon", type=int, default=SCREENED.screening_horizon, metavar="N",
+        help="they are chosen after this many steps (default: %(default)s)")  # fmt: skip
+
+
+def imagination_settings(args: argparse.Namespace) -> ImaginationSettings:
+    """Of the arguments."""
+    from planners.scoring import ImaginationSettings
+
+    return ImaginationSettings(
+        num_sampling_steps=args.sampling_steps,
+        screening_fraction=args.screening_fraction,
+        screening_horizon=args.screening_horizon,
+    )
 
 
 @dataclass(frozen=True)
@@ -172,19 +194,12 @@ def run(args: argparse.Namespace) -> int:
     """Plans, prints, writes pictures. Raises V2WError for input that cannot be used."""
     from planners.costs.base import CostContext
     from planners.optimizers import make_optimizer
-    from planners.optimizers.cem import CEM
     from planners.planner import IterationReport, Planner
-    from planners.scoring import ImaginationSettings
     from v2w_core.data.episode import read_episode
     from v2w_core.media import write_text
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     optimizer = make_optimizer(args.optimizer)
-    if args.population_decay != CEM.population_decay:
-        if not isinstance(optimizer, CEM) or args.goal_pose is not None:
-            rule = "left out, except for --optimizer cem with an image goal"
-            raise V2WError("--population-decay", rule, args.population_decay)
-        optimizer = replace(optimizer, population_decay=args.population_decay)
     episode = read_episode(args.episode)
     checkpoint = args.checkpoint or default_checkpoint()
     model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
@@ -199,7 +214,7 @@ def run(args: argparse.Namespace) -> int:
         model.config.action,
         horizon=args.horizon,
         optimizer=optimizer,
-        imagination=ImaginationSettings(num_sampling_steps=args.sampling_steps),
+        imagination=imagination_settings(args),
     )
     session = model.start(moment.history, moment.history_actions, seed=args.seed)
     print(f"{args.episode.name}, frame {moment.start}: {args.candidates} candidates of "

@@ -65,7 +65,7 @@ def plan(folder, *arguments):
 
 
 def test_plan_prints_a_table_and_writes_json_and_pictures(folder, capsys):
-    assert plan(folder, "--goal-step", "6", "--population-decay", "0.5",
+    assert plan(folder, "--goal-step", "6", "--screening-horizon", "3",
                 "--json", str(folder / "plan.json")) == 0  # fmt: skip
     table = capsys.readouterr().out
     assert "plan's end" in table
@@ -75,7 +75,7 @@ def test_plan_prints_a_table_and_writes_json_and_pictures(folder, capsys):
     assert actions.shape == (8, 3)
     SPEC.validate(actions)
     assert len(result["cost_curve"]) == result["num_iterations"] == 2
-    assert result["frames_imagined"] == (8 + 4) * 8
+    assert result["frames_imagined"] == 2 * (8 * 3 + 2 * 5)
     assert result["recorded_cost"] > 0
     np.testing.assert_allclose(result["poses"], integrate_actions(actions), atol=1e-6)
     for name in ("plan.png", "plan_paths.png"):
@@ -102,9 +102,8 @@ def test_goal_image_and_goal_pose_are_goals_too(folder):
         (("--goal-step", "99"), "--goal-step"),
         (("--start", "1"), "--start"),
         (("--candidates", "0"), "num_candidates"),
-        (("--population-decay", "0"), "population_decay"),
-        (("--population-decay", "0.5", "--optimizer", "mppi"), "decay: left out, except"),
-        (("--population-decay", "0.5", "--goal-pose", "1", "0", "0"), "an image goal"),
+        (("--screening-fraction", "0"), "screening_fraction"),
+        (("--screening-horizon", "0"), "screening_horizon"),
         (("--deadline-s", "0"), "deadline_s"),
         (("--optimizer", "luck"), "optimizer"),
         (("--checkpoint", "{folder}/nothing"), "checkpoint"),

@@ -52,15 +52,15 @@ def test_plans_that_are_not_driven_know_of_no_drive(core: PlanningCore) -> None:
     assert leads_on(core, replace(DRIVE, drive=False))
 
 
-def test_the_population_shrinks_where_candidates_are_imagined() -> None:
+def test_candidates_are_screened_where_they_are_imagined() -> None:
     model = small_model()
-    asked = replace(DRIVE, drive=False, population_decay=0.5)
+    asked = replace(DRIVE, drive=False)
     goals = (AHEAD, ImageGoal(model, history()[0][0]))
     core = PlanningCore(model, 0)
     poses, image = (core.plan(snapshot_at(0.0), goal, goal, asked).result for goal in goals)
-    assert len(poses.candidates) == 32
-    assert len(image.candidates) == 6  # the elites of 32
-    assert image.frames_imagined == (32 + 16 + 8 + 6) * 6
+    assert poses.frames_imagined == 6  # the plan that was found
+    chunks = 4 + 28, 1 + 7  # the first one tells how long a candidate takes
+    assert image.frames_imagined == 4 * (2 * sum(chunks[:1]) + 4 * sum(chunks[1:]))
 
 
 def test_the_same_seed_plans_the_same_one_plan_after_the_other() -> None:

@@ -13,10 +13,9 @@ from planners.costs.base import Cost, CostContext, Costs
 from planners.costs.goal_pose import GoalPose
 from planners.goals import Arrival, ImageGoal, Observation, PoseGoal
 from planners.mpc import MPC, Decision
-from planners.optimizers.cem import CEM
 from planners.planner import Planner, PlanResult
 from planners.protocols import ImaginationModel
-from planners.scoring import ImaginationSettings
+from planners.scoring import SCREENED, ImaginationSettings
 from training.evaluation.goals import GoalCase, Pose
 from v2w_core.spec import ActionSpec
 
@@ -39,18 +38,16 @@ class Settings:
     Args:
         num_candidates, num_iterations, horizon: of the planners that optimise.
         num_execute: actions of a plan that are driven before the next one.
-        num_sampling_steps: denoising steps a frame; None: the checkpoint's own.
         deadline_s: of a plan; None: no limit.
-        population_decay: of ``cem``, see :class:`CEM`.
+        imagination: of ``cem``.
     """
 
     num_candidates: int = 64
     num_iterations: int = 3
     horizon: int = 8
     num_execute: int = 1
-    num_sampling_steps: int | None = None
     deadline_s: float | None = None
-    population_decay: float = CEM.population_decay
+    imagination: ImaginationSettings = SCREENED
 
 
 @dataclass
@@ -118,9 +115,8 @@ class Factory:
     def cem(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
         """CEM in the world model; sees the goal image only."""
         assert self.model is not None
-        imagination = ImaginationSettings(num_sampling_steps=self.settings.num_sampling_steps)
-        optimizer = CEM(population_decay=self.settings.population_decay)
-        planner = Planner(self.spec, self.settings.horizon, optimizer, imagination=imagination)
+        settings = self.settings
+        planner = Planner(self.spec, settings.horizon, imagination=settings.imagination)
         return self._mpc(planner, ImageGoal(self.model, goal_image), self.model, seed)
 
     def random(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.commands.plan import add_screening_arguments, imagination_settings
 from v2w_core.commands.imagine import add_backend_arguments
 from v2w_core.errors import V2WError
 
@@ -50,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--planners", default=",".join(PLANNER_NAMES), help="default: %(default)s")
     add("--max-steps", type=int, default=16, help="actions towards a goal (default: %(default)s)")
     add("--candidates", type=int, default=64, help="per iteration (default: %(default)s)")
-    add("--population-decay", type=float, default=1.0, metavar="SHARE",
-        help="every iteration of CEM has this share of the candidates of the one before "
-        "(default: %(default)s)")  # fmt: skip
+    add_screening_arguments(parser)
     add("--iterations", type=int, default=3, help="of CEM (default: %(default)s)")
     add("--execute", type=int, default=1, help="actions between plans (default: %(default)s)")
     add("--sampling-steps", type=int, help="denoising steps a frame (default: the checkpoint's)")
@@ -82,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     paths = list_episodes(args.episodes)
     settings = Settings(
         num_candidates=args.candidates, num_iterations=args.iterations, num_execute=args.execute,
-        num_sampling_steps=args.sampling_steps, deadline_s=args.deadline_s,
-        population_decay=args.population_decay,
+        deadline_s=args.deadline_s, imagination=imagination_settings(args),
     )  # fmt: skip
     env = DoomMazeEnv(maze_seed_of(paths))
     try:

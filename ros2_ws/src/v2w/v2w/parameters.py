@@ -1,6 +1,6 @@
 """The parameters of the nodes as tables: declared, checked and documented from one place.
 
-``declare`` is the only function that touches rclpy. tests/unit/test_ros_parameters.py keeps the
+``declare`` is the only function that touches rclpy. tests/unit/test_ros_decisions.py keeps the
 YAML files and the tables of the README equal to these.
 """
 
@@ -129,9 +129,12 @@ PLANNER = (
     Parameter("horizon", 8, "steps", "Length of a plan.", 1, 64),
     Parameter("num_candidates", 64, "candidates", "An iteration, when a goal names none.", 2, 4096),
     Parameter(
-        "population_decay", 1.0, "",
-        "Image goals: every iteration has this share of the candidates of the one before.",
+        "screening_fraction", 0.25, "",
+        "Image goals: only this share of the candidates is imagined to the end; 1 = all.",
         0.01, 1.0,
+    ),
+    Parameter(
+        "screening_horizon", 2, "steps", "Image goals: they are chosen after so many.", 1, 64
     ),
     Parameter("num_iterations", 3, "iterations", "When a goal names none.", 1, 100),
     Parameter(

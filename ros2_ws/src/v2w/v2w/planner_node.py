@@ -17,6 +17,7 @@ from visualization_msgs.msg import MarkerArray
 
 from planners.goals import Goal
 from planners.planner import IterationReport, Planner
+from planners.scoring import ImaginationSettings
 from v2w import conversions, images, lifecycle, parameters, rollout_messages
 from v2w.driving import Driver
 from v2w.errors import NodeError
@@ -202,7 +203,10 @@ class PlannerNode(ModelNode):
             seed=None if request.seed < 0 else chosen_seed(request.seed),
             drive=values["publish_velocity"] and request.seed < 0,
             execute_steps=min(values["execute_steps"], values["horizon"]),
-            population_decay=values["population_decay"],
+            imagination=ImaginationSettings(
+                screening_fraction=values["screening_fraction"],
+                screening_horizon=values["screening_horizon"],
+            ),
         )
 
     def _wanted(self, request: Any) -> tuple[Goal, object] | tuple[float, float, float, str]:

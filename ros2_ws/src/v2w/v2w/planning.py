@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from planners.costs.bumps import BumpMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
-from planners.optimizers.cem import CEM
 from planners.planner import IterationReport, Planner, PlanResult
+from planners.scoring import SCREENED, ImaginationSettings
 from v2w.errors import NodeError
 from v2w.history import Snapshot
 from v2w_core.data.transforms import decode_image, resize_frame
@@ -32,7 +32,6 @@ class PlanSettings:
 
     ``seed`` is None for the planning core's choice. ``drive``: the plan will be driven, so that
     what the camera saw and the walls that were touched on the way to this goal count.
-    ``population_decay``: see :class:`CEM`; of image goals only, pose goals imagine nothing.
     """
 
     horizon: int
@@ -42,7 +41,7 @@ class PlanSettings:
     seed: int | None
     execute_steps: int
     drive: bool = False
-    population_decay: float = CEM.population_decay
+    imagination: ImaginationSettings = SCREENED
 
 
 @dataclass(frozen=True)
@@ -134,9 +133,7 @@ class PlanningCore:
         goal = drive.goal
         session = self._model.start(snapshot.frames, actions, seed=seed)
         arrival = goal.arrival(observation)
-        decay = settings.population_decay if isinstance(goal, ImageGoal) else 1.0
-        optimizer = CEM(population_decay=decay)
-        planner = Planner(spec, settings.horizon, optimizer)
+        planner = Planner(spec, settings.horizon, imagination=settings.imagination)
         left_s = max(settings.time_budget_s - (time.perf_counter() - began), 1e-3)
         result = planner.plan(
             session,

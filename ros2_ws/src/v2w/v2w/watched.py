@@ -54,6 +54,10 @@ class Watched:
         with self._watch():
             return self._backend.step(*given, **options)
 
+    def select(self, *given: Any) -> Any:
+        with self._watch():
+            return self._backend.select(*given)
+
     def warm_up(self, batch_size: int) -> None:
         with self._watch():
             self._backend.warm_up(batch_size)
