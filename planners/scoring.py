@@ -161,10 +161,10 @@ class Scorer:
         """Costs of those imagined in full, and coarse costs of the others; infinity elsewhere."""
         began = time.perf_counter()
         costs, coarse = np.full((2, len(candidates)), np.inf)
+        chosen: NDArray[np.intp] = np.arange(len(candidates))
+        context = self.context(candidates)
         if self._screens(candidates):
-            chosen, context = self._screened(candidates, coarse)
-        else:
-            chosen, context = np.arange(len(candidates)), self.context(candidates)
+            coarse, chosen, context = self._screened(candidates)
         costs[chosen] = self._costs(context)
         coarse[chosen] = np.inf
         if context.was_imagined:
@@ -177,27 +177,20 @@ class Scorer:
         self.clock.note(len(candidates), time.perf_counter() - began)
         return costs, coarse
 
-    def _screened(
-        self, candidates: FloatArray, coarse: Costs
-    ) -> tuple[NDArray[np.intp], CostContext]:
-        """The candidates that are imagined in full, and their context; ``coarse`` [K] is filled
-        with the costs of the coarse look."""
-        horizon = self.settings.screening_horizon or candidates.shape[1]
-        number = math.ceil(self.settings.screening_fraction * len(candidates))
-        chosen = np.arange(number)
+    def _screened(self, candidates: FloatArray) -> tuple[Costs, NDArray[np.intp], CostContext]:
+        """Costs [K] of a coarse look, the candidates it leaves, and those imagined in full."""
+        settings, coarse = self.settings, np.empty(len(candidates))
+        horizon = settings.screening_horizon or candidates.shape[1]
+        chosen = np.arange(math.ceil(settings.screening_fraction * len(candidates)))
 
         def choose(rollouts: Rollouts) -> NDArray[np.intp]:
             begun = np.ascontiguousarray(candidates[:, :horizon])
             coarse[:] = self._costs(self._context(begun, lambda _: rollouts))
-            chosen[:] = np.sort(np.argsort(coarse, kind="stable")[:number])
+            chosen[:] = np.sort(np.argsort(coarse, kind="stable")[: len(chosen)])
             return chosen
 
-        rollouts = self._imagine(
-            candidates, Narrowing(horizon, choose, self.settings.screening_steps)
-        )
-        context = self._context(candidates[chosen], lambda _: rollouts)
-        assert len(context.latents) == number
-        return chosen, context
+        rollouts = self._imagine(candidates, Narrowing(horizon, choose, settings.screening_steps))
+        return coarse, chosen, self._context(candidates[chosen], lambda _: rollouts)
 
     def _screens(self, candidates: FloatArray) -> bool:
         """Whether a coarse look saves anything: it is coarser, and the cost looks at all."""
