@@ -19,7 +19,7 @@ from torch import Tensor
 
 from v2w_core.backends.artifact import read_manifest
 from v2w_core.backends.base import BackendOptions, device_errors, exact_float32
-from v2w_core.backends.slot_step import DTYPES, Kind, Slots, empty_slots
+from v2w_core.backends.slot_step import DTYPES, Kind, Slots, empty_slots, slots_like
 from v2w_core.backends.trial import measure
 from v2w_core.cache import Cache
 from v2w_core.errors import V2WError
@@ -227,20 +227,13 @@ class SlotKeeper:
         source.go_on(past)
         size = bucket_of(len(indices))
         if size not in self._buckets:
-            like = source.slots
-            own, sums = (
-                [t.new_zeros(size, *t.shape[1:]) for t in ts] for ts in (like.own, like.sums)
-            )
-            self._add_bucket(size, Slots(like.shared, own, sums))
+            self._add_bucket(size, slots_like(source.slots, size))
         target = self._buckets[size]
-        for before, after in (
-            (source.slots.own, target.slots.own),
-            (source.slots.sums, target.slots.sums),
-        ):
-            for value, place in zip(before, after, strict=True):
-                chosen = value[indices]  # the places may be the same
-                place.zero_()
-                place[: len(indices)].copy_(chosen)
+        before, after = ([*b.slots.own, *b.slots.sums] for b in (source, target))
+        for value, place in zip(before, after, strict=True):
+            chosen = value[indices]  # the places may be the same
+            place.zero_()
+            place[: len(indices)].copy_(chosen)
         target.num_joined = past.num_joined
         self._rollout += 1
         return replace(past, rollout=self._rollout, batch_size=len(indices))

@@ -9,7 +9,7 @@ can be exported.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,6 +72,15 @@ def empty_slots(cache: Cache, num_slots: int, batch_size: int, dtype: torch.dtyp
         [zeros(value, batch_size, *size) for value, *size in sizes],
         [zeros(f, batch_size, *f.shape[1:]) for sums in cache.conv for f in sums],
     )
+
+
+def slots_like(slots: Slots, batch_size: int) -> Slots:
+    """Slots of zeros for another batch with the same history."""
+    own, sums = (
+        [value.new_zeros(batch_size, *value.shape[1:]) for value in values]
+        for values in (slots.own, slots.sums)
+    )
+    return replace(slots, own=own, sums=sums)
 
 
 class SlotWalk(CacheWalk):
