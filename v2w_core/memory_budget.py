@@ -106,6 +106,8 @@ class LiveBytes(TorchDispatchMode):
 
     def note(self, tensor: Tensor) -> None:
         """Counts a tensor for as long as it is alive."""
+        if tensor.is_mkldnn:  # a weight laid out ahead: it has no storage, and is no candidate's
+            return
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2w_core.models.packing import Conv2d, Linear
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -54,7 +56,7 @@ class Norm(nn.GroupNorm):
         return super().forward(x.contiguous() if self.precise else x)
 
 
-class Conv(nn.Conv2d):
+class Conv(Conv2d):
     """2-D convolution of every frame, on [B, T, H, W, C].
 
     ``height_causal`` reproduces a quirk of the released checkpoints' last layer: row r sees rows
@@ -83,7 +85,7 @@ class Conv(nn.Conv2d):
             image = F.pad(image, (beside, beside, above, 0))
             out = F.conv2d(image, self.weight, self.bias)
         else:
-            out = super().forward(image)
+            out = self.convolved(image)
         return out.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
 
 
@@ -116,7 +118,7 @@ class GEGLU(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(channels, 2 * inner)
+        self.proj = Linear(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
@@ -129,7 +131,7 @@ class FeedForward(nn.Module):
     def __init__(self, channels: int, mult: int) -> None:
         super().__init__()
         inner = mult * channels
-        self.net = nn.Sequential(GEGLU(channels, inner), nn.Identity(), nn.Linear(inner, channels))
+        self.net = nn.Sequential(GEGLU(channels, inner), nn.Identity(), Linear(inner, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
