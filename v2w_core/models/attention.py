@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2w_core.models.layers import FeedForward, Norm, zero_init
+from v2w_core.models.packing import Linear
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         inner = num_heads * head_dim
         self.num_heads = num_heads
-        self.to_q = nn.Linear(channels, inner, bias=False)
-        self.to_k = nn.Linear(channels, inner, bias=False)
-        self.to_v = nn.Linear(channels, inner, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner, channels))
+        self.to_q = Linear(channels, inner, bias=False)
+        self.to_k = Linear(channels, inner, bias=False)
+        self.to_v = Linear(channels, inner, bias=False)
+        self.to_out = nn.Sequential(Linear(inner, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         out = _attention(self.to_q(x), self.to_k(x), self.to_v(x), self.num_heads)
@@ -49,13 +50,13 @@ class CrossAttention(nn.Module):
         super().__init__()
         inner = num_heads * head_dim
         self.num_heads = num_heads
-        self.to_q = nn.Linear(channels, inner, bias=False)
-        self.to_k = nn.Linear(context_dim, inner, bias=False)
-        self.to_v = nn.Linear(context_dim, inner, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner, channels))
+        self.to_q = Linear(channels, inner, bias=False)
+        self.to_k = Linear(context_dim, inner, bias=False)
+        self.to_v = Linear(context_dim, inner, bias=False)
+        self.to_out = nn.Sequential(Linear(inner, channels))
         if image:
-            self.to_k_ip = nn.Linear(context_dim, inner, bias=False)
-            self.to_v_ip = nn.Linear(context_dim, inner, bias=False)
+            self.to_k_ip = Linear(context_dim, inner, bias=False)
+            self.to_v_ip = Linear(context_dim, inner, bias=False)
         self.image = image
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
@@ -126,7 +127,7 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         inner = num_heads * head_dim
         self.norm = Norm(norm_groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, inner)
+        self.proj_in = Linear(channels, inner)
         block = SpatialBlock(
             inner,
             num_heads,
@@ -136,7 +137,7 @@ class SpatialTransformer(nn.Module):
             ff_mult=ff_mult,
         )
         self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = zero_init(nn.Linear(inner, channels))
+        self.proj_out = zero_init(Linear(inner, channels))
 
     def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
         b, t, height, width, _ = x.shape

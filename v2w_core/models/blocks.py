@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from v2w_core.cache import CacheWalk
 from v2w_core.models.layers import Conv, Norm, zero_init
+from v2w_core.models.packing import Linear
 from v2w_core.models.temporal import NormScope, TemporalConvBlock
 
 
@@ -33,7 +34,7 @@ class ResBlock(nn.Module):
         self.in_layers = nn.Sequential(
             Norm(norm_groups, channels), nn.SiLU(), Conv(channels, out_channels)
         )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_dim, out_channels))
+        self.emb_layers = nn.Sequential(nn.SiLU(), Linear(embedding_dim, out_channels))
         self.out_layers = nn.Sequential(
             Norm(norm_groups, out_channels),
             nn.SiLU(),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from v2w_core.cache import Attended, CacheWalk, weighted
 from v2w_core.models.layers import FeedForward, Norm, zero_init
+from v2w_core.models.packing import Linear
 
 NormScope = Literal["frame", "clip"]
 
@@ -84,10 +85,10 @@ class TemporalAttention(nn.Module):
         inner = num_heads * head_dim
         self.num_heads = num_heads
         self.causal = causal
-        self.to_q = nn.Linear(channels, inner, bias=False)
-        self.to_k = nn.Linear(channels, inner, bias=False)
-        self.to_v = nn.Linear(channels, inner, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner, channels))
+        self.to_q = Linear(channels, inner, bias=False)
+        self.to_k = Linear(channels, inner, bias=False)
+        self.to_v = Linear(channels, inner, bias=False)
+        self.to_out = nn.Sequential(Linear(inner, channels))
 
     def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
         query, key, value = (self._split(layer(x)) for layer in (self.to_q, self.to_k, self.to_v))
@@ -194,8 +195,8 @@ class TemporalTransformer(nn.Module):
             self.proj_in: nn.Module = nn.Conv1d(channels, inner, 1)
             self.proj_out: nn.Module = zero_init(nn.Conv1d(inner, channels, 1))
         else:
-            self.proj_in = nn.Linear(channels, inner)
-            self.proj_out = zero_init(nn.Linear(inner, channels))
+            self.proj_in = Linear(channels, inner)
+            self.proj_out = zero_init(Linear(inner, channels))
         block = TemporalBlock(
             inner,
             num_heads,
@@ -215,6 +216,8 @@ class TemporalTransformer(nn.Module):
 
 
 def _project(layer: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(layer, Linear):
+        return layer(x)
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return F.linear(x, weight.flatten(1), layer.bias)  # type: ignore[arg-type]
