@@ -2,8 +2,8 @@
 
 oneDNN rearranges the weight of a convolution at every call, and MKL that of a product. With many
 pixels that is nothing; of a step of one candidate, which uses every weight of the deep levels for
-some 40 pixels, it is a tenth or more (``python benchmarks/packing.py``). So inference keeps a
-second copy, as oneDNN wants it. The operators are those that torch.compile calls on a CPU.
+some 40 pixels, it is a fifth (``python benchmarks/packing.py``). So inference keeps a second copy,
+as oneDNN wants it. The operators are those that torch.compile calls on a CPU.
 """
 
 from __future__ import annotations
