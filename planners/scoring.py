@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from planners.costs.base import Cost, CostContext, Costs
+from planners.defaults import SCREENING_FRACTION, SCREENING_HORIZON
 from planners.protocols import FloatArray, Rollouts, Session
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.narrowing import Narrowing
@@ -62,9 +63,10 @@ class ImaginationSettings:
         return self.screening_fraction < 1
 
 
-#: What nodes and commands use unless told otherwise: no less success than with all candidates
-#: imagined in full, in less than two thirds of the time (docs/performance.md).
-SCREENED = ImaginationSettings(screening_fraction=0.25, screening_horizon=2)
+#: What nodes and commands use unless told otherwise.
+SCREENED = ImaginationSettings(
+    screening_fraction=SCREENING_FRACTION, screening_horizon=SCREENING_HORIZON
+)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.defaults import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.commands.imagine import add_backend_arguments
 from v2w_core.errors import V2WError
 
@@ -71,13 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_screening_arguments(parser: argparse.ArgumentParser) -> None:
     """How many candidates are imagined in full."""
-    from planners.scoring import SCREENED
-
     add = parser.add_argument
-    add("--screening-fraction", type=float, default=SCREENED.screening_fraction, metavar="SHARE",
+    add("--screening-fraction", type=float, default=SCREENING_FRACTION, metavar="SHARE",
         help="of the candidates of a cost that imagines, only this share is imagined to the end; "
         "1: all (default: %(default)s)")  # fmt: skip
-    add("--screening-horizon", type=int, default=SCREENED.screening_horizon, metavar="N",
+    add("--screening-horizon", type=int, default=SCREENING_HORIZON, metavar="N",
         help="they are chosen after this many steps (default: %(default)s)")  # fmt: skip
 
 

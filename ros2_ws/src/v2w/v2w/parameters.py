@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from planners.defaults import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.errors import V2WError
 
 
@@ -129,12 +130,13 @@ PLANNER = (
     Parameter("horizon", 8, "steps", "Length of a plan.", 1, 64),
     Parameter("num_candidates", 64, "candidates", "An iteration, when a goal names none.", 2, 4096),
     Parameter(
-        "screening_fraction", 0.25, "",
+        "screening_fraction", SCREENING_FRACTION, "",
         "Image goals: only this share of the candidates is imagined to the end; 1 = all.",
         0.01, 1.0,
     ),
     Parameter(
-        "screening_horizon", 2, "steps", "Image goals: they are chosen after so many.", 1, 64
+        "screening_horizon", SCREENING_HORIZON, "steps",
+        "Image goals: they are chosen after so many.", 1, 64,
     ),
     Parameter("num_iterations", 3, "iterations", "When a goal names none.", 1, 100),
     Parameter(
