@@ -89,7 +89,7 @@ class Planner:
         imagination: denoising steps, guidance and screening.
         chunk_size: most candidates that are scored between two looks at the clock (only with a
             deadline; without one all are one chunk). The session computes a chunk in as many
-            parts as its memory budget asks for.
+            parts as its memory budget asks for. Screening chooses in each chunk by itself.
     """
 
     spec: ActionSpec
@@ -121,8 +121,8 @@ class Planner:
             cost: what to minimise.
             deadline_s: seconds from now. At least one chunk of candidates is always scored.
             num_iterations: of the optimiser.
-            num_candidates: most in an iteration (see ``CEM.population_decay``); every one is
-                imagined once.
+            num_candidates: most in an iteration (see ``CEM.population_decay``); none is imagined
+                twice, and most only for a part of the way (see :class:`ImaginationSettings`).
             seed: of the samples and of the imagination; the same seed gives the same plan (a
                 deadline that is hit makes the number of scored candidates depend on the clock).
             warm_start: [horizon, A] or several [N, horizon, A] to start from, e.g. ``shift`` of

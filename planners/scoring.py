@@ -110,6 +110,10 @@ class Clock:
         self.candidate_s = seconds / max(num_candidates, 1)
 
 
+class _AskedError(Exception):
+    """A cost has asked for rollouts."""
+
+
 @dataclass
 class Scorer:
     """Costs of candidates under one cost and one session, within one plan.
@@ -204,15 +208,12 @@ class Scorer:
     def _imagines(self, candidates: FloatArray) -> bool:
         """Whether the cost asks for what would happen."""
 
-        class AskedError(Exception):
-            """It does."""
-
         def refuse(_: FloatArray) -> Rollouts:
-            raise AskedError
+            raise _AskedError
 
         try:
             self.cost(self._context(candidates[:1], refuse))
-        except AskedError:
+        except _AskedError:
             return self.session is not None
         return False
 

@@ -6,8 +6,8 @@ import contextlib
 
 import pytest
 import torch
+from backend_toys import rollouts
 from core_toys import candidates, history, small_model
-from test_backends import rollouts
 
 from v2w_core.backends import trial
 from v2w_core.backends.base import BackendOptions, fall_back_to_cpu, make_backend

@@ -24,11 +24,6 @@ from v2w_core.world_model import WorldModel
 pytestmark = pytest.mark.usefixtures("timed_briefly")
 
 
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
-
-
 def test_a_named_back_end_is_never_replaced(model, monkeypatch):
     with pytest.raises(V2WError, match="one of auto, tensorrt, tensorrt-rtx, torch, onnx, eager"):
         model.use_backend("tensor")

@@ -13,19 +13,11 @@ import torch
 from core_toys import small_model
 
 from v2w_core.backends import onnx_runtime, trial
-from v2w_core.backends.base import (
-    BackendOptions,
-    make_backend,
-)
+from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.onnx_runtime import OnnxRuntime
 from v2w_core.errors import V2WError
 
 pytestmark = pytest.mark.usefixtures("timed_briefly")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
 
 
 def test_a_provider_that_was_replaced_is_refused(engines, model, monkeypatch):

@@ -6,8 +6,8 @@ import importlib.util
 
 import pytest
 import torch
+from backend_toys import rollouts
 from core_toys import small_model
-from test_backends import rollouts
 
 from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.eager import Eager

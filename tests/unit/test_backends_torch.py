@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from backend_toys import other_model, rollouts
 from core_toys import history, small_model
-from test_backends import other_model, rollouts
 
 from v2w_core.backends import slot_backend
 from v2w_core.backends.base import BackendOptions, make_backend

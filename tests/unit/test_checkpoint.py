@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from core_toys import candidates, history, small_model
+from core_toys import candidates, history
 from safetensors.torch import load_file, save_file
 
 from v2w_core import world_model
 from v2w_core.errors import CheckpointError, V2WError
 from v2w_core.world_model import WorldModel, load_config
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,6 @@ from v2w_core.world_model import WorldModel, tiny_config
 HORIZON = 3
 
 
-@pytest.fixture(scope="module")
-def model():
-    return small_model()
-
-
 @torch.inference_mode()
 def recomputed(model, frames, past, actions, seed):
     """The rollout of one candidate without any cache: the whole window at every network pass."""
