@@ -39,7 +39,7 @@ class Client:
         from v2w_msgs.msg import ModelStatus
         from v2w_msgs.srv import Imagine
 
-        from v2w.health import LATCHED
+        from v2w.nodes.diagnostics import LATCHED
 
         rclpy.init()
         self.node = rclpy.create_node("bench_client")
@@ -80,7 +80,7 @@ class Client:
         self.values = {entry.key: entry.value for entry in message.status[0].values}
 
     def _on_odometry(self, message: Any) -> None:
-        from v2w import conversions
+        from v2w.messages import conversions
 
         self.odometry_ns = conversions.stamp_ns(message.header.stamp)
 
@@ -89,7 +89,7 @@ class Client:
 
     def imagine(self, actions: Any) -> tuple[float, int]:
         """(seconds from the call to the answer, stamp of the newest history frame)."""
-        from v2w import conversions
+        from v2w.messages import conversions
 
         request = self._request(candidates=[actions])
         answered = threading.Event()
@@ -116,12 +116,13 @@ def wait_for(condition: Any, processes: list[subprocess.Popen[bytes]]) -> None:
 
 def measure(args: argparse.Namespace, client: Client, checkpoint: Path) -> dict[str, Any]:
     """Latencies of ``args.calls`` calls, and the node's figures of the last of them."""
-    from v2w import conversions, graph
+    from v2w.bringup import node_processes
+    from v2w.messages import conversions
     from v2w_core.world_model import load_config
 
     values = {"checkpoint": str(checkpoint), "device": args.device, "backend": args.backend}
     values |= {"precision": args.precision, "num_threads": args.threads, "strict_backend": True}
-    commands = graph.commands([MODEL, CAMERA], overrides={MODEL: values})
+    commands = node_processes.commands([MODEL, CAMERA], overrides={MODEL: values})
     processes = [subprocess.Popen(command) for command in commands.values()]
     try:
         wait_for(client.is_ready, processes)
@@ -179,12 +180,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=12.0, help="of the camera, Hz")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    from v2w import environment
-    from v2w_core.media import write_text
+    from v2w.bringup import ros_environment
+    from v2w_core.media.plots import write_text
     from v2w_core.world_model import default_checkpoint
 
-    environment.reexecute_with_ros()
-    os.environ.update(environment.isolated(dict(os.environ), environment.pick_domain_id()))
+    ros_environment.reexecute_with_ros()
+    os.environ.update(ros_environment.isolated(dict(os.environ), ros_environment.pick_domain_id()))
     client = Client()
     try:
         result = measure(args, client, args.checkpoint or default_checkpoint())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from v2w_core.cache import Cache
+from v2w_core.models.temporal_cache import Cache
 from v2w_core.models.unet import UNet, UNetConfig
 
 META = torch.device("meta")

@@ -33,13 +33,13 @@ from torch import Tensor
 
 from floors import CountedUNet, Rates, Work, total
 from recordings import Recordings, default_folder
-from v2w_core.cache import Cache
 from v2w_core.config import WorldModelConfig
-from v2w_core.media import write_text
+from v2w_core.media.plots import write_text
 from v2w_core.models.attention import Context
+from v2w_core.models.temporal_cache import Cache
 from v2w_core.models.unet import UNet, UNetConfig
-from v2w_core.transfer.kinds import KINDS
 from v2w_core.transfer.released import released_config
+from v2w_core.transfer.released_names import KINDS
 from v2w_core.world_model import WorldModel
 
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "full_size.json"

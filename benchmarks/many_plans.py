@@ -28,9 +28,9 @@ def explore(model: Any) -> tuple[list[Any], np.ndarray]:
     """Snapshots of an episode in the simulated maze, and a view from elsewhere."""
     from training.envs.doom import DoomMazeEnv
     from training.envs.explore import Explorer
-    from v2w.history import NS, Snapshot
-    from v2w_core.data.transforms import resize_frames
+    from v2w.navigation.sensor_history import NS, Snapshot
     from v2w_core.geometry import actions_from_poses
+    from v2w_core.images import resize_frames
 
     env = DoomMazeEnv(maze_seed=1)
     try:
@@ -59,9 +59,9 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
     import psutil
     import torch
 
-    from v2w.engine import Engine, EngineSettings
-    from v2w.planning import PlanningCore, PlanSettings
-    from v2w_core.data.transforms import encode_image
+    from v2w.inference.model_runtime import Engine, EngineSettings
+    from v2w.navigation.planning import PlanningCore, PlanSettings
+    from v2w_core.images import encode_image
     from v2w_core.world_model import default_checkpoint
 
     if args.threads:
@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.plans < 2 * EVERY:
         parser.error(f"--plans: at least {2 * EVERY}")
-    from v2w_core.media import write_text
+    from v2w_core.media.plots import write_text
 
     numbers = ("plans", "candidates", "iterations", "horizon", "threads")
     results: dict[str, Any] = {name: getattr(args, name) for name in numbers}

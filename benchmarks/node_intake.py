@@ -31,7 +31,7 @@ def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bo
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import CompressedImage, Image
 
-    from v2w import conversions, images
+    from v2w.messages import conversions, images
 
     rclpy.init()
     node = rclpy.create_node("bench_camera")
@@ -90,7 +90,7 @@ class Probe:
 
     def plan(self) -> tuple[int, float]:
         """(error_code, planning time in seconds) of one plan with an image goal."""
-        from v2w import conversions, images
+        from v2w.messages import conversions, images
 
         goal = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
         request = self._kind.Request(goal_type=1)
@@ -106,10 +106,10 @@ def run(args: argparse.Namespace, probe: Probe, checkpoint: Path, plans: bool) -
     """One measurement: ``args.seconds`` of camera, with or without plans one after the other."""
     import psutil
 
-    from v2w import graph
+    from v2w.bringup import node_processes
 
     values = {"checkpoint": str(checkpoint), "status_period": 0.25}
-    commands = graph.commands(NODES, overrides=dict.fromkeys(NODES, values))
+    commands = node_processes.commands(NODES, overrides=dict.fromkeys(NODES, values))
     probe.values = {}
     running = {name: subprocess.Popen(command) for name, command in commands.items()}
     try:
@@ -166,11 +166,11 @@ def main() -> None:
     if args.camera:
         camera(args.seconds, args.rate, (args.height, args.width), args.compressed)
         return
-    from v2w import environment
+    from v2w.bringup import ros_environment
     from v2w_core.world_model import default_checkpoint
 
-    environment.reexecute_with_ros()
-    os.environ.update(environment.isolated(dict(os.environ), environment.pick_domain_id()))
+    ros_environment.reexecute_with_ros()
+    os.environ.update(ros_environment.isolated(dict(os.environ), ros_environment.pick_domain_id()))
     checkpoint = args.checkpoint or default_checkpoint()
     probe = Probe()
     results = {

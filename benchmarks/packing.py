@@ -1,4 +1,4 @@
-"""What weights laid out ahead are worth (v2w_core/models/packing.py): rollouts with and without.
+"""What weights laid out ahead are worth (v2w_core/models/prepacked.py): rollouts with and without.
 
 One candidate of the mid-size model of benchmarks/rollout.py, 4 denoising steps a frame, guidance.
 The two take turns.
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from cases import Setup, load_model
-from v2w_core.backends.trial import trial_actions, trial_session
-from v2w_core.models import packing
+from v2w_core.backends.parity import trial_actions, trial_session
+from v2w_core.models import prepacked
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(args.rounds):
         for packed, taken in seconds.items():
-            packing.AVAILABLE = packed
+            prepacked.AVAILABLE = packed
             for _ in range(2):  # the first one fills the caches
                 began = time.perf_counter()
                 session.imagine(actions, num_sampling_steps=4, guidance_scale=2.0)

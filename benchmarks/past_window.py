@@ -24,9 +24,9 @@ from torch import Tensor
 
 from v2w_core.data.episode import list_episodes, read_episode
 from v2w_core.data.windows import WindowIndex
-from v2w_core.media import write_text
+from v2w_core.media.plots import write_text
 from v2w_core.metrics.steps import psnr_limited
-from v2w_core.rollout import Session
+from v2w_core.rollout.session import Session
 from v2w_core.world_model import WorldModel, default_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]

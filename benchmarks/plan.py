@@ -20,7 +20,7 @@ from planners.planner import Planner
 from planners.scoring import ImaginationSettings
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
 from v2w_core.config import ImaginedHistory
-from v2w_core.media import write_text
+from v2w_core.media.plots import write_text
 from v2w_core.world_model import WorldModel, default_checkpoint
 
 

@@ -22,8 +22,8 @@ from v2w_core.diffusion.compat import CompatConfig, frame_tokens
 from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.models.unet import UNet, UNetConfig
-from v2w_core.transfer.reference_names import UNET_PREFIX, unet_name
 from v2w_core.transfer.released import unet_config
+from v2w_core.transfer.unet_keys import UNET_PREFIX, unet_name
 from v2w_core.transfer.weight_transfer import TransferMode, transfer_weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -2,7 +2,7 @@
 
 Nothing is remembered from pass to pass: at every denoising step the network is run over the whole
 window so far, once with all actions and once more without the newest one. The same noise as
-:class:`v2w_core.rollout.Session`, hence the same latents, which a test holds.
+:class:`v2w_core.rollout.session.Session`, hence the same latents, which a test holds.
 """
 
 from __future__ import annotations

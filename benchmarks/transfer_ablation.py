@@ -27,7 +27,7 @@ import torch
 from training.ablation.report import curves, page
 from training.ablation.run import Ablation, AblationConfig
 from v2w_core.errors import V2WError
-from v2w_core.media import replaced, write_text
+from v2w_core.media.plots import replaced, write_text
 from v2w_core.world_model import default_checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

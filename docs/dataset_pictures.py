@@ -18,14 +18,14 @@ import numpy as np
 from training.envs.doom import DoomMazeEnv
 from v2w_core.data.convert import convert
 from v2w_core.data.csgo_actions import MOUSE_X_STILL, CsgoAction, decode, encode
+from v2w_core.data.domains import CSGO_OBSERVATION, RECON_OBSERVATION, RT1_FIELDS, RT1_OBSERVATION
 from v2w_core.data.episode import Episode, read_episode
 from v2w_core.data.sources.csgo import open_csgo
 from v2w_core.data.sources.recon import open_recon
 from v2w_core.data.sources.recording import RecordingSet
 from v2w_core.data.sources.rlds import open_episodes
-from v2w_core.data.transforms import encode_image, resize_frames
-from v2w_core.domains import CSGO_OBSERVATION, RECON_OBSERVATION, RT1_FIELDS, RT1_OBSERVATION
-from v2w_core.media import contact_sheet, replaced
+from v2w_core.images import encode_image, resize_frames
+from v2w_core.media.plots import contact_sheet, replaced
 from v2w_core.spec import ObservationSpec
 
 IMAGES = Path(__file__).parent / "images"

@@ -12,8 +12,8 @@ from planners.costs.base import Cost, WeightedSum
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_learned import GoalImageLearned
 from planners.costs.goal_pose import GoalPose
-from planners.costs.seen_places import SeenPlaces, history_poses
 from planners.costs.smoothness import Smoothness
+from planners.costs.visited_views import SeenPlaces, history_poses
 from planners.planner import PlanResult
 from planners.protocols import FloatArray, ImaginationModel, UInt8Array
 from v2w_core.errors import V2WError

@@ -1,7 +1,7 @@
 """Model predictive control: plan, execute the first actions, look again, plan from there.
 
 ``MPC`` decides when to plan, as in ``v2w evaluate planning``; it holds no clock, no thread and no
-ROS. The planner node is asked for each plan instead (``v2w.planning``).
+ROS. The planner node is asked for each plan instead (``v2w.navigation.planning``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planners.costs.base import Cost
-from planners.costs.bumps import BumpMemory, Pose
+from planners.costs.blocked_motion import BumpMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult

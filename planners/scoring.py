@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from planners.costs.base import Cost, CostContext, Costs
-from planners.defaults import SCREENING_FRACTION, SCREENING_HORIZON
 from planners.protocols import FloatArray, Rollouts, Session
+from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec

@@ -38,8 +38,8 @@ def engines(tmp_path_factory):
 @pytest.fixture(scope="module")
 def timed_briefly():
     """Engines are tried on two candidates only."""
-    from v2w_core.backends import trial
+    from v2w_core.backends import parity
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "BATCH_SIZES", (2,))
+        patch.setattr(parity, "BATCH_SIZES", (2,))
         yield

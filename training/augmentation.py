@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from v2w_core.data.transforms import check_frames
+from v2w_core.images import check_frames
 
 Frames = NDArray[np.uint8]
 

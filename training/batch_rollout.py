@@ -1,6 +1,6 @@
 """Rollouts of many recorded windows side by side, each from its own history (no planning).
 
-A :class:`v2w_core.rollout.Session` rolls many candidates out from one history; training and
+A :class:`v2w_core.rollout.session.Session` rolls many candidates out from one history; training and
 evaluation have many histories with one future each.
 """
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from v2w_core.data.episode import Episode, list_episodes, read_episode
-from v2w_core.data.transforms import resize_frames
 from v2w_core.data.windows import Window, WindowIndex, split_episodes
 from v2w_core.errors import DataError
+from v2w_core.images import resize_frames
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 

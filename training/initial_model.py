@@ -11,7 +11,7 @@ from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
 from v2w_core.errors import V2WError
 from v2w_core.models.goal_distance import GoalDistanceConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
-from v2w_core.transfer.causal import causal_model, check_base, check_transfer
+from v2w_core.transfer.causal_transfer import causal_model, check_base, check_transfer
 from v2w_core.transfer.weight_transfer import TransferMode
 from v2w_core.world_model import WorldModel, load_config
 

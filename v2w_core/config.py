@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from v2w_core.autoencoder import AutoencoderConfig
 from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.models.autoencoder import AutoencoderConfig
 from v2w_core.models.goal_distance import GoalDistanceConfig
-from v2w_core.models.image_context import ImageContextConfig
+from v2w_core.models.image_context.image_context import ImageContextConfig
 from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
-    from v2w_core.asked import Asked
-    from v2w_core.rollout import Rollouts
+    from v2w_core.rollout.request import Asked
+    from v2w_core.rollout.session import Rollouts
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from v2w_core.autoencoder import Autoencoder, AutoencoderConfig
 from v2w_core.backends.base import Backend, BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
 from v2w_core.config import WorldModelConfig
-from v2w_core.data.transforms import resize_frames
 from v2w_core.diffusion.compat import frame_tokens
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.images import resize_frames
 from v2w_core.models.attention import Context
+from v2w_core.models.autoencoder import Autoencoder, AutoencoderConfig
 from v2w_core.models.goal_distance import GoalDistance
-from v2w_core.models.image_context import ImageContext
+from v2w_core.models.image_context.image_context import ImageContext
 from v2w_core.models.unet import UNet, UNetConfig
-from v2w_core.rollout import Session
+from v2w_core.rollout.session import Session
+from v2w_core.rollout.window_session import WindowSession
 from v2w_core.spec import ActionSpec, FloatArray, ObservationSpec
-from v2w_core.window_rollout import WindowSession
 
 UInt8Array = NDArray[np.uint8]
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"

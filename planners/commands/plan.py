@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.defaults import SCREENING_FRACTION, SCREENING_HORIZON
+from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.commands.imagine import add_backend_arguments
 from v2w_core.errors import V2WError
 
@@ -131,7 +131,7 @@ def read_moment(episode: Episode, start: int | None, num_history: int, num_futur
 
 def read_goal_image(path: Path) -> NDArray[np.uint8]:
     """A picture file as RGB uint8 [H, W, 3]. Raises V2WError when it is none."""
-    from v2w_core.data.transforms import decode_image
+    from v2w_core.images import decode_image
 
     try:
         data = path.read_bytes()
@@ -195,7 +195,7 @@ def run(args: argparse.Namespace) -> int:
     from planners.optimizers import make_optimizer
     from planners.planner import IterationReport, Planner
     from v2w_core.data.episode import read_episode
-    from v2w_core.media import write_text
+    from v2w_core.media.plots import write_text
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     optimizer = make_optimizer(args.optimizer)
@@ -296,7 +296,7 @@ def write_pictures(
 ) -> list[Path]:
     """Writes plan.png (goal, imagined and recorded frames) and plan_paths.png."""
     from planners.plots import plan_plot
-    from v2w_core.media import contact_sheet, replaced, write_png
+    from v2w_core.media.plots import contact_sheet, replaced, write_png
 
     rows, labels = [], []
     if image is not None:

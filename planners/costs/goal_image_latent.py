@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.seen_places import SeenPlaces, corrected
-from planners.costs.steps import OverSteps
+from planners.costs.soft_minimum import OverSteps
+from planners.costs.visited_views import SeenPlaces, corrected
 from v2w_core.errors import V2WError
 
 

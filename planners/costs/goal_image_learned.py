@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.seen_places import SeenPlaces, corrected
-from planners.costs.steps import OverSteps
+from planners.costs.soft_minimum import OverSteps
+from planners.costs.visited_views import SeenPlaces, corrected
 from v2w_core.errors import V2WError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.steps import OverSteps
+from planners.costs.soft_minimum import OverSteps
 from v2w_core.errors import V2WError
 from v2w_core.geometry import wrap_angle
 

@@ -9,7 +9,7 @@ import torch
 from backend_toys import rollouts
 from core_toys import candidates, history, small_model
 
-from v2w_core.backends import trial
+from v2w_core.backends import parity
 from v2w_core.backends.base import BackendOptions, fall_back_to_cpu, make_backend
 from v2w_core.backends.eager import Eager
 from v2w_core.errors import V2WError
@@ -55,14 +55,14 @@ def test_a_gpu_imagines_what_eager_imagines(engines, model, name, precision, cou
     for sampling in ({}, {"guidance_scale": 2.0}):
         eager = rollouts(model, Eager(model.unet), count, **sampling)
         ours = rollouts(model, backend, count, **sampling)
-        assert float((ours - eager).abs().max()) <= trial.TOLERANCES[precision]
+        assert float((ours - eager).abs().max()) <= parity.TOLERANCES[precision]
 
 
 def test_eager_on_a_gpu_is_float32(model):
     """TF32 in convolutions, PyTorch's default, is off by more than this."""
     cpu = small_model()
     on_cpu, on_gpu = (rollouts(m, Eager(m.unet), 5) for m in (cpu, model))
-    assert float((on_gpu.cpu() - on_cpu).abs().max()) <= trial.TOLERANCES["fp32"]
+    assert float((on_gpu.cpu() - on_cpu).abs().max()) <= parity.TOLERANCES["fp32"]
 
 
 def test_a_found_engine_is_the_built_one(engines, model):

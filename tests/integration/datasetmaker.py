@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from v2w_core.data.csgo_actions import CsgoAction, encode
-from v2w_core.domains import RT1_FIELDS
+from v2w_core.data.domains import RT1_FIELDS
 
 
 def picture(number: int, height: int, width: int) -> np.ndarray:

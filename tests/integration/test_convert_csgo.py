@@ -11,7 +11,7 @@ from convert_toys import converted, fails
 from datasetmaker import csgo_actions, shown, write_csgo
 
 from v2w_core.data.csgo_actions import decode
-from v2w_core.domains import CSGO_ACTION
+from v2w_core.data.domains import CSGO_ACTION
 
 
 def test_csgo(tmp_path: Path) -> None:

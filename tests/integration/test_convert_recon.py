@@ -14,7 +14,7 @@ import pytest
 from convert_toys import SHARED, converted, fails
 from datasetmaker import recon_poses, shown, write_recon_folder, write_recon_hdf5
 
-from v2w_core.domains import RECON_ACTION
+from v2w_core.data.domains import RECON_ACTION
 from v2w_core.geometry import integrate_actions, planar
 
 KITTI = SHARED / "data" / "kitti_visualnav"

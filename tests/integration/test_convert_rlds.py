@@ -15,8 +15,8 @@ import pytest
 from convert_toys import SHARED, converted, fails
 from datasetmaker import RecordedSteps, flat_steps, rt1_action, rt1_steps, shown
 
+from v2w_core.data.domains import RT1_ACTION, RT1_FIELDS
 from v2w_core.data.sources.rlds import open_episodes
-from v2w_core.domains import RT1_ACTION, RT1_FIELDS
 from v2w_core.errors import DataError
 
 BRIDGE = SHARED / "data" / "bridge_rlds_octo"

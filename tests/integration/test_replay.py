@@ -15,7 +15,7 @@ from imagine_toys import files, save_checkpoint, save_episode, video
 from v2w_core.cli import main
 from v2w_core.errors import V2WError
 from v2w_core.geometry import relative_motion
-from v2w_core.replay import choose_moments, read_recording
+from v2w_core.replay.replay import choose_moments, read_recording
 from v2w_core.world_model import WorldModel, tiny_config
 
 CONFIG = tiny_config()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from v2w_core.autoencoder import Autoencoder, AutoencoderConfig
-from v2w_core.models.clip_images import clip_images
-from v2w_core.models.resampler import Resampler, ResamplerConfig
-from v2w_core.transfer.autoencoder_names import autoencoder_weights
+from v2w_core.models.autoencoder import Autoencoder, AutoencoderConfig
+from v2w_core.models.image_context.clip_preprocess import clip_images
+from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
+from v2w_core.transfer.autoencoder_keys import autoencoder_weights
 
 LIMIT = 1e-4
 NAME = "vae_resampler_small"

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from v2w_core.transfer.importer import convert_weights, expected_tensors
-from v2w_core.transfer.kinds import KINDS
-from v2w_core.transfer.reference_names import UNET_PREFIX, released_name
 from v2w_core.transfer.released import released_config, unet_config
+from v2w_core.transfer.released_names import KINDS
 from v2w_core.transfer.text_tower import VIT_H
+from v2w_core.transfer.unet_keys import UNET_PREFIX, released_name
 from v2w_core.world_model import WorldModel
 
 

@@ -7,8 +7,8 @@ import torch
 from v2w_core.diffusion.compat import RELEASED, frame_tokens
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.models.unet import UNet
-from v2w_core.transfer.reference_names import unet_name
 from v2w_core.transfer.released import unet_config
+from v2w_core.transfer.unet_keys import unet_name
 
 LIMIT = 1e-4
 

@@ -7,10 +7,10 @@ import pytest
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
-from v2w import environment
+from v2w.bringup import ros_environment
 
 HERE = Path(__file__).parent
-READY = environment.is_ready()
+READY = ros_environment.is_ready()
 # Without the workspace these files cannot even be imported.
 collect_ignore_glob = [] if READY else ["test_*.py"]
 WHY = "rclpy and v2w_msgs cannot be imported; run `make test`, or source ros2_ws/install/setup.bash"

@@ -30,4 +30,4 @@ if __name__ == "__main__":
     Dying.lost = Path(sys.argv.pop(1))
     sys.modules["dying_back_end"] = sys.modules[__name__]
     base.BACKENDS["onnx"] = "dying_back_end:Dying"
-    import_module(f"v2w.{node}").main()
+    import_module(f"v2w.nodes.{node}").main()

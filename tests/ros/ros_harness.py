@@ -25,11 +25,12 @@ from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Imagine
 from v2w_msgs.srv import Plan as PlanService
 
-from v2w import conversions, graph, images
-from v2w.action_client import ThreadedActionClient
+from v2w.bringup import node_processes
+from v2w.demo.action_client import ThreadedActionClient
 from v2w.errors import CODES
-from v2w.executor import ThreadedExecutor
-from v2w.health import LATCHED
+from v2w.messages import conversions, images
+from v2w.nodes.diagnostics import LATCHED
+from v2w.nodes.executor import ThreadedExecutor
 from v2w_core.world_model import PLANAR_4HZ
 
 NS = 1_000_000_000
@@ -58,9 +59,9 @@ class Nodes:
         self._folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, names: Sequence[str], overrides: graph.Overrides) -> None:
+    def start(self, names: Sequence[str], overrides: node_processes.Overrides) -> None:
         environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain), "OMP_NUM_THREADS": "1"}
-        for name, command in graph.commands(names, overrides=overrides).items():
+        for name, command in node_processes.commands(names, overrides=overrides).items():
             with (self._folder / f"{name}.log").open("wb") as log:
                 self.processes[name] = subprocess.Popen(
                     command, env=environment, stdout=log, stderr=subprocess.STDOUT

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from v2w import driving
-from v2w.driving import Driver
-from v2w.velocity import STOP
+from v2w.navigation import plan_follower
+from v2w.navigation.plan_follower import Driver
+from v2w.navigation.trajectory_tracker import STOP
 from v2w_core.world_model import PLANAR_4HZ
 
 PARAMETERS = {
@@ -102,4 +102,4 @@ def test_the_last_command_is_waited_for(node: Node, driver: Driver) -> None:
     waited: list[float] = []
     node.cmd_vel.wait_for_all_acked = lambda timeout: waited.append(timeout.nanoseconds / 1e9)
     driver.close()
-    assert waited == [driving.LAST_COMMAND_S]
+    assert waited == [plan_follower.LAST_COMMAND_S]

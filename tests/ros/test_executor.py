@@ -13,7 +13,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from ros_harness import DOMAINS
 
-from v2w.executor import ThreadedExecutor
+from v2w.nodes.executor import ThreadedExecutor
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from std_msgs.msg import Bool, Header
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Plan
 
-from v2w.conversions import duration_message
 from v2w.errors import CODES
-from v2w.health import LATCHED
-from v2w.images import compressed_message
+from v2w.messages.conversions import duration_message
+from v2w.messages.images import compressed_message
+from v2w.nodes.diagnostics import LATCHED
 
 
 def change(robot: Robot, node: str, transition: int) -> bool:

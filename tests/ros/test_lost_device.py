@@ -14,9 +14,9 @@ from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, pose_goal, sequence, 
 from sensor_msgs.msg import CompressedImage
 from v2w_msgs.msg import ModelStatus
 
-from v2w import graph
+from v2w.bringup import node_processes
 from v2w.errors import CODES
-from v2w.images import compressed_message
+from v2w.messages.images import compressed_message
 
 NODE, PLANNER = "world_model_node", "planner_node"
 SCRIPT = Path(__file__).parent / "node_that_loses_its_device.py"
@@ -34,7 +34,7 @@ def start(tmp_path: Path, checkpoint: Path) -> Iterator[Start]:
         lost = tmp_path / "lost"
         values = {"checkpoint": str(checkpoint), "device": "cpu", "strict_backend": strict}
         values |= {"status_period": 0.2, "max_history_age": 60.0, "buffer_duration": 60.0} | more
-        python, _, _, *arguments = graph.commands([name], overrides={name: values})[name]
+        python, _, _, *arguments = node_processes.commands([name], overrides={name: values})[name]
         command = [python, str(SCRIPT), name, str(lost), *arguments, "-p", "backend:=onnx"]
         environment = os.environ | {"ROS_DOMAIN_ID": str(nodes.domain), "OMP_NUM_THREADS": "1"}
         with (tmp_path / f"{name}.log").open("wb") as log:

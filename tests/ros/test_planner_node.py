@@ -19,11 +19,11 @@ from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
 
-from v2w.action_client import ThreadedActionClient
-from v2w.conversions import duration_message, trajectory_markers
+from v2w.demo.action_client import ThreadedActionClient
 from v2w.errors import CODES
-from v2w.health import LATCHED
-from v2w.images import compressed_message
+from v2w.messages.conversions import duration_message, trajectory_markers
+from v2w.messages.images import compressed_message
+from v2w.nodes.diagnostics import LATCHED
 
 POSE, IMAGE = PlanService.Request.GOAL_POSE, PlanService.Request.GOAL_IMAGE
 AHEAD = pose_goal(1.0, 0.0, frame_id="base_link")

@@ -19,8 +19,8 @@ from ros_harness import DOMAINS, PATIENCE_S, Robot, wait_for
 from sensor_msgs.msg import Image
 from v2w_msgs.srv import Teleport
 
-from v2w.conversions import planar_pose
-from v2w.images import rgb_from_image
+from v2w.messages.conversions import planar_pose
+from v2w.messages.images import rgb_from_image
 from v2w_core.cli import main
 
 

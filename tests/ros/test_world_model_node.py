@@ -11,8 +11,8 @@ from ros_harness import PATIENCE_S, Nodes, Robot, sequence, wait_for
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Imagine
 
-from v2w import images
 from v2w.errors import CODES
+from v2w.messages import images
 
 NONE, PNG, RAW = Imagine.Request.NONE, Imagine.Request.PNG, Imagine.Request.RAW
 FORWARD = np.tile(np.float32([0.1, 0.0, 0.0]), (4, 1))

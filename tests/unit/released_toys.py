@@ -7,13 +7,13 @@ import dataclasses
 import torch
 from core_toys import wake
 
-from v2w_core.autoencoder import AutoencoderConfig
-from v2w_core.models.image_context import ImageContextConfig, VisionTowerConfig
-from v2w_core.models.resampler import ResamplerConfig
+from v2w_core.models.autoencoder import AutoencoderConfig
+from v2w_core.models.image_context.image_context import ImageContextConfig, VisionTowerConfig
+from v2w_core.models.image_context.resampler import ResamplerConfig
 from v2w_core.spec import ObservationSpec
-from v2w_core.transfer.reference_names import UNET_PREFIX, released_name
 from v2w_core.transfer.released import released_config
 from v2w_core.transfer.text_tower import TextTowerConfig
+from v2w_core.transfer.unet_keys import UNET_PREFIX, released_name
 from v2w_core.world_model import WorldModel
 
 WIDTH = 32

@@ -29,7 +29,7 @@ def test_a_named_back_end_is_never_replaced(model, monkeypatch):
         model.use_backend("tensor")
     for name in ("onnxruntime", "onnx"):
         found = {"onnxruntime": object(), "onnx": object(), name: None}
-        monkeypatch.setattr("v2w_core.backends.onnx_runtime.find_spec", found.get)
+        monkeypatch.setattr("v2w_core.backends.onnx_step.onnx_runtime.find_spec", found.get)
         with pytest.raises(V2WError, match=f"{name} is not installed; pip install") as error:
             model.use_backend("onnx")
         assert error.value.code == "MODEL_ERROR"

@@ -12,9 +12,10 @@ import pytest
 import torch
 from core_toys import small_model
 
-from v2w_core.backends import onnx_runtime, trial
+from v2w_core.backends import parity
 from v2w_core.backends.base import BackendOptions, make_backend
-from v2w_core.backends.onnx_runtime import OnnxRuntime
+from v2w_core.backends.onnx_step import onnx_runtime
+from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime
 from v2w_core.errors import V2WError
 
 pytestmark = pytest.mark.usefixtures("timed_briefly")
@@ -61,15 +62,15 @@ def test_the_trial_sees_every_kind_of_step(engines, seen_by, monkeypatch):
     def off(self, latents, level, actions, mask, past, keep, guided, num_threads):
         graph = onnx_runtime.GRAPHS[latents.shape[1], keep, guided]
         v, past = step(self, latents, level, actions, mask, past, keep, guided, num_threads)
-        in_lane = len(latents) not in (trial.NUM_CANDIDATES, trial.MANY_CANDIDATES)
+        in_lane = len(latents) not in (parity.NUM_CANDIDATES, parity.MANY_CANDIDATES)
         wrong = {"unguided": not guided, "lanes": in_lane}.get(seen_by, graph == seen_by)
         return v + 0.01 * wrong, past
 
     monkeypatch.setattr(backend, "_num_threads", 2)
-    trial.check_parity(model, backend, "fp32")
+    parity.check_parity(model, backend, "fp32")
     monkeypatch.setattr(OnnxRuntime, "_step", off)
     with pytest.raises(V2WError, match=r"within 0\.0002 of eager float32"):
-        trial.check_parity(model, backend, "fp32")
+        parity.check_parity(model, backend, "fp32")
 
 
 def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, caplog):
@@ -81,24 +82,28 @@ def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, 
     assert make_backend(model, "onnx", options).info()["folder"] != first
 
 
-@pytest.mark.parametrize("file", ["models/unet.py", "models/temporal.py", "backends/past.py"])
+@pytest.mark.parametrize(
+    "file", ["models/unet.py", "models/temporal.py", "backends/onnx_step/graph_cache.py"]
+)
 def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
-    from v2w_core.backends import artifact, onnx_runtime, torch_graphs
+    from v2w_core.backends import engine_cache
+    from v2w_core.backends.onnx_step import onnx_runtime
+    from v2w_core.backends.torch_step import cuda_graphs
 
     package = shutil.copytree(
-        artifact.PACKAGE, tmp_path / "v2w_core", ignore=shutil.ignore_patterns("checkpoints")
+        engine_cache.PACKAGE, tmp_path / "v2w_core", ignore=shutil.ignore_patterns("checkpoints")
     )
-    assert artifact.network_hash(package) == artifact.network_hash()
+    assert engine_cache.network_hash(package) == engine_cache.network_hash()
     with (package / file).open("a") as changed:
         changed.write("# another network\n")
-    assert artifact.network_hash(package) != artifact.network_hash()
-    for module in (onnx_runtime, torch_graphs):
-        assert module.built_from(model, BackendOptions())["network"] == artifact.network_hash()
+    assert engine_cache.network_hash(package) != engine_cache.network_hash()
+    for module in (onnx_runtime, cuda_graphs):
+        assert module.built_from(model, BackendOptions())["network"] == engine_cache.network_hash()
 
 
 @pytest.mark.parametrize("damage", ["weights.bin", "look.onnx", "manifest.json", "another's"])
 def test_a_damaged_engine_is_built_again(tmp_path, engines, caplog, model, damage):
-    from v2w_core.backends.artifact import find_or_build
+    from v2w_core.backends.engine_cache import find_or_build
 
     def build(folder):
         (folder / "look.onnx").write_bytes(b"graph")
@@ -130,7 +135,7 @@ def slow_build(folder):
 
 
 def build_in_process(root, start, results):
-    from v2w_core.backends.artifact import find_or_build
+    from v2w_core.backends.engine_cache import find_or_build
 
     start.wait()
     folder = find_or_build(root, {"weights": "abc"}, slow_build)

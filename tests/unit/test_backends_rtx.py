@@ -11,7 +11,7 @@ from core_toys import small_model
 
 from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
-from v2w_core.backends.trial import TOLERANCES
+from v2w_core.backends.parity import TOLERANCES
 from v2w_core.errors import V2WError
 
 pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
@@ -20,7 +20,7 @@ pytest.importorskip("onnx", reason="onnx is not installed (extra export)")
 @pytest.fixture
 def rtx():
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed (extra rtx)")
-    from v2w_core.backends import tensorrt_rtx
+    from v2w_core.backends.onnx_step import tensorrt_rtx
 
     return tensorrt_rtx
 
@@ -30,7 +30,7 @@ def rtx():
 def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, mode, precision):
     """With bfloat16 the graph is the same; ONNX Runtime has no kernels for it on a CPU."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
-    from v2w_core.backends.onnx_runtime import OnnxRuntime, write_graphs
+    from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime, write_graphs
 
     class OnSlots(OnnxRuntime):
         @classmethod
@@ -52,7 +52,7 @@ def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, mode, prec
     ("fp32", "look"), ("fp16", "look"), ("bf16", "join_and_look_guided"),
 ])  # fmt: skip
 def test_an_engine_is_built_without_a_gpu(rtx, tmp_path, precision, graph):
-    from v2w_core.backends.onnx_runtime import write_graphs
+    from v2w_core.backends.onnx_step.onnx_runtime import write_graphs
 
     model = small_model()
     write_graphs(model, tmp_path, precision, model.config.num_frames)
@@ -60,7 +60,7 @@ def test_an_engine_is_built_without_a_gpu(rtx, tmp_path, precision, graph):
 
 
 def test_an_unknown_operator_is_refused_by_name(rtx, tmp_path):
-    from v2w_core.backends.onnx_writer import GraphWriter, WeightFile
+    from v2w_core.backends.onnx_step.graph_writer import GraphWriter, WeightFile
 
     graph = GraphWriter(WeightFile())
     x = graph.input("x", ["batch", 4, 4])
@@ -73,7 +73,7 @@ def test_an_unknown_operator_is_refused_by_name(rtx, tmp_path):
 
 def test_what_an_engine_does_not_take_is_an_error():
     """TensorRT-RTX says so by a return value only, and would run on what was bound before."""
-    from v2w_core.backends.tensorrt_rtx import EngineBinding
+    from v2w_core.backends.onnx_step.tensorrt_rtx import EngineBinding
 
     class Context:
         def set_input_shape(self, name, shape):
@@ -97,7 +97,7 @@ def test_without_a_gpu_or_the_package_the_reason_is_given(monkeypatch, tmp_path)
     model = small_model()
     with pytest.raises(V2WError, match=r"CUDA devices only, not on cpu.*--build-only"):
         make_backend(model, "tensorrt-rtx")
-    from v2w_core.backends import tensorrt_rtx
+    from v2w_core.backends.onnx_step import tensorrt_rtx
 
     monkeypatch.setattr(tensorrt_rtx, "find_spec", lambda name: None)
     with pytest.raises(V2WError, match=r"pip install 'v2w\[rtx\]'"):
@@ -107,7 +107,7 @@ def test_without_a_gpu_or_the_package_the_reason_is_given(monkeypatch, tmp_path)
 def test_export_says_what_was_built_and_that_it_was_not_tried(monkeypatch, tmp_path, capsys):
     import argparse
 
-    from v2w_core.backends import tensorrt_rtx
+    from v2w_core.backends.onnx_step import tensorrt_rtx
     from v2w_core.commands import export
 
     assert importlib.util.find_spec("onnx")

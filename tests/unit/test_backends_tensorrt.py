@@ -12,8 +12,8 @@ import torch
 from core_toys import small_model
 
 from v2w_core.backends.base import BackendOptions
-from v2w_core.backends.slot_step import Kind, in_precision
-from v2w_core.backends.tensorrt import TYPICAL_BATCH, TensorRt, exported
+from v2w_core.backends.torch_step.static_step import Kind, in_precision
+from v2w_core.backends.torch_step.tensorrt import TYPICAL_BATCH, TensorRt, exported
 
 NEEDS = "torch_tensorrt is not installed (extra tensorrt)"
 
@@ -88,5 +88,5 @@ def test_without_a_gpu_or_the_package_the_reason_is_given(monkeypatch):
     model = small_model()
     assert "CUDA devices only, not on cpu" in TensorRt.probe(model, BackendOptions())
     monkeypatch.setattr(type(model), "device", torch.device("cuda"))
-    monkeypatch.setattr("v2w_core.backends.tensorrt.find_spec", lambda name: None)
+    monkeypatch.setattr("v2w_core.backends.torch_step.tensorrt.find_spec", lambda name: None)
     assert "pip install 'v2w[tensorrt]'" in TensorRt.probe(model, BackendOptions())

@@ -7,11 +7,11 @@ import torch
 from backend_toys import other_model, rollouts
 from core_toys import history, small_model
 
-from v2w_core.backends import slot_backend
 from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
-from v2w_core.backends.torch_graphs import TorchGraphs
-from v2w_core.backends.trial import TOLERANCES
+from v2w_core.backends.parity import TOLERANCES
+from v2w_core.backends.torch_step import static_backend
+from v2w_core.backends.torch_step.cuda_graphs import TorchGraphs
 from v2w_core.errors import V2WError
 
 
@@ -42,10 +42,10 @@ def test_every_option_of_the_network_works_on_slots(changes):
 
 
 def test_batches_are_padded_to_their_bucket():
-    sizes = [slot_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64)]
+    sizes = [static_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64)]
     assert sizes == [1, 8, 8, 32, 64, 64]
     with pytest.raises(V2WError, match="at most 64"):
-        slot_backend.bucket_of(65)
+        static_backend.bucket_of(65)
 
 
 @pytest.mark.parametrize("batch_size", [None, 65])
@@ -59,7 +59,9 @@ def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monke
         return begin(self, history, num_candidates, *how)
 
     monkeypatch.setattr(TorchGraphs, "begin", noted)
-    monkeypatch.setattr("v2w_core.micro_batches.MOST_ON_CPU", 1000)  # a GPU has no such limit
+    monkeypatch.setattr(
+        "v2w_core.rollout.micro_batches.MOST_ON_CPU", 1000
+    )  # a GPU has no such limit
     ours = rollouts(model, backend, 65, 2, batch_size=batch_size)
     assert sizes == ([33, 32] if batch_size is None else [64, 1])
     eager = rollouts(model, Eager(model.unet), 65, 2)

@@ -9,7 +9,7 @@ import pytest
 from planner_toys import SPEC
 
 from planners.costs.base import CostContext
-from planners.costs.bumps import WALL, BumpMemory, Bumps, blocked
+from planners.costs.blocked_motion import WALL, BumpMemory, Bumps, blocked
 from planners.goals import Observation, PoseGoal
 from planners.mpc import MPC
 from planners.planner import Planner

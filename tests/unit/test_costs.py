@@ -11,9 +11,9 @@ from planners.costs.base import CostContext, WeightedSum
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_pixel import GoalImagePixel
 from planners.costs.goal_pose import GoalPose
-from planners.costs.seen_places import SeenPlaces, history_poses
 from planners.costs.smoothness import Smoothness
-from planners.costs.steps import OverSteps
+from planners.costs.soft_minimum import OverSteps
+from planners.costs.visited_views import SeenPlaces, history_poses
 from v2w_core.errors import V2WError
 from v2w_core.spec import ActionSpec
 

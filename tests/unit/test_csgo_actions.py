@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from v2w_core.data.csgo_actions import KEYS, CsgoAction, check_multi_hot, decode, encode
-from v2w_core.domains import CSGO_ACTION
+from v2w_core.data.domains import CSGO_ACTION
 from v2w_core.errors import DataError
 
 

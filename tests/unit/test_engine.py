@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from core_toys import candidates, history, small_model
 
-from v2w.engine import Engine, EngineSettings, settings_from, sizes_up_to
 from v2w.errors import NodeError
-from v2w.model_thread import ModelThread
-from v2w.timings import Timings
+from v2w.inference.model_runtime import Engine, EngineSettings, settings_from, sizes_up_to
+from v2w.inference.model_thread import ModelThread
+from v2w.inference.timings import Timings
 from v2w_core.backends import base
 from v2w_core.backends.eager import Eager
 from v2w_core.errors import V2WError
@@ -76,7 +76,9 @@ def checkpoint(tmp_path_factory):
 def back_ends(monkeypatch):
     kinds = {"dying": Dying, "absent": Absent, "engined": Engined, "eager": Eager}
     monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
-    monkeypatch.setattr("v2w.engine.CHAIN", ("dying", "absent", "engined", "eager"))
+    monkeypatch.setattr(
+        "v2w.inference.model_runtime.CHAIN", ("dying", "absent", "engined", "eager")
+    )
     monkeypatch.setattr(Dying, "steps_left", 2)
     monkeypatch.setattr(Dying, "error", Dying.error)
 
@@ -160,7 +162,7 @@ def test_a_model_that_cannot_be_had_on_the_cpu_is_lost(checkpoint, monkeypatch):
 
     engine = Told().engine(checkpoint, backend="dying")
     Dying.steps_left = 0
-    monkeypatch.setattr("v2w.engine.fall_back_to_cpu", gone)
+    monkeypatch.setattr("v2w.inference.model_runtime.fall_back_to_cpu", gone)
     for _ in range(2):
         with pytest.raises(V2WError, match="unspecified launch failure") as error:
             engine.run(lambda: imagine(engine))

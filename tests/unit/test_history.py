@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from v2w.errors import NodeError
-from v2w.history import NS, HistoryBuffer, HistoryConfig
+from v2w.navigation.sensor_history import NS, HistoryBuffer, HistoryConfig
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec, ObservationSpec
 

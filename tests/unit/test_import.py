@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from v2w_core.errors import CheckpointError
-from v2w_core.window_rollout import WindowSession
+from v2w_core.rollout.window_session import WindowSession
 from v2w_core.world_model import WorldModel
 
 pytest.importorskip("transformers")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from v2w_core.data.transforms import decode_image
 from v2w_core.errors import DataError
-from v2w_core.media import (
+from v2w_core.images import decode_image
+from v2w_core.media.plots import (
     Section,
     action_bars,
     contact_sheet,

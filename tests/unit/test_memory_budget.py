@@ -8,7 +8,13 @@ import torch
 from core_toys import candidates, history, small_model
 
 from planners.planner import Planner
-from v2w_core.memory_budget import CPU_SHARE, GPU_SHARE, LiveBytes, candidate_bytes, device_budget
+from v2w_core.rollout.memory_budget import (
+    CPU_SHARE,
+    GPU_SHARE,
+    LiveBytes,
+    candidate_bytes,
+    device_budget,
+)
 
 GIB = 2**30
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from core_toys import candidates, history, small_model
 
 from v2w_core.backends.base import BackendOptions, make_backend
 from v2w_core.backends.eager import Eager
-from v2w_core.backends.onnx_runtime import OnnxRuntime
-from v2w_core.backends.torch_graphs import TorchGraphs
+from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime
+from v2w_core.backends.torch_step.cuda_graphs import TorchGraphs
 from v2w_core.errors import Interrupted, V2WError
-from v2w_core.memory_budget import candidate_bytes
 from v2w_core.narrowing import Narrowing
+from v2w_core.rollout.memory_budget import candidate_bytes
 
 pytestmark = pytest.mark.usefixtures("timed_briefly")
 

@@ -24,10 +24,10 @@ def test_error_codes_of_the_interfaces_are_those_of_the_nodes(path: str) -> None
 
 
 def test_states_of_the_status_message_are_those_of_the_nodes() -> None:
-    from v2w import readiness
+    from v2w.inference import status
 
     text = (ROOT / "ros2_ws/src/v2w_msgs/msg/ModelStatus.msg").read_text()
-    for value, name in enumerate(readiness.NAMES):
+    for value, name in enumerate(status.NAMES):
         assert f"uint8 {name}={value}" in text
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from core_toys import small_unet
 
-from v2w_core.memory_budget import LiveBytes
-from v2w_core.models import packing
+from v2w_core.models import prepacked
 from v2w_core.models.layers import Conv
+from v2w_core.rollout.memory_budget import LiveBytes
 
-pytestmark = pytest.mark.skipif(not packing.AVAILABLE, reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not prepacked.AVAILABLE, reason="this torch has no oneDNN")
 
 
 @pytest.fixture(params=["linear", "conv", "stride"])
@@ -22,7 +22,7 @@ def layer(request):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if request.param == "linear":
-            return packing.Linear(256, 512), torch.randn(2, 3, 5, 256)
+            return prepacked.Linear(256, 512), torch.randn(2, 3, 5, 256)
         stride = 2 if request.param == "stride" else 1
         return Conv(128, 128, stride=stride), torch.randn(2, 1, 4, 6, 128)
 
@@ -93,13 +93,13 @@ def test_only_float32_inference_on_a_cpu_packs(layer, monkeypatch):
         half(x.bfloat16())
         meta = copy.deepcopy(layer).to("meta")
         assert meta(x.to("meta")).device.type == "meta"
-        monkeypatch.setattr(packing, "MOST", 2**18)
+        monkeypatch.setattr(prepacked, "MOST", 2**18)
         layer(x)
     assert not any(map(is_packed, (layer, half, meta)))
 
 
 def test_a_network_is_counted_and_compiled_as_without(monkeypatch):
-    monkeypatch.setattr(packing, "LEAST", 1)
+    monkeypatch.setattr(prepacked, "LEAST", 1)
     unet = small_unet()
     given = (
         torch.randn(1, 2, *(unet.config.in_channels, 4, 4)),
@@ -112,5 +112,5 @@ def test_a_network_is_counted_and_compiled_as_without(monkeypatch):
     with torch.inference_mode(), LiveBytes() as live:
         found = unet(*given)[0]
     assert live.peak > 0
-    assert any(is_packed(m) for m in unet.modules() if isinstance(m, packing.Conv2d))
+    assert any(is_packed(m) for m in unet.modules() if isinstance(m, prepacked.Conv2d))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from core_toys import candidates, history, small_model
 
-from v2w_core.cache import Attended, CacheWalk
 from v2w_core.errors import V2WError
-from v2w_core.rollout import Session
+from v2w_core.models.temporal_cache import Attended, CacheWalk
+from v2w_core.rollout.session import Session
 
 
 def test_streaming_past_the_window_starts_from_the_newest_frames():

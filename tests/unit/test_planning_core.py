@@ -11,8 +11,8 @@ from core_toys import history, small_model
 from numpy.typing import NDArray
 
 from planners.goals import ImageGoal, PoseGoal
-from v2w.history import Snapshot
-from v2w.planning import PlanningCore, PlanSettings
+from v2w.navigation.planning import PlanningCore, PlanSettings
+from v2w.navigation.sensor_history import Snapshot
 
 DRIVE = PlanSettings(
     horizon=6, num_iterations=4, num_candidates=32, time_budget_s=60.0, seed=None,

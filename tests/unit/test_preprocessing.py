@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from v2w_core.config import WorldModelConfig
-from v2w_core.data.transforms import resize_frame
-from v2w_core.domains import (
+from v2w_core.data.domains import (
     CSGO_ACTION,
     CSGO_OBSERVATION,
     RECON_ACTION,
@@ -19,9 +18,10 @@ from v2w_core.domains import (
     WAYPOINT_SPACING_M,
 )
 from v2w_core.errors import V2WError
+from v2w_core.images import resize_frame
 from v2w_core.spec import ObservationSpec
-from v2w_core.transfer.kinds import KINDS
 from v2w_core.transfer.released import released_config
+from v2w_core.transfer.released_names import KINDS
 
 
 def content_box(frame: np.ndarray) -> tuple[int, int, int, int]:

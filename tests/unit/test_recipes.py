@@ -23,9 +23,9 @@ from v2w_core.cli import main
 from v2w_core.config import build_dataclass
 from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
 from v2w_core.errors import V2WError
+from v2w_core.rollout.window_session import WindowSession
 from v2w_core.transfer.released import released_action_spec, released_config
 from v2w_core.transfer.weight_transfer import causal_kernel
-from v2w_core.window_rollout import WindowSession
 from v2w_core.world_model import PLANAR_4HZ, WorldModel
 
 DOMAINS = ("rt1", "csgo", "recon")

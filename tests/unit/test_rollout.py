@@ -13,8 +13,8 @@ from core_toys import candidates, history, small_model
 from v2w_core.backends.eager import Eager
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted, V2WError
-from v2w_core.memory_budget import candidate_bytes
-from v2w_core.rollout import MAX_HORIZON
+from v2w_core.rollout.memory_budget import candidate_bytes
+from v2w_core.rollout.session import MAX_HORIZON
 from v2w_core.world_model import WorldModel, tiny_config
 
 HORIZON = 3

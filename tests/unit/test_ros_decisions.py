@@ -9,30 +9,32 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from v2w import errors, graph, readiness
-from v2w.conversions import candidates_from, planar_pose
+from v2w import errors
+from v2w.bringup import node_processes
+from v2w.inference import status
+from v2w.inference.status import Readiness
+from v2w.messages.conversions import candidates_from, planar_pose
+from v2w.navigation.planning import pose_goal
 from v2w.parameters import TABLES
-from v2w.planning import pose_goal
-from v2w.readiness import Readiness
 from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec
 
-PACKAGE = Path(graph.__file__).resolve().parent.parent
+PACKAGE = Path(node_processes.__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
     ("facts", "history", "state"),
     [
-        ({}, (4, 0.1), readiness.UNKNOWN),
-        ({"loading": True}, (0, None), readiness.LOADING),
-        ({"loaded": True}, (0, None), readiness.UNKNOWN),
-        ({"loaded": True, "active": True}, (0, None), readiness.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (2, 0.1), readiness.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (4, 5.0), readiness.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (4, 0.1), readiness.READY),
-        ({"loaded": True, "active": True, "busy": True}, (4, 0.1), readiness.BUSY),
-        ({"error": "no checkpoint"}, (4, 0.1), readiness.ERROR),
+        ({}, (4, 0.1), status.UNKNOWN),
+        ({"loading": True}, (0, None), status.LOADING),
+        ({"loaded": True}, (0, None), status.UNKNOWN),
+        ({"loaded": True, "active": True}, (0, None), status.WAITING_FOR_HISTORY),
+        ({"loaded": True, "active": True}, (2, 0.1), status.WAITING_FOR_HISTORY),
+        ({"loaded": True, "active": True}, (4, 5.0), status.WAITING_FOR_HISTORY),
+        ({"loaded": True, "active": True}, (4, 0.1), status.READY),
+        ({"loaded": True, "active": True, "busy": True}, (4, 0.1), status.BUSY),
+        ({"error": "no checkpoint"}, (4, 0.1), status.ERROR),
     ],
 )
 def test_readiness(facts: dict, history: tuple, state: int) -> None:
@@ -92,7 +94,7 @@ def test_wrong_types_and_ranges_are_refused() -> None:
 def test_command_lines_carry_files_then_overrides(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("{}")
-    lines = graph.commands(
+    lines = node_processes.commands(
         ["planner_node"],
         params_files=[own],
         settings=["planner_node.time_budget=3", "planner_node.checkpoint=on"],

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from v2w.images import byte_array, rgb_from_compressed, rgb_from_image
-from v2w_core.data.transforms import encode_image
+from v2w.messages.images import byte_array, rgb_from_compressed, rgb_from_image
 from v2w_core.errors import DataError
+from v2w_core.images import encode_image
 
 RGB = np.random.default_rng(0).integers(0, 255, (6, 5, 3), dtype=np.uint8)
 

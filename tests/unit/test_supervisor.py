@@ -10,7 +10,7 @@ import time
 
 import psutil
 
-from v2w.supervisor import Supervisor
+from v2w.bringup.supervisor import Supervisor
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
 
@@ -58,7 +58,7 @@ def test_an_interrupt_stops_everything_with_code_0() -> None:
 
 def test_children_do_not_outlive_a_supervisor_that_is_killed() -> None:
     code = (
-        "import sys; from v2w.supervisor import Supervisor\n"
+        "import sys; from v2w.bringup.supervisor import Supervisor\n"
         f"s = Supervisor({{}}); s.start('x', [sys.executable, '-S', '-c', {SLEEPER!r}])\n"
         "print(s.children[0].process.pid, flush=True); s.run()"
     )

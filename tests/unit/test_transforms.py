@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from v2w_core.data.transforms import decode_image, encode_image, resize_frames
 from v2w_core.errors import DataError
+from v2w_core.images import decode_image, encode_image, resize_frames
 from v2w_core.spec import ObservationSpec
 
 COLOURS = np.zeros((24, 40, 3), dtype=np.uint8)

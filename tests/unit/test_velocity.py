@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from v2w.velocity import NS, STOP, TrackerConfig, VelocityTracker, twist_of
+from v2w.navigation.trajectory_tracker import NS, STOP, TrackerConfig, VelocityTracker, twist_of
 from v2w_core.geometry import relative_motion
 from v2w_core.spec import ActionSpec
 

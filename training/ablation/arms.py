@@ -14,7 +14,7 @@ from training.latent_video import LatentVideo
 from v2w_core.config import WorldModelConfig
 from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
 from v2w_core.models.conditioning import shift_actions
-from v2w_core.transfer.causal import causal_model
+from v2w_core.transfer.causal_transfer import causal_model
 from v2w_core.transfer.weight_transfer import TransferMode
 from v2w_core.world_model import WorldModel
 

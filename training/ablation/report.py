@@ -20,7 +20,7 @@ from training.ablation.orderings import (
     spread,
 )
 from training.ablation.scores import FEATURES
-from v2w_core.media import line_plot
+from v2w_core.media.plots import line_plot
 
 #: PSNR above a repeated frame, and below another episode's actions, that count as something.
 WORTH_DB, FOLLOWED_DB = 0.5, 0.1

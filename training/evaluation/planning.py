@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from training.evaluation.controllers import Factory, Settings
     from training.evaluation.goals import maze_seed_of, select_goals
     from v2w_core.data.episode import list_episodes
-    from v2w_core.media import write_png, write_text
+    from v2w_core.media.plots import write_png, write_text
 
     names = parse_planners(args.planners)
     if args.max_steps < 1:
@@ -191,7 +191,7 @@ def draw_runs(
     """Maps with the paths to the first goals: grey dot = start, arrow = goal."""
     import cv2
 
-    from v2w_core.media import contact_sheet
+    from v2w_core.media.plots import contact_sheet
 
     tiles: list[NDArray[np.uint8]] = []
     for index, case in enumerate(cases[:num_shown]):

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from v2w_core.commands.imagine import check_sampling_arguments
-    from v2w_core.media import shown_path, write_png, write_text
+    from v2w_core.media.plots import shown_path, write_png, write_text
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     check_sampling_arguments(args)
@@ -232,8 +232,8 @@ def print_table(result: dict[str, Any]) -> None:
 
 def picture(predictions: Sequence[Prediction]) -> NDArray[np.uint8]:
     """The best, the median and the worst window: given, recorded and imagined frames."""
-    from v2w_core.media import contact_sheet
-    from v2w_core.rollout_pictures import best_median_worst
+    from v2w_core.media.plots import contact_sheet
+    from v2w_core.media.rollout_sheet import best_median_worst
 
     scores = [float(item.psnr.mean()) for item in predictions]
     rows, labels = [], []

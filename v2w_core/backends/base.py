@@ -23,7 +23,7 @@ from v2w_core.backends.names import AUTO, BACKENDS, CHAIN
 from v2w_core.errors import DeviceError, V2WError
 
 if TYPE_CHECKING:
-    from v2w_core.cache import Cache
+    from v2w_core.models.temporal_cache import Cache
     from v2w_core.world_model import WorldModel
 
 #: What messages of a CUDA device that is gone or broken have in common, whoever raises them.

@@ -15,7 +15,7 @@ from v2w_core.backends.base import (
     unknown_precision,
     with_sibling,
 )
-from v2w_core.cache import Cache
+from v2w_core.models.temporal_cache import Cache
 
 if TYPE_CHECKING:
     from v2w_core.models.unet import UNet
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Eager:
-    """Calls the U-Net. The past is its :class:`~v2w_core.cache.Cache`."""
+    """Calls the U-Net. The past is its :class:`~v2w_core.models.temporal_cache.Cache`."""
 
     name = "eager"
     most_at_once: int | None = None

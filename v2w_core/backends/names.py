@@ -5,10 +5,10 @@ from __future__ import annotations
 AUTO = "auto"
 #: Every back end by name, as module:class (imported when first asked for).
 BACKENDS = {
-    "tensorrt": "v2w_core.backends.tensorrt:TensorRt",
-    "tensorrt-rtx": "v2w_core.backends.tensorrt_rtx:TensorRtRtx",
-    "torch": "v2w_core.backends.torch_graphs:TorchGraphs",
-    "onnx": "v2w_core.backends.onnx_runtime:OnnxRuntime",
+    "tensorrt": "v2w_core.backends.torch_step.tensorrt:TensorRt",
+    "tensorrt-rtx": "v2w_core.backends.onnx_step.tensorrt_rtx:TensorRtRtx",
+    "torch": "v2w_core.backends.torch_step.cuda_graphs:TorchGraphs",
+    "onnx": "v2w_core.backends.onnx_step.onnx_runtime:OnnxRuntime",
     "eager": "v2w_core.backends.eager:Eager",
 }
 #: What "auto" tries, in this order.

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from v2w_core.transfer.norms import convert_folder
+    from v2w_core.transfer.frame_norms import convert_folder
 
     print(f"checkpoint: {convert_folder(args.source, args.dest)}")
     return 0

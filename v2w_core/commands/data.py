@@ -13,7 +13,7 @@ from v2w_core.errors import DataError
 
 if TYPE_CHECKING:
     from v2w_core.data.episode import Episode
-    from v2w_core.data.transforms import ImageArray
+    from v2w_core.images import ImageArray
 
 HELP = "look into episodes: a table, pictures, a video"
 EPILOG = """\
@@ -79,7 +79,7 @@ def describe(episode: Episode) -> dict[str, Any]:
 
 def _info(args: argparse.Namespace) -> int:
     from v2w_core.data.episode import read_episode
-    from v2w_core.media import write_text
+    from v2w_core.media.plots import write_text
 
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -131,7 +131,7 @@ def _preview(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from v2w_core.data.episode import read_episode
-    from v2w_core.media import write_png, write_video
+    from v2w_core.media.plots import write_png, write_video
 
     if args.episodes < 1 or args.frames < 1:
         raise DataError("episodes, frames", "at least 1", (args.episodes, args.frames))
@@ -155,7 +155,7 @@ def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArra
     """Every frame with its number and, below it, the action taken there, as bars and numbers."""
     import numpy as np
 
-    from v2w_core.media import action_bars, draw_text
+    from v2w_core.media.plots import action_bars, draw_text
 
     spec = episode.action_spec
     for start in range(0, len(episode), chunk):
@@ -172,7 +172,7 @@ def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArra
 
 def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> ImageArray:
     """The pictures in rows of at most 1400 pixels; each row's label says which frames they are."""
-    from v2w_core.media import contact_sheet
+    from v2w_core.media.plots import contact_sheet
 
     shown = _shown(pictures, largest=448)
     columns = max(1, 1400 // shown.shape[2])
@@ -189,7 +189,7 @@ def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> Im
 
 def _shown(frames: ImageArray, largest: int = 640) -> ImageArray:
     """Frames at a size that is pleasant to look at: from 160 pixels wide, same aspect."""
-    from v2w_core.data.transforms import resize_frames
+    from v2w_core.images import resize_frames
     from v2w_core.spec import ObservationSpec
 
     height, width = frames.shape[1:3]

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Builds, prints. Raises V2WError when it cannot be built or is not exact."""
     from v2w_core.backends.base import BackendOptions, make_backend
     from v2w_core.errors import V2WError
-    from v2w_core.media import write_text
+    from v2w_core.media.plots import write_text
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     progress = logging.getLogger("v2w_core.backends")
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def build_only(model: WorldModel, folder: Path, precision: str) -> int:
     """Engines of the step's graphs for every GPU, untried."""
-    from v2w_core.backends.tensorrt_rtx import build_engines
+    from v2w_core.backends.onnx_step.tensorrt_rtx import build_engines
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in build_engines(model, folder, precision):

@@ -16,7 +16,7 @@ from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
     from v2w_core.data.episode import Episode
-    from v2w_core.rollout_pictures import RolloutPicture
+    from v2w_core.media.rollout_sheet import RolloutPicture
     from v2w_core.world_model import WorldModel
 
 HELP = "let the model imagine what a sequence of actions leads to"
@@ -83,7 +83,7 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Imagines, writes, prints. Raises V2WError for input that cannot be used."""
     from v2w_core.data.episode import read_episode
-    from v2w_core.media import write_png, write_text, write_video
+    from v2w_core.media.plots import write_png, write_text, write_video
     from v2w_core.world_model import WorldModel, default_checkpoint
 
     check_sampling_arguments(args)
@@ -107,9 +107,9 @@ def imagine(
     model: WorldModel, episode: Episode, args: argparse.Namespace
 ) -> tuple[RolloutPicture, dict[str, Any]]:
     """One rollout, and its numbers. Raises V2WError for steps or actions that do not fit."""
-    from v2w_core.action_files import parse_actions
+    from v2w_core.commands.action_arguments import parse_actions
+    from v2w_core.media.rollout_sheet import RolloutPicture
     from v2w_core.metrics.steps import psnr_copy, psnr_limited
-    from v2w_core.rollout_pictures import RolloutPicture
 
     spec, num_history = model.config.action, model.config.num_history
     longest = model.config.num_frames - num_history

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from v2w_core.transfer.kinds import KINDS
+from v2w_core.transfer.released_names import KINDS
 
 #: What a source on the Hugging Face hub begins with.
 HUB = "hf:"

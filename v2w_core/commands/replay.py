@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     """Replays, writes, prints. Raises V2WError for input that cannot be used."""
     from tqdm import tqdm
 
-    from v2w_core.media import shown_path, write_text, write_video
-    from v2w_core.replay import choose_moments, read_recording, replay
-    from v2w_core.replay_report import (
+    from v2w_core.media.plots import shown_path, write_text, write_video
+    from v2w_core.replay.replay import choose_moments, read_recording, replay
+    from v2w_core.replay.report import (
         format_table,
         summarise,
         table,

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
 from v2w_core.data.sources.recording import Recording, RecordingSet
 from v2w_core.data.sources.resample import bounds_around
-from v2w_core.data.transforms import ImageFormat, resize_frame
 from v2w_core.errors import DataError
+from v2w_core.images import ImageFormat, resize_frame
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 

@@ -31,8 +31,8 @@ from v2w_core.data.episode_writer import (
     check_rows,
     write_episode,
 )
-from v2w_core.data.transforms import ImageArray, decode_image
 from v2w_core.errors import DataError, V2WError
+from v2w_core.images import ImageArray, decode_image
 from v2w_core.spec import ActionSpec
 
 __all__ = ["Episode", "EpisodeWriter", "list_episodes", "read_episode", "write_episode"]

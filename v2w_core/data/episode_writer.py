@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from v2w_core.data.transforms import ImageArray, ImageFormat, encode_image
 from v2w_core.errors import DataError, V2WError
+from v2w_core.images import ImageArray, ImageFormat, encode_image
 from v2w_core.spec import ActionSpec
 
 FORMAT_VERSION = 1

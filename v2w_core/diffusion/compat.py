@@ -3,7 +3,7 @@
 Where Vid2World's published code departs from its paper or from what we hold right, the departure
 is an option of :class:`CompatConfig`; docs/differences.md lists each with its measured effect. The
 whole window is computed anew for every denoising step, as there; our rollouts use a cache instead
-(:mod:`v2w_core.rollout`).
+(:mod:`v2w_core.rollout.session`).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.data.transforms import ImageArray
 from v2w_core.errors import DataError
+from v2w_core.images import ImageArray
 
 Float64Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.data.transforms import ImageArray
+from v2w_core.images import ImageArray
 from v2w_core.metrics.image import psnr, ssim
 
 Float64Array = NDArray[np.float64]

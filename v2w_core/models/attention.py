@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2w_core.models.layers import FeedForward, Norm, zero_init
-from v2w_core.models.packing import Linear
+from v2w_core.models.prepacked import Linear
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from v2w_core.cache import CacheWalk
 from v2w_core.models.layers import Conv, Norm, zero_init
-from v2w_core.models.packing import Linear
+from v2w_core.models.prepacked import Linear
 from v2w_core.models.temporal import NormScope, TemporalConvBlock
+from v2w_core.models.temporal_cache import CacheWalk
 
 
 class ResBlock(nn.Module):

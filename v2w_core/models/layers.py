@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.models.packing import Conv2d, Linear
+from v2w_core.models.prepacked import Conv2d, Linear
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
-from v2w_core.cache import CacheWalk
 from v2w_core.models.attention import Context, SpatialTransformer
 from v2w_core.models.blocks import ResBlock
 from v2w_core.models.temporal import TemporalTransformer
+from v2w_core.models.temporal_cache import CacheWalk
 
 
 class Stage(nn.Sequential):

@@ -1,7 +1,7 @@
 """The two places where frames meet: temporal convolution and temporal attention.
 
 Both can be causal (a frame sees itself and the past) or not (the pre-trained base model). Both
-work on ``x [B, T, H, W, C]``. With a :class:`~v2w_core.cache.CacheWalk` the past comes from a
+work on ``x [B, T, H, W, C]``. With a :class:`CacheWalk` the past comes from a
 cache instead of from ``x``; the result is the same.
 """
 
@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.cache import Attended, CacheWalk, weighted
 from v2w_core.models.layers import FeedForward, Norm, zero_init
-from v2w_core.models.packing import Linear
+from v2w_core.models.prepacked import Linear
+from v2w_core.models.temporal_cache import Attended, CacheWalk, weighted
 
 NormScope = Literal["frame", "clip"]
 

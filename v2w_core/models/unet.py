@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from v2w_core.cache import Cache, CacheWalk
 from v2w_core.errors import V2WError
 from v2w_core.models.attention import Context, SpatialTransformer
 from v2w_core.models.blocks import ResBlock
@@ -21,10 +20,11 @@ from v2w_core.models.conditioning import (
     MultiHotActionEmbedding,
     NoiseLevelEmbedding,
 )
-from v2w_core.models.forcing import ForcedWalk
 from v2w_core.models.layers import Conv, Downsample, Norm, Upsample, zero_init
 from v2w_core.models.stage import Stage
+from v2w_core.models.teacher_forcing import ForcedWalk
 from v2w_core.models.temporal import NormScope, TemporalTransformer
+from v2w_core.models.temporal_cache import Cache, CacheWalk
 
 
 @dataclass(frozen=True)

@@ -18,27 +18,27 @@ from torch import Tensor
 
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
-from v2w_core.transfer.autoencoder_names import (
+from v2w_core.transfer.autoencoder_keys import (
     AUTOENCODER_PREFIX,
     LATENT_SCALE,
     autoencoder_weights,
 )
-from v2w_core.transfer.clip_names import (
+from v2w_core.transfer.clip_keys import (
     TEXT_PREFIX,
     UNUSED,
     VISION_PREFIX,
     text_weights,
     vision_weights,
 )
-from v2w_core.transfer.reference_names import UNET_PREFIX, unet_name
 from v2w_core.transfer.released import SCHEDULE_BUFFERS
-from v2w_core.transfer.stream import Entry, new_folder, release, write_safetensors
+from v2w_core.transfer.streamed_writer import Entry, new_folder, release, write_safetensors
 from v2w_core.transfer.text_tower import (
     VIT_H,
     TextTowerConfig,
     empty_text_tokens,
     text_tower,
 )
+from v2w_core.transfer.unet_keys import UNET_PREFIX, unet_name
 from v2w_core.world_model import CARD, CONFIG, WEIGHTS, WorldModel
 
 RESAMPLER_PREFIX = "image_proj_model."

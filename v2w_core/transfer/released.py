@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from v2w_core.autoencoder import AutoencoderConfig
 from v2w_core.config import SamplingConfig, WorldModelConfig
-from v2w_core.diffusion.compat import RELEASED
-from v2w_core.diffusion.schedule import DiffusionConfig
-from v2w_core.domains import (
+from v2w_core.data.domains import (
     CSGO_ACTION,
     CSGO_OBSERVATION,
     RECON_ACTION,
@@ -17,11 +14,14 @@ from v2w_core.domains import (
     RT1_ACTION,
     RT1_OBSERVATION,
 )
+from v2w_core.diffusion.compat import RELEASED
+from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.errors import CheckpointError, V2WError
-from v2w_core.models.image_context import ImageContextConfig
+from v2w_core.models.autoencoder import AutoencoderConfig
+from v2w_core.models.image_context.image_context import ImageContextConfig
 from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
-from v2w_core.transfer.kinds import KINDS, Kind
+from v2w_core.transfer.released_names import KINDS, Kind
 
 #: Width of an action vector; None: the base model knows no actions.
 ACTION_DIMS: dict[Kind, int | None] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from v2w_core.models.image_context import import_transformers
+from v2w_core.models.image_context.image_context import import_transformers
 
 
 @dataclass(frozen=True)

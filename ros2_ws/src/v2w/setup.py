@@ -22,9 +22,9 @@ setup(
     extras_require={"test": ["pytest"]},
     entry_points={
         "console_scripts": [
-            "world_model_node = v2w.world_model_node:main",
-            "planner_node = v2w.planner_node:main",
-            "simulator_node = v2w.simulator_node:main",
+            "world_model_node = v2w.nodes.world_model_node:main",
+            "planner_node = v2w.nodes.planner_node:main",
+            "simulator_node = v2w.nodes.simulator_node:main",
         ],
     },
 )

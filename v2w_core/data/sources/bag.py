@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.data.ros_images import frame_from_message
 from v2w_core.data.sources.bag_reader import (
     CAMERAS,
     ODOMETRY,
@@ -24,7 +25,6 @@ from v2w_core.data.sources.bag_reader import (
     parse,
     read_odometry,
 )
-from v2w_core.data.sources.images import frame_from_message
 from v2w_core.data.sources.resample import (
     Int64Array,
     Segment,
@@ -32,9 +32,9 @@ from v2w_core.data.sources.resample import (
     check_stamps,
     plan_segments,
 )
-from v2w_core.data.transforms import ImageArray, resize_frame
 from v2w_core.errors import DataError
 from v2w_core.geometry import actions_from_poses
+from v2w_core.images import ImageArray, resize_frame
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 SUFFIXES = (".bag", ".mcap", ".db3")

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from v2w_core.data.csgo_actions import DIM, check_multi_hot
+from v2w_core.data.domains import CSGO_ACTION
 from v2w_core.data.sources.hdf5 import dataset, first_has, hdf5_files, numbers, open_hdf5
 from v2w_core.data.sources.recording import (
     NO_POSES,
@@ -23,9 +24,8 @@ from v2w_core.data.sources.recording import (
     steady_stamps,
     unknown_poses,
 )
-from v2w_core.data.transforms import ImageArray
-from v2w_core.domains import CSGO_ACTION
 from v2w_core.errors import DataError
+from v2w_core.images import ImageArray
 
 _PICTURE = re.compile(r"frame_(\d+)_x")
 

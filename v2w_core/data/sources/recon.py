@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.data.domains import RECON_ACTION
 from v2w_core.data.sources.hdf5 import checked, dataset, first_has, hdf5_files, numbers, open_hdf5
 from v2w_core.data.sources.recording import Recording, RecordingSet, source_name, steady_stamps
 from v2w_core.data.sources.safe_pickle import load_arrays
-from v2w_core.data.transforms import ImageArray, decode_image
-from v2w_core.domains import RECON_ACTION
 from v2w_core.errors import DataError
 from v2w_core.geometry import actions_from_poses
+from v2w_core.images import ImageArray, decode_image
 
 IMAGES, POSITION, YAW = "images/rgb_left", "jackal/position", "jackal/yaw"
 POSES_FILE = "traj_data.pkl"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.data.transforms import ImageArray
+from v2w_core.images import ImageArray
 from v2w_core.spec import ActionSpec
 
 

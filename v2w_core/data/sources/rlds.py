@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from v2w_core.data.domains import RT1_ACTION, RT1_FIELDS
 from v2w_core.data.sources.recording import (
     NO_POSES,
     Recording,
@@ -23,9 +24,8 @@ from v2w_core.data.sources.recording import (
     steady_stamps,
     unknown_poses,
 )
-from v2w_core.data.transforms import ImageArray
-from v2w_core.domains import RT1_ACTION, RT1_FIELDS
 from v2w_core.errors import DataError, V2WError
+from v2w_core.images import ImageArray
 from v2w_core.spec import ActionSpec, FloatArray
 
 #: A decoded step: a dict of NumPy arrays, possibly nested.

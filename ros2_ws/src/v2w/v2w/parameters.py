@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from planners.defaults import SCREENING_FRACTION, SCREENING_HORIZON
+from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.errors import V2WError
 
 

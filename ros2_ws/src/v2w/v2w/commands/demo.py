@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         V2WError: unusable arguments or checkpoint, or no ROS.
     """
-    from v2w import environment
+    from v2w.bringup import ros_environment
     from v2w.demo.settings import DemoSettings, check_numbers
 
     check_numbers(args)
-    environment.reexecute_with_ros()
+    ros_environment.reexecute_with_ros()
     settings = DemoSettings.from_arguments(args)
     from v2w.demo.session import run_demo
 

@@ -66,22 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start, watch, stop. Returns 0 after Ctrl-C, else the code of the node that died."""
-    from v2w import environment, graph
-    from v2w.supervisor import Supervisor
+    from v2w.bringup import node_processes, ros_environment
+    from v2w.bringup.supervisor import Supervisor
 
-    variables = environment.ros_environment()
+    variables = ros_environment.ros_environment()
     if args.domain_id is not None or args.sim:
         domain = args.domain_id
         if domain is None:
             named = variables.get("ROS_DOMAIN_ID", "")
-            domain = int(named) if named.isdigit() else environment.pick_domain_id()
-        variables = environment.isolated(variables, domain)
+            domain = int(named) if named.isdigit() else ros_environment.pick_domain_id()
+        variables = ros_environment.isolated(variables, domain)
     names = args.nodes or [name for name in NODES if args.sim or name != "simulator_node"]
-    commands = graph.commands(
+    commands = node_processes.commands(
         names,
         params_files=args.params_file,
         settings=args.settings,
-        overrides=graph.overrides_from(args),
+        overrides=node_processes.overrides_from(args),
         namespace=args.namespace,
     )
     supervisor = Supervisor(variables, sys.stderr)

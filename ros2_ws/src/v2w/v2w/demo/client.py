@@ -24,11 +24,11 @@ from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Imagine, Teleport
 from visualization_msgs.msg import MarkerArray
 
-from v2w import conversions, images
-from v2w.action_client import ThreadedActionClient
+from v2w.demo.action_client import ThreadedActionClient
 from v2w.demo.goals import DemoGoal, Pose
 from v2w.demo.records import PlanRecord, Recorder, Trajectory
-from v2w.health import LATCHED
+from v2w.messages import conversions, images
+from v2w.nodes.diagnostics import LATCHED
 from v2w_core.spec import ActionSpec
 
 MODEL_NODES = ("planner_node", "world_model_node")

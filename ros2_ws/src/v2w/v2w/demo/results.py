@@ -24,7 +24,14 @@ from v2w.demo.draw import (
 from v2w.demo.film import FPS, film
 from v2w.demo.records import GoalRecord, percentile
 from v2w.demo.settings import DemoSettings
-from v2w_core.media import Section, contact_sheet, line_plot, write_report, write_text, write_video
+from v2w_core.media.plots import (
+    Section,
+    contact_sheet,
+    line_plot,
+    write_report,
+    write_text,
+    write_video,
+)
 
 UInt8Array = NDArray[np.uint8]
 #: A longer film stays beside the report instead of inside it [bytes].

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from v2w import environment, graph
+from v2w.bringup import node_processes, ros_environment
+from v2w.bringup.supervisor import Supervisor
 from v2w.commands.up import NODES
 from v2w.demo.client import GraphError, RobotClient
 from v2w.demo.drive import drive_to
@@ -23,7 +24,6 @@ from v2w.demo.goals import DemoGoal, choose_goals
 from v2w.demo.records import GoalRecord, Recorder
 from v2w.demo.results import Futures, Outcome, write_results
 from v2w.demo.settings import DemoSettings
-from v2w.supervisor import Supervisor
 from v2w_core.errors import V2WError
 
 #: Loading torch and the model takes this long at most, on a slow machine [s].
@@ -74,10 +74,10 @@ def _drive_all(
 ) -> tuple[list[GoalRecord], Futures]:
     domain = settings.domain_id
     if domain is None:
-        domain = environment.pick_domain_id()
-    variables = environment.isolated(environment.ros_environment(), domain)
+        domain = ros_environment.pick_domain_id()
+    variables = ros_environment.isolated(ros_environment.ros_environment(), domain)
     os.environ.update({k: v for k, v in variables.items() if k.startswith("ROS_")})
-    commands = graph.commands(NODES, overrides=_parameters(settings))
+    commands = node_processes.commands(NODES, overrides=_parameters(settings))
     log = sys.stderr if settings.verbose else _Tail()
     supervisor = Supervisor(variables, log)
     recorder = Recorder()

@@ -1,0 +1,116 @@
+"""Where ROS comes from: a sourced installation, or the wheels of the virtual environment.
+
+Either way v2w_msgs lives in a colcon workspace. :func:`ros_environment` gives the variables that a
+process needs, without asking the user to source anything.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from v2w_core.errors import V2WError
+
+_MARK = "V2W_ROS_ENVIRONMENT"
+
+
+def workspace() -> Path | None:
+    """The built colcon workspace (its install folder): $V2W_WORKSPACE, or the repository's."""
+    named = os.environ.get("V2W_WORKSPACE")
+    candidates = [Path(named)] if named else []
+    candidates += [parent / "ros2_ws" for parent in Path(__file__).resolve().parents]
+    for folder in candidates:
+        for install in (folder, folder / "install"):
+            if (install / "setup.bash").is_file():
+                return install
+    return None
+
+
+def is_ready() -> bool:
+    """True when this process can import rclpy and v2w_msgs as it is."""
+    messages = find_spec("v2w_msgs")
+    return find_spec("rclpy") is not None and messages is not None and bool(messages.origin)
+
+
+def ros_environment() -> dict[str, str]:
+    """Environment variables for a process that uses rclpy and v2w_msgs.
+
+    Raises:
+        V2WError: there is no ROS, or v2w_msgs was not built; says what to do.
+    """
+    if is_ready():
+        return dict(os.environ)
+    if find_spec("rclpy") is None:
+        rule = "a ROS 2 installation (source its setup.bash), or the wheels: make setup"
+        raise V2WError("ROS", rule, "no rclpy", code="NOT_READY")
+    install = workspace()
+    if install is None:
+        rule = "a built workspace: make setup, or colcon build in ros2_ws"
+        raise V2WError("v2w_msgs", rule, "not built", code="NOT_READY")
+    return _sourced(install / "setup.bash")
+
+
+def reexecute_with_ros() -> None:
+    """Replace this process by itself inside :func:`ros_environment`, unless it is there already.
+
+    Raises:
+        V2WError: as :func:`ros_environment`; or the workspace was built for another Python.
+    """
+    if is_ready():
+        return
+    if os.environ.get(_MARK):
+        rule = f"built for Python {sys.version_info.major}.{sys.version_info.minor}: make setup"
+        raise V2WError("v2w_msgs", rule, "cannot be imported", code="NOT_READY")
+    environment = ros_environment() | {_MARK: "1"}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def _sourced(script: Path) -> dict[str, str]:
+    """The environment after sourcing a bash script."""
+    environment = dict(os.environ)
+    if "ROS_DISTRO" not in environment:
+        environment.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+    command = f"source {shlex.quote(str(script))} >/dev/null 2>&1; env -0"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, check=False, timeout=60
+    )
+    entries = done.stdout.decode(errors="surrogateescape").split("\0")
+    result = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if done.returncode or "PATH" not in result:
+        raise V2WError("ROS", f"{script} can be sourced", done.stderr.decode()[-300:])
+    # The wheels set LD_LIBRARY_PATH in each Python that starts; this makes it happen again, with
+    # what the workspace added.
+    result.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    return result
+
+
+def config_folder() -> Path:
+    """Where the YAML files of the nodes are: in the sources, or in the installed package."""
+    sources = Path(__file__).resolve().parents[2] / "config"
+    if sources.is_dir():
+        return sources
+    from ament_index_python.packages import get_package_share_directory
+
+    return Path(get_package_share_directory("v2w")) / "config"
+
+
+def isolated(environment: dict[str, str], domain_id: int) -> dict[str, str]:
+    """The same with DDS kept on this machine, in a domain of its own, fit for large images."""
+    local = {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    if environment.get("ROS_DISTRO") == "humble":  # knows only the older variable
+        local["ROS_LOCALHOST_ONLY"] = "1"
+    # The second name is the one of newer Fast DDS versions; other middlewares read neither.
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        local[name] = environment.get(name) or str(config_folder() / "fastdds_large_frames.xml")
+    return environment | local
+
+
+def pick_domain_id() -> int:
+    """A domain id between 1 and 100 that follows from the user and the process: rarely in use."""
+    return 1 + (os.getuid() * 31 + os.getpid()) % 100

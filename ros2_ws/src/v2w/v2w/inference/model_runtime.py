@@ -1,0 +1,251 @@
+"""A world model as a node uses it: its back end chosen, warmed up, timed and, if lost, replaced.
+
+Knows no ROS. A model is only ever used from one thread (:mod:`v2w.inference.model_thread`).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from v2w.inference.monitored_backend import Watched
+from v2w.inference.timings import Timings
+from v2w_core.backends.base import (
+    AUTO,
+    CHAIN,
+    BackendOptions,
+    device_errors,
+    fall_back_to_cpu,
+)
+from v2w_core.errors import DeviceError, V2WError
+from v2w_core.world_model import WorldModel
+
+T = TypeVar("T")
+#: What computes everywhere and always.
+LAST_RESORT = ("eager", "fp32")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What a node was asked to compute with.
+
+    Attributes:
+        device: of PyTorch; "auto": a GPU where there is one.
+        backend: "auto", or one of the back ends by name.
+        strict: never compute with anything else: what cannot be had, or is lost later, is an
+            error.
+        memory_budget: bytes that a rollout may take; None: asked of the device.
+    """
+
+    checkpoint: Path
+    device: str = "auto"
+    backend: str = "eager"
+    precision: str = "fp32"
+    strict: bool = False
+    memory_budget: int | None = None
+
+
+class Engine:
+    """The model of a node, with the interface that planners know.
+
+    Args:
+        settings: what to load and what to compute with.
+        warn: told of everything that is not as the settings say.
+        on_replaced: called when the model was lost and another computes from here on; what was
+            encoded by the old one is of no use any more.
+
+    Attributes:
+        device: of PyTorch, e.g. "cpu".
+        precision: of rollouts.
+        key: short name of the built engine in the cache; empty for a back end that builds none.
+        degraded: why something else computes than was asked for; empty where nothing does.
+        lost: why nothing can be answered any more; empty while it can.
+
+    Raises:
+        V2WError: no such checkpoint; with ``strict``, a device or back end that cannot be had.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        warn: Callable[[str], None],
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.timings = Timings()
+        self.degraded = self.lost = ""
+        self._warn, self._on_replaced = warn, on_replaced
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = WorldModel.from_pretrained(settings.checkpoint)
+        try:
+            model.on_device(device)
+        except V2WError as error:
+            self._give_up_on(f"device {device}", error)
+            device = "cpu"
+            model.on_device(device)
+        self._adopt(model, device)
+        self._choose_backend()
+
+    def _adopt(self, model: WorldModel, device: str) -> None:
+        model.memory_budget = self.settings.memory_budget
+        self._model, self.device = model, device
+
+    def _choose_backend(self) -> None:
+        """What was asked for, or the next of the chain that can be built."""
+        asked, precision = self.settings.backend, self.settings.precision
+        # "auto" has been through the chain by itself
+        after = () if asked == AUTO else CHAIN[CHAIN.index(asked) + 1 :]
+        for name in (asked, *(name for name in after if name != LAST_RESORT[0])):
+            try:
+                self._use_backend(name, precision)
+                return
+            except V2WError as error:
+                if error.code != "MODEL_ERROR":
+                    raise
+                self._give_up_on(f"back end {name}, {precision}", error)
+        self._use_backend(*LAST_RESORT)
+
+    def _use_backend(self, name: str, precision: str) -> None:
+        backend = self._model.use_backend(name, BackendOptions(precision))
+        folder = backend.info().get("folder")
+        self.key = Path(folder).name[:12] if folder else ""
+        self.precision = precision
+        last = (backend.name, self.device) == (LAST_RESORT[0], "cpu")
+        self._model.backend = Watched(backend, self.device, self.timings, last=last)
+
+    def _give_up_on(self, what: str, error: V2WError) -> None:
+        """Raises the error when nothing else may take the place of what it is about."""
+        if self.settings.strict:
+            raise error
+        self.degraded = self.degraded or f"{what} cannot be had: {error}"
+        self._warn(f"{what} is passed over (strict_backend would refuse): {error}")
+
+    @property
+    def backend(self) -> str:
+        """The name of what computes rollouts."""
+        return self._model.backend.name
+
+    @property
+    def config(self) -> Any:
+        return self._model.config
+
+    @property
+    def goal_distance(self) -> Any:
+        return self._model.goal_distance
+
+    def start(self, frames: Any, actions: Any, *, seed: int = 0) -> Any:
+        """A session; see :meth:`WorldModel.start`."""
+        with self.timings.stage("encode"):
+            return self._model.start(frames, actions, seed=seed)
+
+    def encode(self, frames: Any) -> torch.Tensor:
+        """Latents of frames; see :meth:`WorldModel.encode`."""
+        return self._model.encode(frames)
+
+    def decode(self, latents: torch.Tensor) -> Any:
+        """Frames of latents; see :meth:`WorldModel.decode`."""
+        with self.timings.stage("decode"):
+            return self._model.decode(latents)
+
+    def warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
+        """Requests of so many candidates and steps take no longer than later ones from here on."""
+        self.run(lambda: self._warm_up(batch_sizes, horizon), counts=False)
+
+    def _warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
+        """Imagines as requests do: the memory budget chooses the batches, as it will then."""
+        config = self._model.config
+        size = (config.num_history, config.observation.height, config.observation.width, 3)
+        middle = (np.asarray(config.action.low) + np.asarray(config.action.high)) / 2
+        actions = np.tile(middle.astype(np.float32), (max(config.num_history - 1, horizon), 1))
+        session = self.start(np.zeros(size, np.uint8), actions[: config.num_history - 1])
+        for batch_size in batch_sizes:
+            candidates = np.repeat(actions[None, :horizon], batch_size, axis=0)
+            rollouts = session.imagine(candidates)
+        self.decode(rollouts.latents[:1])
+
+    def run(self, work: Callable[[], T], *, counts: bool = True) -> T:
+        """A request's work; once more on the CPU when the device is lost on the way.
+
+        Raises:
+            V2WError: MODEL_ERROR when the device is lost and nothing may take its place.
+        """
+        if self.lost:
+            raise V2WError("model", "configured again", self.lost, code="MODEL_ERROR")
+        try:
+            with device_errors("request"):
+                return self._timed(work, counts)
+        except DeviceError as error:
+            what = f"{self.backend} on {self.device} was lost: {_first_cause(error)}"
+            if self.settings.strict:
+                self.lost = what
+                raise V2WError(
+                    "device", "there (strict_backend: nothing else computes)", what,
+                    code="MODEL_ERROR",
+                ) from error  # fmt: skip
+        try:
+            self._fall_back(what)
+        except Exception as error:
+            self.lost = f"{what}; falling back failed: {type(error).__name__}: {error}"
+            rule = "there, or a checkpoint that can be loaded on the CPU"
+            raise V2WError("device", rule, self.lost, code="MODEL_ERROR") from error
+        return self._timed(work, counts)
+
+    def _timed(self, work: Callable[[], T], counts: bool) -> T:
+        done = False
+        try:
+            with self.timings.stage("request"):
+                result = work()
+            done = True
+            return result
+        finally:
+            self.timings.finish(counts=done and counts)
+
+    def _fall_back(self, what: str) -> None:
+        """The same model on the CPU, computed by what works everywhere."""
+        self.degraded = what
+        self._warn(f"{what}; falling back to eager on the CPU until the node is configured again")
+        self.timings = Timings()
+        self._adopt(fall_back_to_cpu(self._model), "cpu")
+        gc.collect()  # what the lost back end keeps of the device
+        self._use_backend(*LAST_RESORT)
+        self._on_replaced()
+
+
+def settings_from(values: dict[str, Any]) -> EngineSettings:
+    """From the parameters of a node.
+
+    Raises:
+        V2WError: no checkpoint is named.
+    """
+    if not values["checkpoint"]:
+        raise V2WError("parameter checkpoint", "the folder of a checkpoint", "")
+    mib = values["memory_budget_mib"]
+    return EngineSettings(
+        Path(values["checkpoint"]).expanduser(),
+        values["device"],
+        values["backend"],
+        values["precision"],
+        values["strict_backend"],
+        mib * 2**20 if mib else None,
+    )
+
+
+def sizes_up_to(largest: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and the largest batch size itself."""
+    powers = [2**n for n in range(largest.bit_length()) if 2**n < largest]
+    return (*powers, largest)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What the runtime itself said; every layer above has wrapped it once more."""
+    while isinstance(error, DeviceError) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

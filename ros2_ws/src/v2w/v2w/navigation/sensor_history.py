@@ -1,0 +1,297 @@
+"""What the robot saw and how it moved, at the model's rate. Knows no ROS: stamps are integers.
+
+Taking a frame in costs next to nothing: the message is kept as it came, behind a function that
+decodes it. Only the few frames of a snapshot are ever decoded and resized, each once.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w.errors import NodeError
+from v2w_core.errors import V2WError
+from v2w_core.geometry import actions_from_poses, interpolate_poses
+from v2w_core.images import resize_frames
+from v2w_core.spec import ActionSpec, ObservationSpec
+
+UInt8Array = NDArray[np.uint8]
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class HistoryConfig:
+    """What a snapshot must look like.
+
+    Attributes:
+        num_frames: frames a snapshot needs (the model's num_history).
+        buffer_s: how far back messages are kept [s].
+        max_age_s: a newest frame older than this is stale [s].
+        tolerance: how far a frame may lie from its place on the time grid, as a share of the
+            model's step.
+        jump_s: stamps that go back by more than this clear everything [s]; by less, the message
+            is late and is dropped.
+        max_motion: a step longer than this many times the action bounds is no motion but a jump
+            of the odometry (teleport, relocalisation).
+    """
+
+    num_frames: int = 4
+    buffer_s: float = 3.0
+    max_age_s: float = 1.0
+    tolerance: float = 0.4
+    jump_s: float = 0.5
+    max_motion: float = 3.0
+
+
+@dataclass
+class HistoryCounters:
+    """Since the node was activated."""
+
+    frames: int = 0
+    odometry: int = 0
+    dropped: int = 0
+    jumps: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A history the model can start from, newest last.
+
+    Attributes:
+        frames: RGB uint8 [T, h, w, 3], resized to the observation spec.
+        actions: float32 [T-1, A], physical units; actions[i] leads from frame i to frame i+1.
+        stamps_ns: int64 [T].
+        poses: (x, y, z, yaw) [T, 4], metres and radians in the odometry frame.
+    """
+
+    frames: UInt8Array
+    actions: NDArray[np.float32]
+    stamps_ns: NDArray[np.int64]
+    poses: NDArray[np.float64]
+
+
+@dataclass
+class _Frame:
+    stamp_ns: int
+    load: Callable[[], UInt8Array] | None
+    image: UInt8Array | None = None
+
+
+@dataclass
+class _Odometry:
+    stamps: list[int] = field(default_factory=list)
+    poses: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+
+class HistoryBuffer:
+    """Thread-safe: subscriptions add, requests take snapshots."""
+
+    def __init__(
+        self, action: ActionSpec, observation: ObservationSpec, config: HistoryConfig
+    ) -> None:
+        columns = action.planar_indices()
+        units = tuple(action.units[column] for column in columns)
+        if action.dim != 3 or units != ("m", "m", "rad"):
+            rule = "dx [m], dy [m], dyaw [rad] and nothing else: all that odometry tells"
+            raise V2WError("ActionSpec", rule, list(zip(action.names, action.units, strict=True)))
+        self.config = config
+        self.counters = HistoryCounters()
+        self._action = action
+        self._observation = observation
+        self._step_ns = round(NS * action.dt_s)
+        self._frames: list[_Frame] = []
+        self._odometry = _Odometry()
+        self._lock = threading.Lock()
+
+    # -- intake ---------------------------------------------------------------------------------
+
+    def add_frame(self, stamp_ns: int, load: Callable[[], UInt8Array]) -> bool:
+        """Keep a camera frame; ``load`` gives RGB uint8 [H, W, 3] and is called at most once.
+
+        Returns:
+            False when time jumped backwards and everything before was forgotten.
+        """
+        with self._lock:
+            newest = self._frames[-1].stamp_ns if self._frames else None
+            verdict = self._order(stamp_ns, newest)
+            if verdict != "drop":
+                self._frames.append(_Frame(stamp_ns, load))
+                self.counters.frames += 1
+                horizon = stamp_ns - round(NS * self.config.buffer_s)
+                while self._frames[0].stamp_ns < horizon:
+                    self._frames.pop(0)
+            return verdict != "jump"
+
+    def add_odometry(self, stamp_ns: int, x: float, y: float, z: float, yaw: float) -> bool:
+        """Keep a pose, metres and radians. Returns as :meth:`add_frame`; NaN is dropped."""
+        with self._lock:
+            if not np.isfinite((x, y, z, yaw)).all():
+                self.counters.dropped += 1
+                return True
+            odometry = self._odometry
+            verdict = self._order(stamp_ns, odometry.stamps[-1] if odometry.stamps else None)
+            if verdict != "drop":
+                odometry = self._odometry
+                odometry.stamps.append(stamp_ns)
+                odometry.poses.append((x, y, z, yaw))
+                self.counters.odometry += 1
+                # One pose older than the buffer stays: the oldest frame lies after it.
+                horizon = stamp_ns - round(NS * (self.config.buffer_s + 1.0))
+                keep = bisect_right(odometry.stamps, horizon)
+                if keep > 64:
+                    del odometry.stamps[: keep - 1], odometry.poses[: keep - 1]
+            return verdict != "jump"
+
+    def clear(self) -> None:
+        """Forget all frames and poses; the counters stay."""
+        with self._lock:
+            self._forget()
+
+    def _order(self, stamp_ns: int, newest: int | None) -> str:
+        if newest is None or stamp_ns > newest:
+            return "keep"
+        if newest - stamp_ns <= round(NS * self.config.jump_s):
+            self.counters.dropped += 1
+            return "drop"
+        self.counters.jumps += 1
+        self._forget()
+        return "jump"
+
+    def _forget(self) -> None:
+        self._frames = []
+        self._odometry = _Odometry()
+
+    # -- what is there --------------------------------------------------------------------------
+
+    def newest_pose(self) -> tuple[int, tuple[float, float, float, float]] | None:
+        """(stamp_ns, (x, y, z, yaw)) of the newest odometry, or None."""
+        with self._lock:
+            if not self._odometry.stamps:
+                return None
+            return self._odometry.stamps[-1], self._odometry.poses[-1]
+
+    def size(self) -> int:
+        """How many frames at the model's rate a snapshot could have now, at most num_frames."""
+        with self._lock:
+            anchor = self._anchor(None)
+            return 0 if anchor is None else len(self._select(anchor))
+
+    def age_s(self, now_ns: int) -> float | None:
+        """Age of the newest frame that odometry covers, or None."""
+        with self._lock:
+            anchor = self._anchor(None)
+            return None if anchor is None else (now_ns - self._frames[anchor].stamp_ns) / NS
+
+    def snapshot(self, now_ns: int, at_ns: int | None = None) -> Snapshot:
+        """The history that ends now, or at ``at_ns`` (then its age does not matter).
+
+        Raises:
+            NodeError: HISTORY_UNAVAILABLE (no camera, no odometry, too short, a jump of the
+                odometry) or HISTORY_STALE, with what is missing.
+        """
+        with self._lock:
+            anchor = self._anchor(at_ns)
+            if anchor is None:
+                raise self._missing(at_ns)
+            chosen = self._select(anchor)
+            stamps = np.array([frame.stamp_ns for frame in chosen], dtype=np.int64)
+            age_s = (now_ns - int(stamps[-1])) / NS
+            if at_ns is None and age_s > self.config.max_age_s:
+                rule = f"a frame with odometry at most {self.config.max_age_s:g} s old"
+                raise NodeError("history", rule, f"{age_s:.2f} s", code="HISTORY_STALE")
+            if len(chosen) < self.config.num_frames:
+                rule = (
+                    f"{self.config.num_frames} frames {self._step_ns / NS:g} s apart; "
+                    "wait, or raise the camera rate"
+                )
+                raise NodeError("history", rule, f"{len(chosen)}", code="HISTORY_UNAVAILABLE")
+            poses = interpolate_poses(self._odometry.stamps, self._odometry.poses, stamps)
+        actions = self._actions(poses)
+        frames = np.stack([self._image(frame) for frame in chosen])
+        return Snapshot(frames, actions, stamps, poses)
+
+    def _anchor(self, at_ns: int | None) -> int | None:
+        """Index of the newest frame (at or before ``at_ns``) with odometry on both sides."""
+        stamps = self._odometry.stamps
+        if not stamps:
+            return None
+        limit = stamps[-1] if at_ns is None else min(stamps[-1], at_ns)
+        index = bisect_right(self._frames, limit, key=lambda frame: frame.stamp_ns) - 1
+        if index < 0 or self._frames[index].stamp_ns < stamps[0]:
+            return None
+        if at_ns is not None and at_ns - self._frames[index].stamp_ns > self._step_ns:
+            return None
+        return index
+
+    def _select(self, anchor: int) -> list[_Frame]:
+        """Frames on the grid that ends at the anchor, oldest first, as far back as it is filled."""
+        tolerance = self._step_ns * self.config.tolerance
+        oldest_pose = self._odometry.stamps[0]
+        chosen = [self._frames[anchor]]
+        index = anchor
+        for step in range(1, self.config.num_frames):
+            target = self._frames[anchor].stamp_ns - step * self._step_ns
+            best = _nearest(self._frames, target, index)
+            if best is None:
+                break
+            frame = self._frames[best]
+            if abs(frame.stamp_ns - target) > tolerance or frame.stamp_ns < oldest_pose:
+                break
+            chosen.append(frame)
+            index = best
+        return chosen[::-1]
+
+    def _actions(self, poses: NDArray[np.float64]) -> NDArray[np.float32]:
+        columns = list(self._action.planar_indices())
+        actions = np.zeros((len(poses) - 1, self._action.dim), dtype=np.float32)
+        actions[:, columns] = actions_from_poses(poses)
+        reach = np.maximum(np.abs(self._action.low), np.abs(self._action.high))
+        outside = np.abs(actions) > self.config.max_motion * reach
+        if outside.any():
+            row, column = (int(i) for i in np.argwhere(outside)[0])
+            name, unit = self._action.names[column], self._action.units[column]
+            limit = f"{self.config.max_motion:g} times the model's {reach[column]:g} {unit}"
+            rule = f"{name} within {limit}"
+            value = f"{actions[row, column]:.2f} {unit} in one step: the odometry jumped"
+            raise NodeError("history", rule, value, code="HISTORY_UNAVAILABLE")
+        return actions
+
+    def _image(self, frame: _Frame) -> UInt8Array:
+        # The image is set before load is cleared, so a second reader finds one of the two.
+        load, image = frame.load, frame.image
+        if image is None and load is not None:
+            try:
+                image = resize_frames(load()[None], self._observation)[0]
+            except V2WError as error:
+                raise NodeError(
+                    error.field, error.rule, error.value, code="HISTORY_UNAVAILABLE"
+                ) from error
+            frame.image = image
+            frame.load = None
+        assert image is not None
+        return image
+
+    def _missing(self, at_ns: int | None) -> NodeError:
+        if not self._frames:
+            value = "no camera image"
+        elif not self._odometry.stamps:
+            value = "no odometry"
+        elif at_ns is not None:
+            oldest, newest = self._frames[0].stamp_ns / NS, self._frames[-1].stamp_ns / NS
+            value = f"{at_ns / NS:.3f} s, but the buffer holds {oldest:.3f} s to {newest:.3f} s"
+        else:
+            value = "no image whose stamp lies between two odometry stamps"
+        rule = "camera images with odometry around them"
+        return NodeError("history", rule, value, code="HISTORY_UNAVAILABLE")
+
+
+def _nearest(frames: Sequence[_Frame], target: int, below: int) -> int | None:
+    """Index under ``below`` of the frame nearest to the target stamp."""
+    right = bisect_right(frames, target, hi=below, key=lambda frame: frame.stamp_ns)
+    around = [i for i in (right - 1, right) if 0 <= i < below]
+    return min(around, key=lambda i: abs(frames[i].stamp_ns - target), default=None)

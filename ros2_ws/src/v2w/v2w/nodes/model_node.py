@@ -1,0 +1,269 @@
+"""What world_model_node and planner_node share: a lifecycle node with a model and a history.
+
+configure loads the weights, activate subscribes and serves, deactivate stops that, cleanup frees
+the device.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import State, TransitionCallbackReturn
+
+from v2w import parameters
+from v2w.errors import NodeError, answer
+from v2w.inference.model_thread import ModelThread
+from v2w.inference.status import Readiness
+from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
+from v2w.nodes.diagnostics import Health
+from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
+from v2w.nodes.sensor_subscriptions import Intake
+from v2w.parameters import Parameter
+from v2w_core.errors import V2WError
+
+if TYPE_CHECKING:
+    from v2w.inference.model_runtime import Engine
+
+#: How long a request may take to notice that the node is being deactivated [s].
+PATIENCE_S = 10.0
+
+
+class ModelNode(AutostartNode, ABC):
+    """Subclasses add their services in :meth:`serve` and remove them in :meth:`unserve`."""
+
+    def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
+        super().__init__(name, table)
+        self.model: Engine | None = None
+        self.history: HistoryBuffer | None = None
+        self.readiness = Readiness()
+        self.stopping = False
+        self.turn_began = 0.0  # of the request at hand, by time.perf_counter
+        self.odom_frame, self.base_frame = "odom", "base_link"
+        # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
+        self.request_group = ReentrantCallbackGroup()
+        max_waiting = self.get_parameter("max_waiting_requests").value
+        self.num_threads = NUM_THREADS + max_waiting
+        self._model_thread = ModelThread(max_waiting)
+        self._intake: Intake | None = None
+        self.health = Health(self)
+
+    # -- lifecycle ------------------------------------------------------------------------------
+
+    def on_configure(self, state: State) -> TransitionCallbackReturn:
+        """Load the weights."""
+        self.readiness = Readiness(loading=True)
+        self.health.publish()
+        try:
+            values = parameters.values(self, self.table)
+            self._model_thread.run(lambda: self._load(values))
+        except Exception as error:
+            self.problem = str(error) if isinstance(error, V2WError) else traceback.format_exc()
+        else:
+            self.problem = ""
+        if self.problem:  # outside the handler, whose traceback keeps the model
+            self._free()
+            self.readiness = Readiness(error=self.problem)
+            self.get_logger().error(f"cannot configure: {self.problem}")
+            self.health.publish()
+            return TransitionCallbackReturn.FAILURE
+        self.readiness = Readiness(loaded=True)
+        self.health.start()
+        return super().on_configure(state)
+
+    def on_activate(self, state: State) -> TransitionCallbackReturn:
+        """Subscribe and serve."""
+        assert self.history is not None
+        self.stopping = False
+        self.history.clear()
+        self._intake = Intake(self, self.history)
+        self.serve()
+        self.readiness.active = True
+        self.health.publish()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: State) -> TransitionCallbackReturn:
+        """Stop serving; a request that is being worked on is given up."""
+        self._give_up_requests()
+        self.unserve()
+        self._stop_intake()
+        self.health.publish()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: State) -> TransitionCallbackReturn:
+        """Free the model and the device."""
+        self._free()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """As deactivate and cleanup, from any state."""
+        self._give_up_requests()
+        self.unserve()
+        self._stop_intake()
+        self._free()
+        return super().on_shutdown(state)
+
+    def _stop_intake(self) -> None:
+        if self._intake is not None:
+            self._intake.close()
+            self._intake = None
+
+    def release(self) -> None:
+        self.stopping = True
+        if self.context.ok():
+            self.halt()
+        super().release()
+
+    @abstractmethod
+    def serve(self) -> None:
+        """Create services, actions and timers of the subclass."""
+
+    @abstractmethod
+    def unserve(self) -> None:
+        """Destroy what :meth:`serve` created; called more than once."""
+
+    @abstractmethod
+    def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
+        """Of the rollouts that requests will need, for warming up."""
+
+    @abstractmethod
+    def horizon(self, values: dict[str, Any]) -> int:
+        """Of those rollouts, steps; the model is there by then."""
+
+    def _load(self, values: dict[str, Any]) -> None:
+        import torch
+
+        from v2w.inference.model_runtime import Engine, settings_from
+
+        settings = settings_from(values)
+        if values["num_threads"]:
+            torch.set_num_threads(values["num_threads"])
+        began = time.perf_counter()
+        self.model = Engine(settings, self.get_logger().warning, self.on_model_replaced)
+        self.model_id = settings.checkpoint.name
+        config = HistoryConfig(
+            num_frames=self.model.config.num_history,
+            buffer_s=values["buffer_duration"],
+            max_age_s=values["max_history_age"],
+            tolerance=values["frame_tolerance"],
+        )
+        action = self.model.config.action
+        needed_s = (config.num_frames - 1 + config.tolerance) * action.dt_s
+        if config.buffer_s < needed_s:
+            rule = f"at least {needed_s:g} s for {config.num_frames} frames"
+            raise V2WError("parameter buffer_duration", rule, config.buffer_s)
+        self.history = HistoryBuffer(action, self.model.config.observation, config)
+        loaded_s, began = time.perf_counter() - began, time.perf_counter()
+        self.readiness = Readiness(warming_up=True)
+        self.health.publish()
+        self.model.warm_up(self.batch_sizes(values), self.horizon(values))
+        self.get_logger().info(
+            f"{self.model_id}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
+            f"{', '.join(action.names)}, on {self.model.device} ({self.model.backend}, "
+            f"{self.model.precision}), loaded in {loaded_s:.1f} s, "
+            f"warm after {time.perf_counter() - began:.1f} s"
+        )
+
+    def _free(self) -> None:
+        self.health.stop()
+        self.model = None
+        self.history = None
+        self.readiness = Readiness()
+        self.health.publish()
+        gc.collect()
+        try:
+            import torch
+
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        except ImportError:
+            pass
+
+    # -- what happens to a node -------------------------------------------------------------------
+
+    def halt(self) -> None:
+        """For subclasses: nothing moves from here on until the node is activated again."""
+
+    def on_time_jump(self) -> None:
+        """For subclasses: what was planned before a jump no longer holds."""
+
+    # -- requests -------------------------------------------------------------------------------
+
+    @property
+    def now_ns(self) -> int:
+        """The node's clock (simulated time with use_sim_time), nanoseconds."""
+        return int(self.get_clock().now().nanoseconds)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is worked on."""
+        return self.readiness.active and self._model_thread.busy
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests behind the one that is worked on."""
+        return self._model_thread.num_waiting
+
+    def snapshot(self, at_ns: int | None = None) -> Snapshot:
+        """A history to start from. Raises NodeError, see :class:`HistoryBuffer`."""
+        history = self.history
+        if history is None or not self.readiness.active:
+            raise NodeError("node", "configured and active", code="NOT_READY")
+        assert self.model is not None
+        with self.model.timings.stage("history"):
+            return history.snapshot(self.now_ns, at_ns)
+
+    def on_model_replaced(self) -> None:
+        """For subclasses: what was encoded by the model before is of no use any more."""
+
+    def on_model_lost(self) -> None:
+        """For subclasses: nothing will be answered any more."""
+
+    def respond(self, response: Any, work: Callable[[], float]) -> Any:
+        """Fill a response by ``work`` (returns the seconds the model took), or its error_code.
+
+        Requests are worked on one after the other, in the order in which they came.
+        """
+        seconds = None
+        try:
+            seconds = self._model_thread.run(lambda: self._turn(work))
+            response.error_code, response.error_msg = 0, ""
+        except Exception as error:
+            response.error_code, response.error_msg = answer(error)
+            known = isinstance(error, V2WError)
+            detail = response.error_msg if known else traceback.format_exc()
+            self.get_logger().warning(f"request refused ({response.error_code}): {detail}")
+        self.readiness.finish(response.error_code == 0, seconds)
+        if self.model is not None and self.model.lost and not self.readiness.error:
+            self.readiness.error = self.model.lost
+            self.on_model_lost()
+        self.health.publish()
+        return response
+
+    def _turn(self, work: Callable[[], float]) -> float:
+        if self.model is None or not self.readiness.active:
+            raise NodeError("node", "configured and active", code="NOT_READY")
+        self.health.publish()
+        self.turn_began = time.perf_counter()
+        return self.model.run(work)
+
+    def _give_up_requests(self) -> None:
+        """Lets requests end with an error before what they answer through is destroyed."""
+        self.stopping = True
+        self.readiness.active = False
+        self.halt()
+        deadline = time.monotonic() + PATIENCE_S
+        while self._model_thread.busy and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.1)  # the executor sends an answer after we have filled it
+
+
+def chosen_seed(seed: int) -> int:
+    """The request's seed; a random one when it is negative."""
+    return random.SystemRandom().randrange(2**31) if seed < 0 else seed % 2**62

@@ -1,0 +1,171 @@
+"""Built engines on disk: found by what they were built from, whole or not there at all.
+
+An artifact is a folder named by its key, the hash of everything that the engine depends on. Its
+``manifest.json`` says what that was, the hashes of the files, and how fast and how exact it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from v2w_core.media.plots import write_text
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+PACKAGE = Path(__file__).resolve().parents[1]
+
+log = logging.getLogger(__name__)
+
+#: Writes an engine's files into a folder; returns its figures (parity, latency).
+Builder = Callable[[Path], dict[str, Any]]
+
+
+def engines_folder(named: Path | None = None) -> Path:
+    """The folder of built engines: ``named``, $V2W_ENGINES, or the one in the user's cache."""
+    if named is not None:
+        return named
+    variable = os.environ.get("V2W_ENGINES")
+    if variable:
+        return Path(variable)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "v2w" / "engines"
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 of a module's weights: names, shapes, types and numbers."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        array = value.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def source_hash(*modules: str | Path) -> str:
+    """SHA-256 of the source files of what writes an engine."""
+    digest = hashlib.sha256()
+    for file in modules:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def network_hash(package: Path = PACKAGE) -> str:
+    """SHA-256 of the sources that every engine depends on: the network itself, what its steps are
+    told of the past, and the trial that an engine had to pass.
+
+    Args:
+        package: the folder of v2w_core.
+    """
+    told = ["backends/onnx_step/graph_cache.py", "backends/parity.py"]
+    return source_hash(*sorted((package / "models").rglob("*.py")), *(package / f for f in told))
+
+
+def device_name(device: torch.device) -> str:
+    """What an engine is built for, and its figures were measured on."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        name = torch.cuda.get_device_name(device)
+        return f"{name} (SM {major}.{minor}, driver {_driver()})"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} {names[0] if names else platform.processor()}".strip()
+
+
+def _driver() -> str:
+    """The version of NVIDIA's kernel driver."""
+    try:
+        line = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return f"for CUDA {torch._C._cuda_getDriverVersion()}"  # type: ignore[attr-defined]
+    return next((word for word in line.split() if word[0].isdigit() and "." in word), line)
+
+
+def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Path:
+    """The folder of the engine that is built from this; builds it where there is none.
+
+    Processes that ask for the same engine at the same time build it once. An engine whose files
+    are not those of its manifest is built again.
+
+    Raises:
+        V2WError: of ``build``; nothing is left behind then.
+    """
+    text = json.dumps(built_from, sort_keys=True)
+    built_from = json.loads(text)  # as the manifest will hold it: lists, not tuples
+    folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / f".{folder.name}.lock"):
+        if folder.exists():
+            damage = _damage(folder, built_from)
+            if damage is None:
+                log.info("found engine %s", folder)
+                return folder
+            log.warning("engine %s is built again: %s", folder, damage)
+            shutil.rmtree(folder)
+        temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".{folder.name}."))
+        try:
+            figures = build(temporary)
+            files = {file.name: _file_hash(file) for file in sorted(temporary.iterdir())}
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                "built_from": built_from,
+                "files": files,
+                **figures,
+            }
+            write_text(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+            temporary.chmod(0o755)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an engine of :func:`find_or_build`."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _damage(folder: Path, built_from: dict[str, Any]) -> str | None:
+    """What is wrong with a folder; None: nothing."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest["built_from"] != built_from:
+            return "its manifest is of another engine"
+        for name, digest in manifest["files"].items():
+            if _file_hash(folder / name) != digest:
+                return f"{name} has changed"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

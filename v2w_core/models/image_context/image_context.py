@@ -1,0 +1,94 @@
+"""What the released models are shown besides the clip: its first frame through CLIP's eyes.
+
+Text is always the empty string there, so its tokens are a constant of the checkpoint and the text
+tower is left behind at import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from v2w_core.errors import V2WError
+from v2w_core.models.image_context.clip_preprocess import SIZE, clip_images
+from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
+
+
+@dataclass(frozen=True)
+class VisionTowerConfig:
+    """CLIP's vision transformer; the defaults are OpenCLIP ViT-H-14."""
+
+    width: int = 1280
+    depth: int = 32
+    num_heads: int = 16
+    mlp_width: int = 5120
+    patch_size: int = 14
+
+    @property
+    def num_tokens(self) -> int:
+        """Patches and the class token."""
+        return (SIZE // self.patch_size) ** 2 + 1
+
+
+@dataclass(frozen=True)
+class ImageContextConfig:
+    """Attributes: the parts' sizes, and ``num_text`` constant text tokens."""
+
+    vision: VisionTowerConfig = field(default_factory=VisionTowerConfig)
+    resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
+    num_text: int = 77
+
+    def __post_init__(self) -> None:
+        if self.resampler.in_dim != self.vision.width:
+            rule = f"the vision tower's width {self.vision.width}"
+            raise V2WError("context.resampler.in_dim", rule, self.resampler.in_dim)
+
+
+class ImageContext(nn.Module):
+    """Images to context tokens: text tokens, then the Resampler's."""
+
+    text_tokens: Tensor
+
+    def __init__(self, config: ImageContextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = _vision_tower(config.vision)
+        self.resampler = Resampler(config.resampler)
+        shape = config.num_text, config.resampler.out_dim
+        self.register_buffer("text_tokens", torch.zeros(shape))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] -> tokens [B, num_text + frames * queries, D]."""
+        pixels = clip_images(images.float()).to(self.text_tokens.dtype)
+        features = self.vision(pixel_values=pixels).last_hidden_state
+        text = self.text_tokens.expand(len(images), -1, -1)
+        return torch.cat([text, self.resampler(features)], dim=1)
+
+
+def _vision_tower(config: VisionTowerConfig) -> nn.Module:
+    transformers = import_transformers()
+    tower: nn.Module = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(
+            hidden_size=config.width,
+            intermediate_size=config.mlp_width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.num_heads,
+            image_size=SIZE,
+            patch_size=config.patch_size,
+            hidden_act="gelu",
+        )
+    )
+    return tower
+
+
+def import_transformers() -> Any:
+    """The transformers package. Raises V2WError with what to install when it is missing."""
+    try:
+        import transformers
+    except ImportError as error:
+        rule = "the extra 'pretrained' installed: pip install 'v2w[pretrained]'"
+        raise V2WError("transformers", rule, str(error)) from error
+    return transformers
