@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from v2w_core.backends.parity import trial_actions
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import SamplingConfig, WorldModelConfig
 from v2w_core.models.autoencoder import AutoencoderConfig
 from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ObservationSpec
-from v2w_core.world_model import PLANAR_4HZ, WorldModel, default_checkpoint
+from v2w_core.testing import PLANAR_4HZ
+from v2w_core.world_model import WorldModel
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from cases import Case, Setup, load_model, scene
 from floors import CountedUNet, Work
 from reference_rollout import WindowRecomputed
-from v2w_core.backends.base import BackendOptions, Stepper, backend_class, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.parity import Timed
+from v2w_core.backends.registry import backend_class, make_backend
 from v2w_core.errors import V2WError
+from v2w_core.rollout.interfaces import Stepper
 from v2w_core.rollout.session import Session
 from v2w_core.world_model import WorldModel
 

@@ -26,10 +26,11 @@ from training.ablation.arms import Arm, FineTuningTask, Windows
 from training.ablation.run import AblationConfig, validations
 from training.latent_video import encode_episodes
 from training.trainer import LoopConfig, Trainer
-from v2w_core.media.plots import write_text
+from v2w_core.checkpoint import default_checkpoint
+from v2w_core.files import write_text
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.transfer.frame_norms import strictly_causal
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.world_model import WorldModel
 
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "convert_norm.json"
 NUM_CHANGED = 4  # newest frames that are replaced to measure what leaks

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from recordings import RecordedDenoiser, Recordings, SamplingCase, default_folder
-from v2w_core.diffusion.compat import RELEASED, CompatConfig, WindowSampler, frame_tokens
+from v2w_core.diffusion.compat import RELEASED, CompatConfig
 from v2w_core.diffusion.schedule import NoiseSchedule
+from v2w_core.diffusion.window_sampler import WindowSampler
+from v2w_core.models.image_context.image_context import frame_tokens
 from v2w_core.models.unet import UNet
 
 

@@ -17,9 +17,10 @@ import sys
 
 from training.dataset import load_clips
 from training.tasks import WorldModelTask
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.cli import main as v2w
 from v2w_core.diffusion.objective import ObjectiveConfig
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.world_model import WorldModel
 
 RESULT = pathlib.Path(__file__).parent / "results" / "finetune_bag.json"
 

@@ -118,7 +118,7 @@ def measure(args: argparse.Namespace, client: Client, checkpoint: Path) -> dict[
     """Latencies of ``args.calls`` calls, and the node's figures of the last of them."""
     from v2w.bringup import node_processes
     from v2w.messages import conversions
-    from v2w_core.world_model import load_config
+    from v2w_core.checkpoint import load_config
 
     values = {"checkpoint": str(checkpoint), "device": args.device, "backend": args.backend}
     values |= {"precision": args.precision, "num_threads": args.threads, "strict_backend": True}
@@ -181,8 +181,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     from v2w.bringup import ros_environment
-    from v2w_core.media.plots import write_text
-    from v2w_core.world_model import default_checkpoint
+    from v2w_core.checkpoint import default_checkpoint
+    from v2w_core.files import write_text
 
     ros_environment.reexecute_with_ros()
     os.environ.update(ros_environment.isolated(dict(os.environ), ros_environment.pick_domain_id()))

@@ -34,7 +34,7 @@ from torch import Tensor
 from floors import CountedUNet, Rates, Work, total
 from recordings import Recordings, default_folder
 from v2w_core.config import WorldModelConfig
-from v2w_core.media.plots import write_text
+from v2w_core.files import write_text
 from v2w_core.models.attention import Context
 from v2w_core.models.temporal_cache import Cache
 from v2w_core.models.unet import UNet, UNetConfig

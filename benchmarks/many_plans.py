@@ -61,8 +61,8 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
 
     from v2w.inference.model_runtime import Engine, EngineSettings
     from v2w.navigation.planning import PlanningCore, PlanSettings
+    from v2w_core.checkpoint import default_checkpoint
     from v2w_core.images import encode_image
-    from v2w_core.world_model import default_checkpoint
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.plans < 2 * EVERY:
         parser.error(f"--plans: at least {2 * EVERY}")
-    from v2w_core.media.plots import write_text
+    from v2w_core.files import write_text
 
     numbers = ("plans", "candidates", "iterations", "horizon", "threads")
     results: dict[str, Any] = {name: getattr(args, name) for name in numbers}

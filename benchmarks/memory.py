@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.parity import trial_actions, trial_session
-from v2w_core.media.plots import write_text
+from v2w_core.backends.registry import make_backend
+from v2w_core.checkpoint import default_checkpoint
+from v2w_core.files import write_text
 from v2w_core.rollout.memory_budget import candidate_bytes
 from v2w_core.rollout.session import Session
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.world_model import WorldModel
 
 MIB = 2**20
 

@@ -167,7 +167,7 @@ def main() -> None:
         camera(args.seconds, args.rate, (args.height, args.width), args.compressed)
         return
     from v2w.bringup import ros_environment
-    from v2w_core.world_model import default_checkpoint
+    from v2w_core.checkpoint import default_checkpoint
 
     ros_environment.reexecute_with_ros()
     os.environ.update(ros_environment.isolated(dict(os.environ), ros_environment.pick_domain_id()))

@@ -22,12 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.data.episode import list_episodes, read_episode
 from v2w_core.data.windows import WindowIndex
-from v2w_core.media.plots import write_text
+from v2w_core.files import write_text
 from v2w_core.metrics.steps import psnr_limited
 from v2w_core.rollout.session import Session
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.world_model import WorldModel
 
 ROOT = Path(__file__).resolve().parents[1]
 FRESH = "fresh"

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from v2w_core.errors import DataError
-from v2w_core.media.plots import replaced, write_text
+from v2w_core.files import replaced, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -19,9 +19,10 @@ from planners.goals import ImageGoal, Observation
 from planners.planner import Planner
 from planners.scoring import ImaginationSettings
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import ImaginedHistory
-from v2w_core.media.plots import write_text
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.files import write_text
+from v2w_core.world_model import WorldModel
 
 
 def screened(settings: ImaginationSettings) -> str:

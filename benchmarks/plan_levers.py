@@ -31,15 +31,17 @@ from planners.costs.base import planar_path
 from planners.goals import ImageGoal, Observation
 from planners.optimizers.cem import CEM
 from planners.scoring import Clock, ImaginationSettings, Scorer
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.names import BACKENDS
 from v2w_core.backends.parity import trial_actions, trial_session
+from v2w_core.backends.registry import make_backend
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import ImaginedHistory
 from v2w_core.data.episode import list_episodes, read_episode
+from v2w_core.files import write_text
 from v2w_core.geometry import relative_motion, wrap_angle
-from v2w_core.media.plots import write_text
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.world_model import WorldModel
 
 RESULT = Path(__file__).resolve().parent / "results" / "plan_levers.json"
 CANDIDATES, HORIZON = 64, 8

@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from v2w_core.diffusion.compat import CompatConfig, frame_tokens
+from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.models.conditioning import shift_actions
+from v2w_core.models.image_context.image_context import frame_tokens
 from v2w_core.models.unet import UNet, UNetConfig
 from v2w_core.transfer.released import unet_config
 from v2w_core.transfer.unet_keys import UNET_PREFIX, unet_name

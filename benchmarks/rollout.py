@@ -33,7 +33,7 @@ from floors import Rates, Work, floor_s, measured_rates, total
 from v2w_core.backends.engine_cache import device_name
 from v2w_core.backends.names import BACKENDS
 from v2w_core.errors import V2WError
-from v2w_core.media.plots import write_text
+from v2w_core.files import write_text
 
 EAGER = "eager:fp32"
 #: What a precision is multiplied in, and bytes of a number.

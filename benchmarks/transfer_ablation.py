@@ -26,9 +26,9 @@ import torch
 
 from training.ablation.report import curves, page
 from training.ablation.run import Ablation, AblationConfig
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.errors import V2WError
-from v2w_core.media.plots import replaced, write_text
-from v2w_core.world_model import default_checkpoint
+from v2w_core.files import replaced, write_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: What docs/transfer_ablation.md has (64 minutes of two CPU cores); more of everything on a GPU.

@@ -24,8 +24,9 @@ from v2w_core.data.sources.csgo import open_csgo
 from v2w_core.data.sources.recon import open_recon
 from v2w_core.data.sources.recording import RecordingSet
 from v2w_core.data.sources.rlds import open_episodes
+from v2w_core.files import replaced
 from v2w_core.images import encode_image, resize_frames
-from v2w_core.media.plots import contact_sheet, replaced
+from v2w_core.media.pictures import contact_sheet
 from v2w_core.spec import ObservationSpec
 
 IMAGES = Path(__file__).parent / "images"

@@ -57,7 +57,7 @@ def nodes(context: LaunchContext) -> list:
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     share = Path(get_package_share_directory("v2w"))
     if not value["checkpoint"] and "checkpoint:" not in read(value["params_file"]):
-        from v2w_core.world_model import default_checkpoint
+        from v2w_core.checkpoint import default_checkpoint
 
         value["checkpoint"] = str(default_checkpoint())
     flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}

@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from v2w_core.checkpoint import load_config
 from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
 from v2w_core.errors import V2WError
 from v2w_core.models.goal_distance import GoalDistanceConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 from v2w_core.transfer.causal_transfer import causal_model, check_base, check_transfer
 from v2w_core.transfer.weight_transfer import TransferMode
-from v2w_core.world_model import WorldModel, load_config
+from v2w_core.world_model import WorldModel
 
 
 def observation_of(settings: Mapping[str, Any]) -> ObservationSpec:

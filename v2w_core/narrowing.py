@@ -15,7 +15,7 @@ from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
     from v2w_core.rollout.request import Asked
-    from v2w_core.rollout.session import Rollouts
+    from v2w_core.rollout.result import Rollouts
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
 import tempfile
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,24 +15,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from v2w_core.backends.base import Backend, BackendOptions, make_backend
+from v2w_core.backends.base import Backend, BackendOptions
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.registry import make_backend
+from v2w_core.checkpoint import CARD, CONFIG, WEIGHTS, _set_aside, load_config
 from v2w_core.config import WorldModelConfig
-from v2w_core.diffusion.compat import frame_tokens
+from v2w_core.device import device_errors
 from v2w_core.diffusion.schedule import NoiseSchedule
-from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.errors import CheckpointError, DeviceError, V2WError
 from v2w_core.images import resize_frames
 from v2w_core.models.attention import Context
-from v2w_core.models.autoencoder import Autoencoder, AutoencoderConfig
+from v2w_core.models.autoencoder import Autoencoder
 from v2w_core.models.goal_distance import GoalDistance
-from v2w_core.models.image_context.image_context import ImageContext
-from v2w_core.models.unet import UNet, UNetConfig
+from v2w_core.models.image_context.image_context import ImageContext, frame_tokens
+from v2w_core.models.unet import UNet
 from v2w_core.rollout.session import Session
 from v2w_core.rollout.window_session import WindowSession
-from v2w_core.spec import ActionSpec, FloatArray, ObservationSpec
+from v2w_core.spec import FloatArray
 
 UInt8Array = NDArray[np.uint8]
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 
 class WorldModel(nn.Module):
@@ -183,13 +182,17 @@ class WorldModel(nn.Module):
         return self.autoencoder.latent_mean.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Precision of latents and actions."""
+        return self.autoencoder.latent_mean.dtype
+
+    @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
     def tensor(self, array: ArrayLike) -> Tensor:
         """Float tensor of the model's precision on the model's device."""
-        dtype = self.autoencoder.latent_mean.dtype
-        return torch.from_numpy(np.array(array, np.float32)).to(self.device, dtype)
+        return torch.from_numpy(np.array(array, np.float32)).to(self.device, self.dtype)
 
     def preprocess(self, frames: ArrayLike) -> UInt8Array:
         """RGB frames uint8 [T, H, W, 3] of any size -> uint8 [T, h, w, 3] of the model's size."""
@@ -270,73 +273,38 @@ class WorldModel(nn.Module):
         return Session(self, self.encode(newest), kept, seed)
 
 
-def _set_aside(folder: pathlib.Path) -> pathlib.Path:
-    """Where a checkpoint waits while its successor takes its place."""
-    return folder.with_name(f".{folder.name}.old")
+def fall_back_to_cpu(model: WorldModel) -> WorldModel:
+    """The same model on the CPU, for callers that go on after a :class:`DeviceError`.
 
-
-def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
-    """The configuration of a checkpoint folder, without its weights."""
-    folder = pathlib.Path(path)
-    old = _set_aside(folder)
-    if not folder.exists() and old.is_dir():
-        old.rename(folder)  # a save was killed between its two renames
-    file = folder / CONFIG
-    if not file.is_file():
-        rule = f"a checkpoint folder with {CONFIG} and {WEIGHTS}"
-        raise CheckpointError("checkpoint", rule, str(path))
-    try:
-        data: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(str(file), "valid YAML without Python objects", str(error)) from error
-    if not isinstance(data, dict):
-        raise CheckpointError(str(file), "a mapping", json.dumps(data)[:80])
-    return WorldModelConfig.from_dict(data)
-
-
-def default_checkpoint() -> pathlib.Path:
-    """The checkpoint used when none is named: $V2W_CHECKPOINT, or the one that ships with v2w.
+    Its back end is eager; call ``use_backend("auto")`` on it for a faster one when there is time.
+    Weights come from the checkpoint that the model was loaded from. A model of none gives those on
+    the device, as long as that answers, and with numbers. The model that was given must not be used
+    any more.
 
     Raises:
-        CheckpointError: neither is there.
+        V2WError: MODEL_ERROR; the checkpoint cannot be read any more, or there is none and the
+            device does not answer, or answers with what are no weights.
     """
-    named = os.environ.get("V2W_CHECKPOINT")
-    if named:
-        return pathlib.Path(named)
-    shipped = pathlib.Path(__file__).resolve().parent / "checkpoints" / "doom_maze"
-    if not shipped.is_dir():
-        rule = "train one (v2w train) and name it with --checkpoint or $V2W_CHECKPOINT"
-        raise CheckpointError("checkpoint", rule, str(shipped))
-    return shipped
+
+    if model.checkpoint is not None:
+        again = WorldModel.from_pretrained(model.checkpoint)
+    else:
+        again = WorldModel(model.config)
+        again.load_state_dict(_weights_on_device(model))
+        again.eval()
+    again.memory_budget = model.memory_budget
+    return again
 
 
-PLANAR_4HZ = ActionSpec(
-    names=("dx", "dy", "dyaw"),
-    units=("m", "m", "rad"),
-    low=(-0.25, -0.25, -0.5),
-    high=(0.5, 0.25, 0.5),
-    rate_hz=4.0,
-)
-
-
-def tiny_config(action: ActionSpec = PLANAR_4HZ, size: int = 32) -> WorldModelConfig:
-    """A model small enough for tests: ``size`` x ``size`` frames, some ten thousand weights."""
-    return WorldModelConfig(
-        action=action,
-        observation=ObservationSpec(size, size),
-        autoencoder=AutoencoderConfig(
-            latent_channels=4, block_channels=(8, 8), patch_size=2, norm_groups=4
-        ),
-        unet=UNetConfig(
-            in_channels=4,
-            out_channels=4,
-            model_channels=8,
-            channel_mult=(1, 2),
-            attention_levels=(1,),
-            head_dim=8,
-            norm_groups=4,
-            action_dim=action.dim,
-        ),
-        num_history=4,
-        num_frames=12,
-    )
+def _weights_on_device(model: WorldModel) -> dict[str, Tensor]:
+    """The weights, copied to the CPU."""
+    rule = "a model that was loaded from a checkpoint; its weights are lost with the device"
+    try:
+        with device_errors("weights"):
+            weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    except DeviceError as error:
+        raise V2WError("model", rule, code="MODEL_ERROR") from error
+    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise V2WError("model", rule, f"NaN or infinity in {bad[0]}", code="MODEL_ERROR")
+    return weights

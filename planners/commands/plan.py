@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
-from v2w_core.commands.imagine import add_backend_arguments
+from v2w_core.commands.arguments import add_backend_arguments
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
@@ -194,9 +194,10 @@ def run(args: argparse.Namespace) -> int:
     from planners.costs.base import CostContext
     from planners.optimizers import make_optimizer
     from planners.planner import IterationReport, Planner
+    from v2w_core.checkpoint import default_checkpoint
     from v2w_core.data.episode import read_episode
-    from v2w_core.media.plots import write_text
-    from v2w_core.world_model import WorldModel, default_checkpoint
+    from v2w_core.files import write_text
+    from v2w_core.world_model import WorldModel
 
     optimizer = make_optimizer(args.optimizer)
     episode = read_episode(args.episode)
@@ -296,7 +297,8 @@ def write_pictures(
 ) -> list[Path]:
     """Writes plan.png (goal, imagined and recorded frames) and plan_paths.png."""
     from planners.plots import plan_plot
-    from v2w_core.media.plots import contact_sheet, replaced, write_png
+    from v2w_core.files import replaced
+    from v2w_core.media.pictures import contact_sheet, write_png
 
     rows, labels = [], []
     if image is not None:

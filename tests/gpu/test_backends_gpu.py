@@ -10,9 +10,11 @@ from backend_toys import rollouts
 from core_toys import candidates, history, small_model
 
 from v2w_core.backends import parity
-from v2w_core.backends.base import BackendOptions, fall_back_to_cpu, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.registry import make_backend
 from v2w_core.errors import V2WError
+from v2w_core.world_model import fall_back_to_cpu
 
 pytestmark = [
     pytest.mark.usefixtures("timed_briefly"),
@@ -39,7 +41,7 @@ def model():
 
 def built(model, name, precision, engines):
     """The back end; skips where it has no package, fails where it cannot be built."""
-    from v2w_core.backends.base import backend_class
+    from v2w_core.backends.registry import backend_class
 
     options = BackendOptions(precision, engines=engines)
     reason = backend_class(name).probe(model, options)

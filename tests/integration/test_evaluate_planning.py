@@ -16,7 +16,8 @@ from training.evaluation.planning import parse_planners
 from v2w_core.cli import main
 from v2w_core.data.episode import list_episodes, write_episode
 from v2w_core.errors import V2WError
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from imagine_toys import files, is_picture, save_checkpoint, save_episode
 
 from training.evaluation.prediction import draw_windows, read_episodes
 from v2w_core.cli import main
-from v2w_core.world_model import tiny_config
+from v2w_core.testing import tiny_config
 
 
 @pytest.fixture(scope="module")

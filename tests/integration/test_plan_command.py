@@ -16,7 +16,8 @@ from planners.mpc import MPC, ImageGoal, Observation, Planner
 from v2w_core.cli import main
 from v2w_core.data.episode import write_episode
 from v2w_core.geometry import integrate_actions
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 SPEC = tiny_config().action
 NUM_FRAMES = 16

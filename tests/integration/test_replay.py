@@ -15,8 +15,10 @@ from imagine_toys import files, save_checkpoint, save_episode, video
 from v2w_core.cli import main
 from v2w_core.errors import V2WError
 from v2w_core.geometry import relative_motion
-from v2w_core.replay.replay import choose_moments, read_recording
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.replay.recording import read_recording
+from v2w_core.replay.replay import choose_moments
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 CONFIG = tiny_config()
 SHARED = Path(os.environ.get("V2W_SHARED_DIR", Path(__file__).parents[2].parent / "shared"))

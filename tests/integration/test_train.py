@@ -10,7 +10,8 @@ import torch
 
 from v2w_core.cli import main
 from v2w_core.data.episode import write_episode
-from v2w_core.world_model import PLANAR_4HZ, WorldModel
+from v2w_core.testing import PLANAR_4HZ
+from v2w_core.world_model import WorldModel
 
 QUICK = [
     "model=tiny",

@@ -14,11 +14,13 @@ from released_toys import autoencoder_layers
 from safetensors.torch import save_file
 
 from recordings import RecordedDenoiser, Recordings, SamplingCase
-from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
+from v2w_core.diffusion.compat import RELEASED
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
+from v2w_core.diffusion.window_sampler import WindowSampler
 from v2w_core.models.autoencoder import Autoencoder, AutoencoderConfig
 from v2w_core.models.conditioning import beside_first_frame, shift_actions
 from v2w_core.models.image_context.clip_preprocess import clip_images
+from v2w_core.models.image_context.image_context import frame_tokens
 from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
 from v2w_core.models.unet import UNet
 from v2w_core.transfer.autoencoder_keys import autoencoder_weights

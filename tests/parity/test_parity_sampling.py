@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from recordings import RecordedDenoiser, SamplingCase
-from v2w_core.diffusion.compat import RELEASED, WindowSampler, frame_tokens
+from v2w_core.diffusion.compat import RELEASED
 from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
+from v2w_core.diffusion.window_sampler import WindowSampler
 from v2w_core.models.conditioning import beside_first_frame, shift_actions
+from v2w_core.models.image_context.image_context import frame_tokens
 
 LIMIT, EXACT = 1e-4, 1e-5
 

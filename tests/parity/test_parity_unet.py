@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from v2w_core.diffusion.compat import RELEASED, frame_tokens
+from v2w_core.diffusion.compat import RELEASED
 from v2w_core.models.conditioning import shift_actions
+from v2w_core.models.image_context.image_context import frame_tokens
 from v2w_core.models.unet import UNet
 from v2w_core.transfer.released import unet_config
 from v2w_core.transfer.unet_keys import unet_name

@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from v2w_core.world_model import WorldModel, tiny_config
+    from v2w_core.testing import tiny_config
+    from v2w_core.world_model import WorldModel
 
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     model = WorldModel.build(tiny_config())

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from v2w_core.backends import base
+from v2w_core.backends import names
 from v2w_core.backends.eager import Eager
 
 
@@ -29,5 +29,5 @@ if __name__ == "__main__":
     node = sys.argv.pop(1)
     Dying.lost = Path(sys.argv.pop(1))
     sys.modules["dying_back_end"] = sys.modules[__name__]
-    base.BACKENDS["onnx"] = "dying_back_end:Dying"
+    names.BACKENDS["onnx"] = "dying_back_end:Dying"
     import_module(f"v2w.nodes.{node}").main()

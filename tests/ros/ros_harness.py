@@ -31,7 +31,7 @@ from v2w.errors import CODES
 from v2w.messages import conversions, images
 from v2w.nodes.diagnostics import LATCHED
 from v2w.nodes.executor import ThreadedExecutor
-from v2w_core.world_model import PLANAR_4HZ
+from v2w_core.testing import PLANAR_4HZ
 
 NS = 1_000_000_000
 #: How long a busy machine may take to start a node, or to answer [s].

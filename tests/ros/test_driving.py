@@ -10,7 +10,7 @@ import pytest
 from v2w.navigation import plan_follower
 from v2w.navigation.plan_follower import Driver
 from v2w.navigation.trajectory_tracker import STOP
-from v2w_core.world_model import PLANAR_4HZ
+from v2w_core.testing import PLANAR_4HZ
 
 PARAMETERS = {
     "publish_velocity": True, "tracking_gain": 1.5, "odometry_timeout": 0.5, "settle_time": 0.5,

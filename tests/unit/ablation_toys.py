@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from training.ablation.run import AblationConfig
-from v2w_core.world_model import tiny_config
+from v2w_core.testing import tiny_config
 
 CONFIG = tiny_config(size=16)
 TINY = AblationConfig(

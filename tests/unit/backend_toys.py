@@ -4,7 +4,8 @@ import dataclasses
 
 from core_toys import candidates, history, wake
 
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 HORIZON = 3
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from v2w_core.models.unet import UNet, UNetConfig
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 
 def wake(module, seed=0):

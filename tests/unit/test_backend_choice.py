@@ -9,17 +9,13 @@ import torch
 from backend_toys import rollouts
 from core_toys import small_model
 
-from v2w_core.backends import base
-from v2w_core.backends.base import (
-    BackendOptions,
-    device_errors,
-    fall_back_to_cpu,
-    make_backend,
-    out_of_memory,
-)
+from v2w_core.backends import registry
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.registry import make_backend
+from v2w_core.device import device_errors, out_of_memory
 from v2w_core.errors import DeviceError, V2WError
-from v2w_core.world_model import WorldModel
+from v2w_core.world_model import WorldModel, fall_back_to_cpu
 
 pytestmark = pytest.mark.usefixtures("timed_briefly")
 
@@ -50,8 +46,8 @@ def test_the_chain_says_why_it_passes_over(model, monkeypatch, caplog):
             return "no such accelerator"
 
     kinds = {"absent": Absent, "broken": Broken, "eager": Eager}
-    monkeypatch.setattr(base, "CHAIN", tuple(kinds))
-    monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    monkeypatch.setattr(registry, "CHAIN", tuple(kinds))
+    monkeypatch.setattr(registry, "backend_class", kinds.__getitem__)
     with caplog.at_level(logging.WARNING):
         assert make_backend(model, "auto").name == "eager"
     lines = [record.getMessage() for record in caplog.records]
@@ -68,8 +64,8 @@ def test_a_compiler_that_fails_is_passed_over(model, monkeypatch, caplog):
             raise RuntimeError("ptxas is missing")
 
     kinds = {"broken": Broken, "eager": Eager}
-    monkeypatch.setattr(base, "CHAIN", tuple(kinds))
-    monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    monkeypatch.setattr(registry, "CHAIN", tuple(kinds))
+    monkeypatch.setattr(registry, "backend_class", kinds.__getitem__)
     assert make_backend(model, "auto").name == "eager"
     assert "RuntimeError: ptxas is missing" in caplog.text
 
@@ -85,8 +81,8 @@ def test_a_broken_package_is_passed_over(model, monkeypatch, caplog):
             raise ModuleNotFoundError("No module named 'absent'")
         return {"broken": Broken, "eager": Eager}[name]
 
-    monkeypatch.setattr(base, "CHAIN", ("absent", "broken", "eager"))
-    monkeypatch.setattr(base, "backend_class", find)
+    monkeypatch.setattr(registry, "CHAIN", ("absent", "broken", "eager"))
+    monkeypatch.setattr(registry, "backend_class", find)
     assert make_backend(model, "auto").name == "eager"
     assert "ImportError: libcudnn.so.9" in caplog.text and "No module named" in caplog.text
     with pytest.raises(V2WError, match="cannot be built here") as error:

@@ -13,9 +13,10 @@ import torch
 from core_toys import small_model
 
 from v2w_core.backends import parity
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.onnx_step import onnx_runtime
 from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime
+from v2w_core.backends.registry import make_backend
 from v2w_core.errors import V2WError
 
 pytestmark = pytest.mark.usefixtures("timed_briefly")

@@ -10,8 +10,9 @@ import torch
 from backend_toys import HORIZON, other_model, rollouts
 from core_toys import candidates, history, small_model
 
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
+from v2w_core.backends.registry import make_backend
 from v2w_core.errors import V2WError
 from v2w_core.world_model import WorldModel
 

@@ -9,9 +9,10 @@ import torch
 from backend_toys import rollouts
 from core_toys import small_model
 
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.parity import TOLERANCES
+from v2w_core.backends.registry import make_backend
 from v2w_core.errors import V2WError
 
 pytest.importorskip("onnx", reason="onnx is not installed (extra export)")

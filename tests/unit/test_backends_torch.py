@@ -7,10 +7,11 @@ import torch
 from backend_toys import other_model, rollouts
 from core_toys import history, small_model
 
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.parity import TOLERANCES
-from v2w_core.backends.torch_step import static_backend
+from v2w_core.backends.registry import make_backend
+from v2w_core.backends.torch_step import static_cache
 from v2w_core.backends.torch_step.cuda_graphs import TorchGraphs
 from v2w_core.errors import V2WError
 
@@ -42,10 +43,10 @@ def test_every_option_of_the_network_works_on_slots(changes):
 
 
 def test_batches_are_padded_to_their_bucket():
-    sizes = [static_backend.bucket_of(n) for n in (1, 2, 8, 9, 33, 64)]
+    sizes = [static_cache.bucket_of(n) for n in (1, 2, 8, 9, 33, 64)]
     assert sizes == [1, 8, 8, 32, 64, 64]
     with pytest.raises(V2WError, match="at most 64"):
-        static_backend.bucket_of(65)
+        static_cache.bucket_of(65)
 
 
 @pytest.mark.parametrize("batch_size", [None, 65])

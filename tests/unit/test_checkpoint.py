@@ -14,8 +14,9 @@ from core_toys import candidates, history
 from safetensors.torch import load_file, save_file
 
 from v2w_core import world_model
+from v2w_core.checkpoint import load_config
 from v2w_core.errors import CheckpointError, V2WError
-from v2w_core.world_model import WorldModel, load_config
+from v2w_core.world_model import WorldModel
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from v2w_core.diffusion.compat import CompatConfig, WindowSampler
+from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from v2w_core.diffusion.window_sampler import WindowSampler
 
 HISTORY = 3
 

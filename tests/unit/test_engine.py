@@ -13,7 +13,7 @@ from v2w.errors import NodeError
 from v2w.inference.model_runtime import Engine, EngineSettings, settings_from, sizes_up_to
 from v2w.inference.model_thread import ModelThread
 from v2w.inference.timings import Timings
-from v2w_core.backends import base
+from v2w_core.backends import registry
 from v2w_core.backends.eager import Eager
 from v2w_core.errors import V2WError
 
@@ -75,7 +75,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def back_ends(monkeypatch):
     kinds = {"dying": Dying, "absent": Absent, "engined": Engined, "eager": Eager}
-    monkeypatch.setattr(base, "backend_class", kinds.__getitem__)
+    monkeypatch.setattr(registry, "backend_class", kinds.__getitem__)
     monkeypatch.setattr(
         "v2w.inference.model_runtime.CHAIN", ("dying", "absent", "engined", "eager")
     )
@@ -176,7 +176,7 @@ def test_what_auto_ends_with_is_the_last_resort(checkpoint, monkeypatch):
     def broken(self, *given, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(base, "CHAIN", ("absent", "eager"))
+    monkeypatch.setattr(registry, "CHAIN", ("absent", "eager"))
     told = Told()
     engine = told.engine(checkpoint, backend="auto")
     assert engine.backend == "eager"

@@ -29,7 +29,8 @@ from training.goal_distance import (
 from training.tasks import EncodedClips
 from v2w_core.errors import V2WError
 from v2w_core.models.goal_distance import GoalDistance, GoalDistanceConfig
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 NUM_FRAMES = 12
 

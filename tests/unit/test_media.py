@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 
 from v2w_core.errors import DataError
+from v2w_core.files import shown_path, write_text
 from v2w_core.images import decode_image
-from v2w_core.media.plots import (
-    Section,
-    action_bars,
-    contact_sheet,
-    draw_text,
-    line_plot,
-    shown_path,
-    write_png,
-    write_report,
-    write_text,
-    write_video,
-)
+from v2w_core.media.pictures import action_bars, contact_sheet, draw_text, write_png
+from v2w_core.media.plots import line_plot
+from v2w_core.media.report import Section, write_report
+from v2w_core.media.video import write_video
 
 av = pytest.importorskip("av")
 

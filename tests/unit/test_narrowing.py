@@ -8,9 +8,10 @@ import torch
 from backend_toys import other_model
 from core_toys import candidates, history, small_model
 
-from v2w_core.backends.base import BackendOptions, make_backend
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime
+from v2w_core.backends.registry import make_backend
 from v2w_core.backends.torch_step.cuda_graphs import TorchGraphs
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.narrowing import Narrowing

@@ -24,9 +24,10 @@ from v2w_core.config import build_dataclass
 from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
 from v2w_core.errors import V2WError
 from v2w_core.rollout.window_session import WindowSession
+from v2w_core.testing import PLANAR_4HZ
 from v2w_core.transfer.released import released_action_spec, released_config
 from v2w_core.transfer.weight_transfer import causal_kernel
-from v2w_core.world_model import PLANAR_4HZ, WorldModel
+from v2w_core.world_model import WorldModel
 
 DOMAINS = ("rt1", "csgo", "recon")
 

@@ -15,7 +15,8 @@ from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.rollout.memory_budget import candidate_bytes
 from v2w_core.rollout.session import MAX_HORIZON
-from v2w_core.world_model import WorldModel, tiny_config
+from v2w_core.testing import tiny_config
+from v2w_core.world_model import WorldModel
 
 HORIZON = 3
 

@@ -21,7 +21,7 @@ from training.vid2world import ClipConfig, Vid2WorldTask
 from v2w_core.diffusion.objective import ObjectiveConfig
 from v2w_core.errors import DataError, V2WError
 from v2w_core.models.stage import Stage
-from v2w_core.world_model import PLANAR_4HZ
+from v2w_core.testing import PLANAR_4HZ
 
 PAPER = ObjectiveConfig(
     past_probability=0, blind_probability=0, action_dropout=0.2, weighting="velocity"

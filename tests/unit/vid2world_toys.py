@@ -12,7 +12,8 @@ from training.dataset import open_episodes
 from training.initial_model import model_config
 from training.train import load_settings
 from v2w_core.data.episode import write_episode
-from v2w_core.world_model import PLANAR_4HZ, WorldModel
+from v2w_core.testing import PLANAR_4HZ
+from v2w_core.world_model import WorldModel
 
 TINY = [
     "+experiment=vid2world_small",

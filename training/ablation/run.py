@@ -26,7 +26,7 @@ from training.trainer import LoopConfig, Trainer
 from training.video_pretraining import VideoDiffusionTask, video_config
 from v2w_core.config import SamplingConfig, WorldModelConfig
 from v2w_core.errors import V2WError
-from v2w_core.media.plots import shown_path, write_text
+from v2w_core.files import shown_path, write_text
 from v2w_core.world_model import WorldModel
 
 SAMPLING = SamplingConfig(num_steps=8, guidance_rescale=0.7, history_level=20, eta=0.0)

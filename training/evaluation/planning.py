@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.commands.plan import add_screening_arguments, imagination_settings
-from v2w_core.commands.imagine import add_backend_arguments
+from v2w_core.commands.arguments import add_backend_arguments
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from training.evaluation.controllers import Factory, Settings
     from training.evaluation.goals import maze_seed_of, select_goals
     from v2w_core.data.episode import list_episodes
-    from v2w_core.media.plots import write_png, write_text
+    from v2w_core.files import write_text
+    from v2w_core.media.pictures import write_png
 
     names = parse_planners(args.planners)
     if args.max_steps < 1:
@@ -103,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
 
 def load_model(args: argparse.Namespace) -> WorldModel:
     """The checkpoint that the arguments name."""
-    from v2w_core.world_model import WorldModel, default_checkpoint
+    from v2w_core.checkpoint import default_checkpoint
+    from v2w_core.world_model import WorldModel
 
     checkpoint = args.checkpoint or default_checkpoint()
     return WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
@@ -191,7 +193,7 @@ def draw_runs(
     """Maps with the paths to the first goals: grey dot = start, arrow = goal."""
     import cv2
 
-    from v2w_core.media.plots import contact_sheet
+    from v2w_core.media.pictures import contact_sheet
 
     tiles: list[NDArray[np.uint8]] = []
     for index, case in enumerate(cases[:num_shown]):

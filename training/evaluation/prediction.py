@@ -66,7 +66,7 @@ class Prediction:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fills the parser of ``v2w evaluate prediction``."""
-    from v2w_core.commands.imagine import add_sampling_arguments
+    from v2w_core.commands.arguments import add_sampling_arguments
 
     add = parser.add_argument
     add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
@@ -84,9 +84,11 @@ def run(args: argparse.Namespace) -> int:
     """Predicts, prints a table, writes JSON and a picture. Raises V2WError for unusable input."""
     from tqdm import tqdm
 
-    from v2w_core.commands.imagine import check_sampling_arguments
-    from v2w_core.media.plots import shown_path, write_png, write_text
-    from v2w_core.world_model import WorldModel, default_checkpoint
+    from v2w_core.checkpoint import default_checkpoint
+    from v2w_core.commands.arguments import check_sampling_arguments
+    from v2w_core.files import shown_path, write_text
+    from v2w_core.media.pictures import write_png
+    from v2w_core.world_model import WorldModel
 
     check_sampling_arguments(args)
     if args.windows < 1:
@@ -232,7 +234,7 @@ def print_table(result: dict[str, Any]) -> None:
 
 def picture(predictions: Sequence[Prediction]) -> NDArray[np.uint8]:
     """The best, the median and the worst window: given, recorded and imagined frames."""
-    from v2w_core.media.plots import contact_sheet
+    from v2w_core.media.pictures import contact_sheet
     from v2w_core.media.rollout_sheet import best_median_worst
 
     scores = [float(item.psnr.mean()) for item in predictions]

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import (
-    BackendOptions,
-    device_errors,
-    exact_float32,
-    unknown_precision,
-    with_sibling,
-)
+from v2w_core.backends.base import BackendOptions, unknown_precision
+from v2w_core.device import device_errors, exact_float32
 from v2w_core.models.temporal_cache import Cache
+from v2w_core.rollout.interfaces import Dynamics, with_sibling
 
 if TYPE_CHECKING:
     from v2w_core.models.unet import UNet
-    from v2w_core.world_model import WorldModel
 
 
 class Eager:
@@ -32,11 +27,11 @@ class Eager:
         self._unet = unet
 
     @classmethod
-    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+    def probe(cls, model: Dynamics, options: BackendOptions) -> str | None:
         return unknown_precision(options, ("fp32",))
 
     @classmethod
-    def build(cls, model: WorldModel, options: BackendOptions) -> Eager:
+    def build(cls, model: Dynamics, options: BackendOptions) -> Eager:
         return cls(model.unet)
 
     def warm_up(self, batch_size: int) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2w_core.media.plots import write_text
+from v2w_core.files import write_text
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1

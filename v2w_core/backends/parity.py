@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from v2w_core.backends.base import Backend, Stepper, exact_float32
+from v2w_core.backends.base import Backend
 from v2w_core.backends.eager import Eager
+from v2w_core.device import exact_float32
 from v2w_core.errors import V2WError
 from v2w_core.narrowing import Narrowing
+from v2w_core.rollout.interfaces import Dynamics, Stepper
 from v2w_core.rollout.session import Session
 
 if TYPE_CHECKING:
     from v2w_core.models.temporal_cache import Cache
-    from v2w_core.world_model import WorldModel
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +37,19 @@ BATCH_SIZES = (1, 8, 64)
 TOLERANCES = {"fp32": 2e-4, "fp16": 0.02, "bf16": 0.15}
 
 
-def trial_session(model: WorldModel, backend: Stepper) -> Session:
+def trial_session(model: Dynamics, backend: Stepper) -> Session:
     """A session on frames of noise."""
     rng = np.random.default_rng(0)
     config = model.config
     size = (config.num_history, config.observation.height, config.observation.width, 3)
     frames = rng.integers(0, 256, size, dtype=np.uint8)
-    session = model.start(frames, trial_actions(model, 1, config.num_history - 1)[0])
-    assert isinstance(session, Session)
+    actions = config.action.normalise(trial_actions(model, 1, config.num_history - 1)[0])
+    session = Session(model, model.encode(frames), model.tensor(actions), seed=0)
     session.backend = backend
     return session
 
 
-def trial_actions(model: WorldModel, num_candidates: int, horizon: int) -> NDArray[np.float32]:
+def trial_actions(model: Dynamics, num_candidates: int, horizon: int) -> NDArray[np.float32]:
     """Physical actions [K, horizon, A] within the bounds."""
     spec = model.config.action
     shape = (num_candidates, horizon, spec.dim)
@@ -56,7 +57,7 @@ def trial_actions(model: WorldModel, num_candidates: int, horizon: int) -> NDArr
 
 
 @exact_float32()
-def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[str, float]:
+def check_parity(model: Dynamics, backend: Backend, precision: str) -> dict[str, float]:
     """Largest differences of short rollouts from eager float32, on the same noise.
 
     Rollouts as the model is configured; with two sampling steps and guidance; of many candidates
@@ -96,7 +97,7 @@ def check_parity(model: WorldModel, backend: Backend, precision: str) -> dict[st
 
 
 def _imagined(
-    model: WorldModel,
+    model: Dynamics,
     backend: Stepper,
     horizon: int,
     num_candidates: int = NUM_CANDIDATES,
@@ -114,7 +115,7 @@ def _imagined(
 
 
 @torch.inference_mode()
-def _joined(model: WorldModel, backend: Stepper) -> Tensor:
+def _joined(model: Dynamics, backend: Stepper) -> Tensor:
     """Velocities of a frame that joins the past, and of the next one, which sees it; both without
     guidance and with it."""
     config, cache = model.config, trial_session(model, backend)._cache
@@ -168,7 +169,7 @@ class Timed:
 
 
 def measure(
-    model: WorldModel, backend: Stepper, batch_size: int, *, horizon: int | None = None
+    model: Dynamics, backend: Stepper, batch_size: int, *, horizon: int | None = None
 ) -> NDArray[np.float64]:
     """Seconds of every step of a rollout (the longest possible), as the model is configured."""
     timed = Timed(backend)
@@ -179,7 +180,7 @@ def measure(
     return np.array(timed.seconds)
 
 
-def latency(model: WorldModel, backend: Backend) -> dict[str, dict[str, float]]:
+def latency(model: Dynamics, backend: Backend) -> dict[str, dict[str, float]]:
     """Milliseconds a step by batch size, median and 95th percentile."""
     figures = {}
     for batch_size in BATCH_SIZES:
@@ -191,7 +192,7 @@ def latency(model: WorldModel, backend: Backend) -> dict[str, dict[str, float]]:
     return figures
 
 
-def tried(model: WorldModel, backend: Backend, precision: str) -> dict[str, Any]:
+def tried(model: Dynamics, backend: Backend, precision: str) -> dict[str, Any]:
     """Parity and latency, as the manifest of an engine holds them.
 
     Raises:

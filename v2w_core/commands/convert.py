@@ -98,7 +98,7 @@ def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from v2w_core.data.convert import convert
     from v2w_core.data.sources.kinds import KINDS, find_kind
-    from v2w_core.media.plots import write_text
+    from v2w_core.files import write_text
 
     observation = observation_from(args.image_size, args.resize)
     if args.kind not in ("auto", *KINDS):

@@ -79,7 +79,7 @@ def describe(episode: Episode) -> dict[str, Any]:
 
 def _info(args: argparse.Namespace) -> int:
     from v2w_core.data.episode import read_episode
-    from v2w_core.media.plots import write_text
+    from v2w_core.files import write_text
 
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -131,7 +131,8 @@ def _preview(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from v2w_core.data.episode import read_episode
-    from v2w_core.media.plots import write_png, write_video
+    from v2w_core.media.pictures import write_png
+    from v2w_core.media.video import write_video
 
     if args.episodes < 1 or args.frames < 1:
         raise DataError("episodes, frames", "at least 1", (args.episodes, args.frames))
@@ -155,7 +156,7 @@ def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArra
     """Every frame with its number and, below it, the action taken there, as bars and numbers."""
     import numpy as np
 
-    from v2w_core.media.plots import action_bars, draw_text
+    from v2w_core.media.pictures import action_bars, draw_text
 
     spec = episode.action_spec
     for start in range(0, len(episode), chunk):
@@ -172,7 +173,7 @@ def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArra
 
 def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> ImageArray:
     """The pictures in rows of at most 1400 pixels; each row's label says which frames they are."""
-    from v2w_core.media.plots import contact_sheet
+    from v2w_core.media.pictures import contact_sheet
 
     shown = _shown(pictures, largest=448)
     columns = max(1, 1400 // shown.shape[2])

@@ -54,10 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Builds, prints. Raises V2WError when it cannot be built or is not exact."""
-    from v2w_core.backends.base import BackendOptions, make_backend
+    from v2w_core.backends.base import BackendOptions
+    from v2w_core.backends.registry import make_backend
+    from v2w_core.checkpoint import default_checkpoint
     from v2w_core.errors import V2WError
-    from v2w_core.media.plots import write_text
-    from v2w_core.world_model import WorldModel, default_checkpoint
+    from v2w_core.files import write_text
+    from v2w_core.world_model import WorldModel
 
     progress = logging.getLogger("v2w_core.backends")
     progress.setLevel(logging.INFO)

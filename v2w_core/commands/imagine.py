@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
+from v2w_core.commands.arguments import add_sampling_arguments, check_sampling_arguments
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
@@ -49,42 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """How frames are drawn; shared by the commands that imagine."""
-    add = parser.add_argument
-    add("--num-sampling-steps", type=int, metavar="N",
-        help="denoising steps a frame (default: the checkpoint's)")  # fmt: skip
-    add("--guidance-scale", type=float, metavar="S",
-        help="of the actions, 1 is off (default: the checkpoint's)")  # fmt: skip
-    add("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    add("--device", default="cpu", help="torch device (default: %(default)s)")
-    add_backend_arguments(parser)
-
-
-def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
-    """What computes rollouts."""
-    text = "what computes rollouts; auto: the fastest that can be built (default: %(default)s)"
-    parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default="eager", help=text)
-    text = "of the arithmetic; fp16 and bf16 on a GPU only (default: %(default)s)"
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=text)
-
-
-def check_sampling_arguments(args: argparse.Namespace) -> None:
-    """Raises V2WError for numbers that cannot be used, before anything slow begins."""
-    steps, scale = args.num_sampling_steps, args.guidance_scale
-    if steps is not None and not 1 <= steps <= 1000:
-        raise V2WError("--num-sampling-steps", "from 1 to 1000", steps)
-    if scale is not None and not (math.isfinite(scale) and scale >= 0):
-        raise V2WError("--guidance-scale", "a finite number of at least 0", scale)
-    if not 0 <= args.seed < 2**31:
-        raise V2WError("--seed", "from 0 to 2147483647", args.seed)
-
-
 def run(args: argparse.Namespace) -> int:
     """Imagines, writes, prints. Raises V2WError for input that cannot be used."""
+    from v2w_core.checkpoint import default_checkpoint
     from v2w_core.data.episode import read_episode
-    from v2w_core.media.plots import write_png, write_text, write_video
-    from v2w_core.world_model import WorldModel, default_checkpoint
+    from v2w_core.files import write_text
+    from v2w_core.media.pictures import write_png
+    from v2w_core.media.video import write_video
+    from v2w_core.world_model import WorldModel
 
     check_sampling_arguments(args)
     episode = read_episode(args.episode)

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from v2w_core.commands.imagine import add_sampling_arguments, check_sampling_arguments
+from v2w_core.commands.arguments import add_sampling_arguments, check_sampling_arguments
 from v2w_core.errors import V2WError
 
 HELP = "imagination beside a real recording (a ROS bag or an episode)"
@@ -54,8 +54,11 @@ def run(args: argparse.Namespace) -> int:
     """Replays, writes, prints. Raises V2WError for input that cannot be used."""
     from tqdm import tqdm
 
-    from v2w_core.media.plots import shown_path, write_text, write_video
-    from v2w_core.replay.replay import choose_moments, read_recording, replay
+    from v2w_core.checkpoint import default_checkpoint
+    from v2w_core.files import shown_path, write_text
+    from v2w_core.media.video import write_video
+    from v2w_core.replay.recording import read_recording
+    from v2w_core.replay.replay import choose_moments, replay
     from v2w_core.replay.report import (
         format_table,
         summarise,
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         video_frames,
         write_replay_report,
     )
-    from v2w_core.world_model import WorldModel, default_checkpoint
+    from v2w_core.world_model import WorldModel
 
     check_sampling_arguments(args)
     times = parse_times(args.times)

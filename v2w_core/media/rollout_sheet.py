@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.images import ImageArray
-from v2w_core.media.plots import action_bars, contact_sheet, label_strip
+from v2w_core.media.pictures import action_bars, contact_sheet, label_strip
 from v2w_core.spec import ActionSpec
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from v2w_core.images import ImageArray, encode_image
-from v2w_core.media.plots import Section, line_plot, write_report
+from v2w_core.media.plots import line_plot
+from v2w_core.media.report import Section, write_report
 from v2w_core.media.rollout_sheet import best_median_worst
 from v2w_core.metrics.steps import PSNR_LIMIT_DB, mean_per_step
-from v2w_core.replay.replay import Recording, Replayed
+from v2w_core.replay.recording import Recording
+from v2w_core.replay.replay import Replayed
 
 #: Rollouts shown as pictures in a report, spread evenly over the recording.
 MAX_PICTURES = 12

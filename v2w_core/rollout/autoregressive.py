@@ -10,7 +10,8 @@ from torch import Tensor
 
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted
-from v2w_core.rollout.frame_denoiser import Denoiser, Frames
+from v2w_core.rollout.frame_denoiser import Denoiser
+from v2w_core.rollout.interfaces import Frames
 from v2w_core.rollout.request import Asked
 
 if TYPE_CHECKING:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from v2w_core.backends.base import Stepper
 from v2w_core.diffusion.guidance import guide
-
-
-class Frames(NamedTuple):
-    """What the U-Net is given of some frames: latents, noise levels, actions, which are known."""
-
-    latents: Tensor
-    level: Tensor
-    action: Tensor
-    mask: Tensor
-
-    def then(self, later: Frames) -> Frames:
-        return Frames(*(torch.cat(pair, dim=1) for pair in zip(self, later, strict=True)))
-
-    def frame(self, index: int) -> Frames:
-        """One of them, still with a time axis."""
-        return Frames(*(item[:, index : index + 1] for item in self))
+from v2w_core.rollout.interfaces import Frames, Stepper
 
 
 class Denoiser:

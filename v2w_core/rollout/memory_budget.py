@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from v2w_core.models.temporal_cache import Cache
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
+from v2w_core.rollout.interfaces import Dynamics
 
 #: Shares of the memory that is free which a rollout may take: a GPU's is ours, while on a CPU
 #: other processes and the disk cache live beside us.
@@ -123,12 +121,12 @@ class LiveBytes(TorchDispatchMode):
 
 
 #: What was counted, by model and (precision, own frames, guided).
-_counted: weakref.WeakKeyDictionary[WorldModel, dict[tuple[torch.dtype, int, bool], int]] = (
+_counted: weakref.WeakKeyDictionary[Dynamics, dict[tuple[torch.dtype, int, bool], int]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def candidate_bytes(model: WorldModel, num_own: int, *, guided: bool) -> int:
+def candidate_bytes(model: Dynamics, num_own: int, *, guided: bool) -> int:
     """What each candidate adds to a rollout's peak memory.
 
     Counted, not guessed: the tensors of the last step of two candidates less those of one. What a
@@ -138,7 +136,7 @@ def candidate_bytes(model: WorldModel, num_own: int, *, guided: bool) -> int:
         num_own: most frames that a candidate has of its own, the one being denoised included.
     """
     counted = _counted.setdefault(model, {})
-    key = (model.autoencoder.latent_mean.dtype, num_own, guided)
+    key = (model.dtype, num_own, guided)
     if key not in counted:
         one, two = (_peak(model, batch, num_own, guided) for batch in (1, 2))
         counted[key] = two - one
@@ -146,9 +144,9 @@ def candidate_bytes(model: WorldModel, num_own: int, *, guided: bool) -> int:
 
 
 @torch.inference_mode()
-def _peak(model: WorldModel, batch: int, num_own: int, guided: bool) -> int:
+def _peak(model: Dynamics, batch: int, num_own: int, guided: bool) -> int:
     """Bytes of the step that denoises the last of a candidate's own frames."""
-    config, like = model.config, model.autoencoder.latent_mean
+    config, like = model.config, model.tensor(())
 
     def frames(batch: int, time: int) -> tuple[Tensor, ...]:
         latents = like.new_zeros(batch, time, *config.latent_shape)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import out_of_memory
+from v2w_core.device import out_of_memory
 from v2w_core.errors import V2WError
+from v2w_core.rollout.interfaces import Dynamics
 from v2w_core.rollout.memory_budget import candidate_bytes, device_budget
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
 
 #: More candidates at once than this are no faster on a CPU (benchmarks/memory.py).
 MOST_ON_CPU = 64
@@ -25,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def micro_batch(
-    model: WorldModel,
+    model: Dynamics,
     num_candidates: int,
     num_own: int,
     *,

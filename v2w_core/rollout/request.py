@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from v2w_core.errors import V2WError
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
-
-
-class History(Protocol):
-    """What both kinds of sessions tell: the model, how long the past is, how far they look."""
-
-    model: WorldModel
-    seed: int
-
-    @property
-    def num_history(self) -> int: ...
-
-    @property
-    def max_horizon(self) -> int: ...
+from v2w_core.rollout.interfaces import History
 
 
 class Asked(NamedTuple):

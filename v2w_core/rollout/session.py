@@ -12,61 +12,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from v2w_core.backends.base import exact_float32
+from v2w_core.device import exact_float32
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Cache
 from v2w_core.narrowing import Narrowing
 from v2w_core.rollout.autoregressive import Imagining
-from v2w_core.rollout.frame_denoiser import Frames
+from v2w_core.rollout.interfaces import Dynamics, Frames
 from v2w_core.rollout.micro_batches import in_micro_batches, micro_batch
 from v2w_core.rollout.request import Asked, asked_for
+from v2w_core.rollout.result import Rollouts, UInt8Array
 
 if TYPE_CHECKING:
-    from v2w_core.backends.base import Stepper
-    from v2w_core.world_model import WorldModel
+    from v2w_core.rollout.interfaces import Stepper
 
-UInt8Array = NDArray[np.uint8]
 #: Longest horizon of a rollout, inside the trained window or past it.
 MAX_HORIZON = 1000
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """What K candidates lead to.
-
-    Attributes:
-        latents: [K, horizon, C, h, w] normalised latents of the imagined frames.
-        elapsed_s: wall-clock seconds of the rollout, without decoding.
-        frames_imagined: K * horizon, and those of candidates that were given up on the way.
-    """
-
-    latents: Tensor
-    elapsed_s: float
-    frames_imagined: int
-    model: WorldModel = field(repr=False)
-
-    @property
-    def num_candidates(self) -> int:
-        return int(self.latents.shape[0])
-
-    @property
-    def horizon(self) -> int:
-        return int(self.latents.shape[1])
-
-    def frames(self, indices: ArrayLike | None = None) -> UInt8Array:
-        """Decoded RGB frames uint8 [K', horizon, H, W, 3] of the candidates ``indices`` (all)."""
-        latents = self.latents
-        if indices is not None:
-            latents = latents[torch.as_tensor(np.atleast_1d(np.asarray(indices)))]
-        return self.model.decode(latents)
 
 
 class Session:
@@ -75,7 +42,7 @@ class Session:
     Made by :meth:`WorldModel.start`. Not thread-safe; one lock around a model's sessions.
     """
 
-    def __init__(self, model: WorldModel, latents: Tensor, actions: Tensor, seed: int) -> None:
+    def __init__(self, model: Dynamics, latents: Tensor, actions: Tensor, seed: int) -> None:
         self.model = model
         self.backend: Stepper = model.backend
         self.seed = seed
@@ -257,5 +224,4 @@ class Session:
         generator = torch.Generator().manual_seed(seed)
         shape = self.model.config.latent_shape
         frames = [torch.randn(shape, generator=generator) for _ in range(num_frames)]
-        latents = self.model.autoencoder.latent_mean
-        return torch.stack(frames).to(latents.device, latents.dtype)
+        return torch.stack(frames).to(self.model.device, self.model.dtype)

@@ -9,22 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from v2w_core.diffusion.compat import Noise, WindowSampler
+from v2w_core.diffusion.window_sampler import Noise, WindowSampler
 from v2w_core.errors import Interrupted
 from v2w_core.models.conditioning import beside_first_frame
 from v2w_core.narrowing import Narrowing
+from v2w_core.rollout.interfaces import Dynamics
 from v2w_core.rollout.request import Asked, asked_for
-from v2w_core.rollout.session import Rollouts, UInt8Array
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
+from v2w_core.rollout.result import Rollouts, UInt8Array
 
 
 class WindowSession:
@@ -35,7 +32,7 @@ class WindowSession:
         actions: [T - 1, A] normalised.
     """
 
-    def __init__(self, model: WorldModel, frames: UInt8Array, actions: Tensor, seed: int) -> None:
+    def __init__(self, model: Dynamics, frames: UInt8Array, actions: Tensor, seed: int) -> None:
         self.model = model
         self.seed = seed
         self._frames = frames

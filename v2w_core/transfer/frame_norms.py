@@ -14,10 +14,10 @@ import shutil
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from v2w_core.checkpoint import CARD, CONFIG, WEIGHTS, load_config
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
 from v2w_core.transfer.streamed_writer import new_folder
-from v2w_core.world_model import CARD, CONFIG, WEIGHTS, load_config
 
 
 def strictly_causal(config: WorldModelConfig) -> WorldModelConfig:

@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from v2w_core.checkpoint import CARD, CONFIG, WEIGHTS
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
 from v2w_core.transfer.autoencoder_keys import (
@@ -39,7 +40,7 @@ from v2w_core.transfer.text_tower import (
     text_tower,
 )
 from v2w_core.transfer.unet_keys import UNET_PREFIX, unet_name
-from v2w_core.world_model import CARD, CONFIG, WEIGHTS, WorldModel
+from v2w_core.world_model import WorldModel
 
 RESAMPLER_PREFIX = "image_proj_model."
 TEXT_TOWER = "text_tower."

@@ -14,19 +14,13 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import (
-    BackendOptions,
-    device_errors,
-    not_cacheable,
-    unknown_precision,
-    with_sibling,
-)
+from v2w_core.backends.base import DTYPES, BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.engine_cache import (
     device_name,
     engines_folder,
@@ -46,12 +40,9 @@ from v2w_core.backends.onnx_step.graph_cache import (
 from v2w_core.backends.onnx_step.sessions import PROVIDERS, load, providers
 from v2w_core.backends.onnx_step.torch_threads import ONE_THREAD
 from v2w_core.backends.parity import measure, tried
-from v2w_core.backends.torch_step.static_step import DTYPES
+from v2w_core.device import device_errors
 from v2w_core.models.temporal_cache import Cache
-from v2w_core.rollout.frame_denoiser import Frames
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
+from v2w_core.rollout.interfaces import Dynamics, Frames, with_sibling
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +79,7 @@ class OnnxRuntime:
     name = "onnx"
     most_at_once: int | None = None
 
-    def __init__(self, model: WorldModel, folder: Path, options: BackendOptions) -> None:
+    def __init__(self, model: Dynamics, folder: Path, options: BackendOptions) -> None:
         self._folder = folder
         self._model = model
         self._options = options
@@ -100,7 +91,7 @@ class OnnxRuntime:
         self._lanes = ThreadPoolExecutor(self._num_threads, "lane")
 
     @classmethod
-    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+    def probe(cls, model: Dynamics, options: BackendOptions) -> str | None:
         if model.device.type not in PROVIDERS:
             return f"runs on {', '.join(PROVIDERS)}, not on {model.device.type}"
         for package in ("onnxruntime", "onnx"):
@@ -122,7 +113,7 @@ class OnnxRuntime:
         return None
 
     @classmethod
-    def build(cls, model: WorldModel, options: BackendOptions) -> OnnxRuntime:
+    def build(cls, model: Dynamics, options: BackendOptions) -> OnnxRuntime:
         def build(folder: Path) -> dict[str, Any]:
             log.info("writing the step's graphs")
             write_graphs(model, folder, options.precision, cls._slots_of(model, options))
@@ -229,7 +220,7 @@ class OnnxRuntime:
         return {"backend": self.name, "folder": str(self._folder), **read_manifest(self._folder)}
 
     @classmethod
-    def _slots_of(cls, model: WorldModel, options: BackendOptions) -> int | None:
+    def _slots_of(cls, model: Dynamics, options: BackendOptions) -> int | None:
         """``num_slots`` of the graphs: TensorRT wants fixed shapes."""
         return model.config.num_frames if providers(model, options)[0] == TENSORRT else None
 
@@ -250,7 +241,7 @@ class OnnxRuntime:
 
 
 def write_graphs(
-    model: WorldModel, folder: Path, precision: str, num_slots: int | None = None
+    model: Dynamics, folder: Path, precision: str, num_slots: int | None = None
 ) -> None:
     """The step's graphs and their weights; see :class:`StepGraph`."""
     from v2w_core.backends.onnx_step.graph_writer import WeightFile
@@ -266,7 +257,7 @@ def write_graphs(
     weights.save(folder)
 
 
-def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
+def built_from(model: Dynamics, options: BackendOptions) -> dict[str, Any]:
     """Everything that the graphs and their figures depend on; the key of the artifact."""
     import onnx
     import onnxruntime

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from v2w_core.backends.base import BackendOptions
 from v2w_core.errors import V2WError
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
+from v2w_core.rollout.interfaces import Dynamics
 
 #: Execution providers by the model's device.
 PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",)}
@@ -17,7 +15,7 @@ PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
-def providers(model: WorldModel, options: BackendOptions) -> tuple[str, ...]:
+def providers(model: Dynamics, options: BackendOptions) -> tuple[str, ...]:
     """The execution providers asked for, first choice first."""
     if options.providers is not None:
         return options.providers

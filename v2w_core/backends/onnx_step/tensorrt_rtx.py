@@ -12,20 +12,18 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from v2w_core.backends.base import BackendOptions, device_errors, not_cacheable, unknown_precision
+from v2w_core.backends.base import DTYPES, BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.engine_cache import engines_folder, find_or_build, source_hash
 from v2w_core.backends.onnx_step import onnx_runtime
 from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime, write_graphs
 from v2w_core.backends.parity import tried
-from v2w_core.backends.torch_step.static_step import DTYPES
+from v2w_core.device import device_errors
 from v2w_core.errors import V2WError
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
+from v2w_core.rollout.interfaces import Dynamics
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ class TensorRtRtx(OnnxRuntime):
     most_at_once: int | None = PROFILE[-1]
 
     @classmethod
-    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+    def probe(cls, model: Dynamics, options: BackendOptions) -> str | None:
         if model.device.type != "cuda":
             return (
                 f"engines run on CUDA devices only, not on {model.device.type}; whether it builds "
@@ -49,7 +47,7 @@ class TensorRtRtx(OnnxRuntime):
         return not_installed() or unknown_precision(options, DTYPES) or not_cacheable(model)
 
     @classmethod
-    def build(cls, model: WorldModel, options: BackendOptions) -> TensorRtRtx:
+    def build(cls, model: Dynamics, options: BackendOptions) -> TensorRtRtx:
         def build(folder: Path) -> dict[str, Any]:
             build_engines(model, folder, options.precision, "CURRENT")
             engine = cls(model, folder, options)
@@ -64,7 +62,7 @@ class TensorRtRtx(OnnxRuntime):
             yield
 
     @classmethod
-    def _slots_of(cls, model: WorldModel, options: BackendOptions) -> int | None:
+    def _slots_of(cls, model: Dynamics, options: BackendOptions) -> int | None:
         return model.config.num_frames
 
     def _load(self, file: str, num_threads: int) -> Any:
@@ -133,7 +131,7 @@ class EngineBinding:
 
 
 def build_engines(
-    model: WorldModel, folder: Path, precision: str, target: str | None = None
+    model: Dynamics, folder: Path, precision: str, target: str | None = None
 ) -> list[Path]:
     """Writes the step's graphs and an engine of each; the paths of the engines.
 
@@ -217,7 +215,7 @@ def _open_sizes(graph: Path) -> Callable[[str, int], tuple[int, ...]]:
     return lambda name, batch_size: tuple(size(dim, batch_size) for dim in shapes[name])
 
 
-def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
+def built_from(model: Dynamics, options: BackendOptions) -> dict[str, Any]:
     """Everything that the engines and their figures depend on; the key of the artifact."""
     import tensorrt_rtx
 

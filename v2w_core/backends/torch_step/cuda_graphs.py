@@ -10,12 +10,12 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from v2w_core.backends.base import BackendOptions, not_cacheable, unknown_precision
+from v2w_core.backends.base import DTYPES, BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.engine_cache import (
     device_name,
     engines_folder,
@@ -25,11 +25,10 @@ from v2w_core.backends.engine_cache import (
     weights_hash,
 )
 from v2w_core.backends.parity import tried
-from v2w_core.backends.torch_step.static_backend import BUCKETS, SlotBackend, StepFunction
-from v2w_core.backends.torch_step.static_step import DTYPES, Kind, SlotStep, in_precision
-
-if TYPE_CHECKING:
-    from v2w_core.world_model import WorldModel
+from v2w_core.backends.torch_step.static_backend import SlotBackend
+from v2w_core.backends.torch_step.static_cache import BUCKETS, StepFunction
+from v2w_core.backends.torch_step.static_step import Kind, SlotStep, in_precision
+from v2w_core.rollout.interfaces import Dynamics
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class TorchGraphs(SlotBackend):
 
     def __init__(
         self,
-        model: WorldModel,
+        model: Dynamics,
         options: BackendOptions,
         folder: Path | None = None,
         *,
@@ -62,7 +61,7 @@ class TorchGraphs(SlotBackend):
         super().__init__(model, options, folder, captured=captured)
 
     @classmethod
-    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+    def probe(cls, model: Dynamics, options: BackendOptions) -> str | None:
         if model.device.type != "cuda":
             return f"CUDA graphs need a CUDA device, not {model.device.type}"
         if not hasattr(torch.compiler, "save_cache_artifacts"):
@@ -72,7 +71,7 @@ class TorchGraphs(SlotBackend):
         return unknown_precision(options, DTYPES) or not_cacheable(model)
 
     @classmethod
-    def build(cls, model: WorldModel, options: BackendOptions) -> TorchGraphs:
+    def build(cls, model: Dynamics, options: BackendOptions) -> TorchGraphs:
         def build(folder: Path) -> dict[str, Any]:
             log.info("compiling the step; minutes the first time")
             engine = cls(model, options, compiler=inductor, captured=True)
@@ -104,7 +103,7 @@ def inductor(step: SlotStep) -> StepFunction:
     return run
 
 
-def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
+def built_from(model: Dynamics, options: BackendOptions) -> dict[str, Any]:
     """Everything that the compiled step and its figures depend on; the key of the artifact."""
     from v2w_core.backends.torch_step import static_backend, static_step
 

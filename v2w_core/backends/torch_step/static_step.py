@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from v2w_core.backends.base import with_sibling
+from v2w_core.backends.base import DTYPES
 from v2w_core.models.temporal import TemporalConv
 from v2w_core.models.temporal_cache import Attended, Cache, CacheWalk, KeyValue, Sums
+from v2w_core.rollout.interfaces import Dynamics, with_sibling
 
 if TYPE_CHECKING:
     from v2w_core.models.unet import UNet
-    from v2w_core.world_model import WorldModel
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a step computes; see :meth:`v2w_core.backends.base.Stepper.step`."""
+    """What a step computes; see :meth:`v2w_core.rollout.interfaces.Stepper.step`."""
 
     num_frames: int
     keep: bool
@@ -174,7 +172,7 @@ class SlotStep(nn.Module):
         return (v, walk.new, walk.sums()) if self.kind.keep else (v, [], [])
 
 
-def in_precision(model: WorldModel, precision: str) -> UNet:
+def in_precision(model: Dynamics, precision: str) -> UNet:
     """The model's network in a precision; the very same one in the model's own."""
     dtype = DTYPES[precision]
     unet = model.unet
@@ -183,7 +181,7 @@ def in_precision(model: WorldModel, precision: str) -> UNet:
     return copy.deepcopy(unet).to(dtype)
 
 
-def example_arguments(model: WorldModel, unet: UNet, kind: Kind, batch_size: int) -> list[Any]:
+def example_arguments(model: Dynamics, unet: UNet, kind: Kind, batch_size: int) -> list[Any]:
     """Arguments of :meth:`SlotStep.forward`, all zero, for whoever compiles it."""
     device = model.device
     lead = (batch_size, kind.num_frames)

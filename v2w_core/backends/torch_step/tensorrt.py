@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from v2w_core.backends.base import BackendOptions, not_cacheable, unknown_precision
+from v2w_core.backends.base import DTYPES, BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.engine_cache import engines_folder, find_or_build, source_hash
 from v2w_core.backends.parity import tried
 from v2w_core.backends.torch_step import cuda_graphs
-from v2w_core.backends.torch_step.static_backend import BUCKETS, SlotBackend, StepFunction
+from v2w_core.backends.torch_step.static_backend import SlotBackend
+from v2w_core.backends.torch_step.static_cache import BUCKETS, StepFunction
 from v2w_core.backends.torch_step.static_step import (
-    DTYPES,
     KINDS,
     Kind,
     SlotStep,
     example_arguments,
     in_precision,
 )
+from v2w_core.rollout.interfaces import Dynamics
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from v2w_core.models.unet import UNet
-    from v2w_core.world_model import WorldModel
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class TensorRt(SlotBackend):
     name = "tensorrt"
 
     @classmethod
-    def probe(cls, model: WorldModel, options: BackendOptions) -> str | None:
+    def probe(cls, model: Dynamics, options: BackendOptions) -> str | None:
         if model.device.type != "cuda":
             return f"engines run on CUDA devices only, not on {model.device.type}"
         if find_spec("torch_tensorrt") is None:
@@ -59,7 +59,7 @@ class TensorRt(SlotBackend):
         return unknown_precision(options, DTYPES) or not_cacheable(model)
 
     @classmethod
-    def build(cls, model: WorldModel, options: BackendOptions) -> TensorRt:
+    def build(cls, model: Dynamics, options: BackendOptions) -> TensorRt:
         def build(folder: Path) -> dict[str, Any]:
             unet = in_precision(model, options.precision)
             for kind in KINDS:
@@ -114,7 +114,7 @@ def engine_file(kind: Kind) -> str:
     return f"{kind.num_frames}{'_keep' * kind.keep}{'_guided' * kind.guided}.ep"
 
 
-def exported(model: WorldModel, unet: UNet, kind: Kind) -> tuple[ExportedProgram, list[Tensor]]:
+def exported(model: Dynamics, unet: UNet, kind: Kind) -> tuple[ExportedProgram, list[Tensor]]:
     """The step as operators, for any batch up to the largest bucket; and its arguments."""
     arguments = example_arguments(model, unet, kind, TYPICAL_BATCH)
     *frames, shared, own, sums = arguments
@@ -127,7 +127,7 @@ def exported(model: WorldModel, unet: UNet, kind: Kind) -> tuple[ExportedProgram
         return torch.export.export(step, tuple(flat), dynamic_shapes=(tuple(shapes),)), flat
 
 
-def _build_engine(model: WorldModel, unet: UNet, kind: Kind, path: Path) -> None:
+def _build_engine(model: Dynamics, unet: UNet, kind: Kind, path: Path) -> None:
     import torch_tensorrt
 
     program, arguments = exported(model, unet, kind)
@@ -135,7 +135,7 @@ def _build_engine(model: WorldModel, unet: UNet, kind: Kind, path: Path) -> None
     torch_tensorrt.save(compiled, str(path), arg_inputs=arguments, retrace=False)
 
 
-def built_from(model: WorldModel, options: BackendOptions) -> dict[str, Any]:
+def built_from(model: Dynamics, options: BackendOptions) -> dict[str, Any]:
     """Everything that the engines and their figures depend on; the key of the artifact."""
     key = cuda_graphs.built_from(model, options)
     packages = [d.name for d in metadata.distributions() if "tensorrt" in (d.name or "").lower()]

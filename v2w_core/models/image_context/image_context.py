@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.errors import V2WError
+from v2w_core.models.attention import Context
 from v2w_core.models.image_context.clip_preprocess import SIZE, clip_images
 from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
 
@@ -92,3 +94,27 @@ def import_transformers() -> Any:
         rule = "the extra 'pretrained' installed: pip install 'v2w[pretrained]'"
         raise V2WError("transformers", rule, str(error)) from error
     return transformers
+
+
+def frame_tokens(
+    tokens: Tensor,
+    num_frames: int,
+    compat: CompatConfig,
+    *,
+    num_text: int = 77,
+    per_frame: int = 16,
+) -> Context:
+    """Context of a clip from text tokens followed by image tokens [B, L, D].
+
+    Frame f gets tokens per_frame * f onwards, the last ones from then on when there are fewer;
+    with ``tokens_by_length`` all of them unless they are just enough.
+    """
+    text, image = tokens[:, :num_text], tokens[:, num_text:]
+    if image.shape[1] % per_frame or image.shape[1] == 0:
+        rule = f"{num_text} text tokens and {per_frame} image tokens for each frame"
+        raise V2WError("tokens", rule, tokens.shape[1])
+    groups = image.unflatten(1, (-1, per_frame))
+    if not compat.tokens_by_length or groups.shape[1] == num_frames:
+        index = torch.arange(num_frames, device=tokens.device).clamp(max=groups.shape[1] - 1)
+        return Context(text, groups[:, index])
+    return Context(text, image[:, None].expand(-1, num_frames, -1, -1))

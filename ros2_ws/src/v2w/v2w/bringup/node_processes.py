@@ -31,7 +31,7 @@ def overrides_from(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     if args.checkpoint is not None or not named:
         path = args.checkpoint
         if path is None:
-            from v2w_core.world_model import default_checkpoint
+            from v2w_core.checkpoint import default_checkpoint
 
             path = default_checkpoint()
         model["checkpoint"] = str(path.expanduser().resolve())

@@ -24,14 +24,11 @@ from v2w.demo.draw import (
 from v2w.demo.film import FPS, film
 from v2w.demo.records import GoalRecord, percentile
 from v2w.demo.settings import DemoSettings
-from v2w_core.media.plots import (
-    Section,
-    contact_sheet,
-    line_plot,
-    write_report,
-    write_text,
-    write_video,
-)
+from v2w_core.files import write_text
+from v2w_core.media.pictures import contact_sheet
+from v2w_core.media.plots import line_plot
+from v2w_core.media.report import Section, write_report
+from v2w_core.media.video import write_video
 
 UInt8Array = NDArray[np.uint8]
 #: A longer film stays beside the report instead of inside it [bytes].

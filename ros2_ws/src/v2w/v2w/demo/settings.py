@@ -48,7 +48,7 @@ class DemoSettings:
             if find_spec(module) is None:
                 raise V2WError("v2w demo", f"needs {module}: pip install 'v2w[{extra}]'")
         from training.envs.doom import ACTION_SPEC
-        from v2w_core.world_model import default_checkpoint, load_config
+        from v2w_core.checkpoint import default_checkpoint, load_config
 
         checkpoint = (args.checkpoint or default_checkpoint()).expanduser().resolve()
         config = load_config(checkpoint)

@@ -16,15 +16,11 @@ import torch
 
 from v2w.inference.monitored_backend import Watched
 from v2w.inference.timings import Timings
-from v2w_core.backends.base import (
-    AUTO,
-    CHAIN,
-    BackendOptions,
-    device_errors,
-    fall_back_to_cpu,
-)
+from v2w_core.backends.base import BackendOptions
+from v2w_core.backends.names import AUTO, CHAIN
+from v2w_core.device import device_errors
 from v2w_core.errors import DeviceError, V2WError
-from v2w_core.world_model import WorldModel
+from v2w_core.world_model import WorldModel, fall_back_to_cpu
 
 T = TypeVar("T")
 #: What computes everywhere and always.

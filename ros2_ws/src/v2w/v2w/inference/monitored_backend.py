@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from v2w.inference.timings import Timings
-from v2w_core.backends.base import out_of_memory
+from v2w_core.device import out_of_memory
 from v2w_core.errors import DeviceError, V2WError
 
 

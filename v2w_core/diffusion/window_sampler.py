@@ -1,0 +1,119 @@
+"""The released models' sampler: every denoising step computes the whole window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from v2w_core.diffusion.compat import RELEASED, CompatConfig
+from v2w_core.diffusion.guidance import guide
+from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
+from v2w_core.errors import V2WError
+
+#: Draws standard normal noise of a shape; a recording for parity, a generator else.
+Noise = Callable[[Sequence[int]], Tensor]
+
+
+class WindowDenoiser(Protocol):
+    """Velocity [B, T, C, H, W] of a whole window; ``guided=False`` leaves out what guidance does.
+
+    While sampling autoregressively, guidance leaves out the newest frame's action only.
+    """
+
+    def __call__(self, x: Tensor, level: Tensor, *, guided: bool) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class WindowSampler:
+    """DDIM over whole windows.
+
+    Attributes:
+        num_steps, eta, guidance_scale, guidance_rescale: as in ``SamplingConfig``.
+        history_level: of the frames before the newest, unless ``history_at_second_level``.
+    """
+
+    schedule: NoiseSchedule
+    num_steps: int = 50
+    eta: float = 1.0
+    guidance_scale: float = 2.5
+    guidance_rescale: float = 0.7
+    history_level: int = 20
+    compat: CompatConfig = RELEASED
+
+    def levels(self) -> list[int]:
+        """Sampling levels, highest first."""
+        return trailing_levels(self.num_steps, self.schedule.num_levels)
+
+    def autoregressive(self, denoise: WindowDenoiser, history: Tensor, num_frames: int,
+                       noise: Noise) -> Tensor:  # fmt: skip
+        """Frames after ``history`` one by one (Vid2World Algorithm 2).
+
+        Args:
+            history: [B, H, C, h, w] clean latents, H >= 1.
+            num_frames: of the result, history included.
+            noise: called in the released code's order.
+
+        Returns:
+            latents [B, num_frames, C, h, w]; the first H are ``history`` itself.
+        """
+        num_history = history.shape[1]
+        if not 1 <= num_history < num_frames:
+            raise V2WError("history", f"1 to {num_frames - 1} frames", num_history)
+        initial = noise((history.shape[0], num_frames, *history.shape[2:]))
+        level = self.history_level
+        if self.compat.history_at_second_level and self.num_steps > 1:
+            level = self.levels()[-2]
+        frames = history
+        held = noise(history.shape)
+        for t in range(num_history, num_frames):
+            newest = noise((history.shape[0], 1, *history.shape[2:]))
+            held = torch.cat([held[:, : t - 1], newest], dim=1)
+            past_level = torch.full(frames.shape[:2], level, device=frames.device)
+            past = frames
+            if self.compat.scaled_history:
+                past = self.schedule.rescaled(past, past_level)
+            past = self.schedule.add_noise(past, held, past_level)
+            x = initial[:, t : t + 1]
+            for step in range(self.num_steps):
+                clip = torch.cat([past, x], dim=1)
+                x = self._step(denoise, clip, past_level, step, noise)[:, -1:]
+            frames = torch.cat([frames, x], dim=1)
+        return frames
+
+    def together(self, denoise: WindowDenoiser, shape: Sequence[int], noise: Noise) -> Tensor:
+        """All frames [B, T, C, H, W] of a clip at once, as video diffusion does."""
+        x = noise(shape)
+        none = torch.zeros(shape[0], 0, dtype=torch.long, device=x.device)
+        for step in range(self.num_steps):
+            x = self._step(denoise, x, none, step, noise)
+        return x
+
+    def _step(
+        self, denoise: WindowDenoiser, x: Tensor, past_level: Tensor, step: int, noise: Noise
+    ) -> Tensor:
+        """One DDIM step; frames beyond the past are at the step's level."""
+        levels = self.levels()
+        now = torch.full(x.shape[:2], levels[step], device=x.device)
+        now[:, : past_level.shape[1]] = past_level
+        v = denoise(x, now, guided=True)
+        if self.guidance_scale != 1.0:
+            plain = denoise(x, now, guided=False)
+            held = 0 if self.compat.rescale_over_history else past_level.shape[1]
+            guided = guide(v[:, held:], plain[:, held:], self.guidance_scale, self.guidance_rescale)
+            v = torch.cat([v[:, :held], guided], dim=1)
+        x0, residual = self.schedule.from_velocity(x, v, now)
+        alpha = self.schedule.alphas_cumprod[levels[step]]
+        last = step + 1 == self.num_steps
+        scale = self.schedule.scale
+        if last and self.compat.clean_end:
+            return x0 / scale[levels[step]]
+        following = levels[step] if last else levels[step + 1]
+        alpha_next = self.schedule.alphas_cumprod[0 if last else following]
+        sigma = ddim_sigma(alpha, alpha_next, self.eta)
+        x0 = x0 * (scale[following] / scale[levels[step]])
+        direction = (1 - alpha_next - sigma**2).clamp(min=0).sqrt() * residual
+        return alpha_next.sqrt() * x0 + direction + sigma * noise(x.shape)

@@ -1,0 +1,152 @@
+"""Recordings that can be replayed: bags, episodes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2w_core.data.episode import read_episode
+from v2w_core.data.episode_writer import SUFFIX
+from v2w_core.data.sources.bag import scan_bag, stack_frames
+from v2w_core.errors import DataError, V2WError
+from v2w_core.images import ImageArray, resize_frames
+from v2w_core.spec import PLANAR_NAMES, ActionSpec, ObservationSpec
+
+#: What odometry can give, in this order.
+BAG_UNITS = ("m", "m", "rad")
+
+
+#: An action this share of its range beyond a bound counts as far outside.
+FAR_OUTSIDE = 0.1
+
+
+@dataclass(frozen=True)
+class Track:
+    """An unbroken part of a recording at a steady rate, T frames.
+
+    Attributes:
+        frames: RGB uint8 [T, h, w, 3] at the model's size.
+        actions: float32 [T-1, A], physical units, actions[i] leads from frame i to i + 1.
+        times_s: float64 [T], seconds after the recording's first image.
+    """
+
+    frames: ImageArray
+    actions: NDArray[np.float32]
+    times_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording as a model sees it.
+
+    Attributes:
+        source: the bag or the episode; ``image_topic`` and ``odom_topic`` are empty for episodes.
+    """
+
+    source: Path
+    action_spec: ActionSpec
+    tracks: tuple[Track, ...]
+    image_topic: str = ""
+    odom_topic: str = ""
+
+    @property
+    def num_frames(self) -> int:
+        return sum(len(track) for track in self.tracks)
+
+    @property
+    def share_outside(self) -> float:
+        """Share of the steps with an action far outside the bounds the model was trained in."""
+        actions = np.concatenate([track.actions for track in self.tracks])
+        low = np.asarray(self.action_spec.low, dtype=np.float32)
+        high = np.asarray(self.action_spec.high, dtype=np.float32)
+        slack = FAR_OUTSIDE * (high - low)
+        outside = (actions < low - slack) | (actions > high + slack)
+        return float(outside.any(axis=1).mean()) if len(actions) else 0.0
+
+
+def read_recording(
+    path: str | Path,
+    action: ActionSpec,
+    observation: ObservationSpec,
+    *,
+    image_topic: str | None = None,
+    odom_topic: str | None = None,
+    rate_hz: float | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+) -> Recording:
+    """A bag or an episode (.h5), at the model's rate and image size.
+
+    Args:
+        action, observation: the model's.
+        rate_hz: default the model's; any other is an error.
+        start_s, end_s: seconds after the first image, from start_s to before end_s.
+
+    Raises:
+        V2WError: the actions do not fit the model (names, units, rate), or the recording cannot
+            be used.
+    """
+    if rate_hz is not None and not math.isclose(rate_hz, action.rate_hz, rel_tol=1e-3):
+        rule = (
+            f"{action.rate_hz:g}, the rate this checkpoint was trained at: leave --rate-hz out, "
+            "or fine-tune a checkpoint at your rate (v2w convert --rate-hz, v2w train)"
+        )
+        raise V2WError("--rate-hz", rule, rate_hz)
+    if not (math.isfinite(start_s) and start_s >= 0):
+        raise V2WError("--start-s", "a number of seconds, at least 0", start_s)
+    if end_s is not None and not (math.isfinite(end_s) and end_s > start_s):
+        raise V2WError("--end-s", f"a number of seconds above --start-s {start_s:g}", end_s)
+    source = Path(path)
+    if source.suffix == SUFFIX:
+        return _from_episode(source, action, observation, start_s, end_s)
+    if action.names != PLANAR_NAMES or action.units != BAG_UNITS:
+        rule = f"a checkpoint with actions {PLANAR_NAMES} in {BAG_UNITS}, which odometry gives"
+        raise V2WError("checkpoint: action", rule, (action.names, action.units))
+    scan = scan_bag(
+        source,
+        image_topic=image_topic,
+        odom_topic=odom_topic,
+        rate_hz=action.rate_hz,
+        start_s=start_s,
+        end_s=end_s,
+    )
+    frames: list[list[ImageArray]] = [[] for _ in scan.segments]
+    for number, frame in scan.frames(observation):
+        frames[number].append(frame)
+    tracks = tuple(
+        Track(
+            stack_frames(images, scan.image_topic),
+            part.actions,
+            (part.stamps_ns - scan.first_stamp_ns).astype(np.float64) * 1e-9,
+        )
+        for images, part in zip(frames, scan.segments, strict=True)
+    )
+    return Recording(scan.path, action, tracks, scan.image_topic, scan.odom_topic)
+
+
+def _from_episode(
+    path: Path,
+    action: ActionSpec,
+    observation: ObservationSpec,
+    start_s: float,
+    end_s: float | None,
+) -> Recording:
+    episode = read_episode(path)
+    action.require_same(episode.action_spec, field=f"{path.name}: action_spec")
+    times = (episode.stamps_ns - episode.stamps_ns[0]) * 1e-9
+    last = math.inf if end_s is None else end_s
+    kept = np.flatnonzero((times >= start_s - 1e-9) & (times < last))
+    if not kept.size:
+        raise DataError("--start-s, --end-s", f"within the {times[-1]:.1f} s of {path.name}",
+                        (start_s, end_s))  # fmt: skip
+    first, stop = int(kept[0]), int(kept[-1]) + 1
+    frames = resize_frames(episode.frames(first, stop), observation)
+    track = Track(frames, episode.actions[first : stop - 1], times[first:stop])
+    return Recording(path, action, (track,))

@@ -1,0 +1,45 @@
+"""Small configurations for tests, benchmarks and examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from v2w_core.config import WorldModelConfig
+from v2w_core.models.autoencoder import AutoencoderConfig
+from v2w_core.models.unet import UNetConfig
+from v2w_core.spec import ActionSpec, ObservationSpec
+
+if TYPE_CHECKING:
+    pass
+
+
+PLANAR_4HZ = ActionSpec(
+    names=("dx", "dy", "dyaw"),
+    units=("m", "m", "rad"),
+    low=(-0.25, -0.25, -0.5),
+    high=(0.5, 0.25, 0.5),
+    rate_hz=4.0,
+)
+
+
+def tiny_config(action: ActionSpec = PLANAR_4HZ, size: int = 32) -> WorldModelConfig:
+    """A model small enough for tests: ``size`` x ``size`` frames, some ten thousand weights."""
+    return WorldModelConfig(
+        action=action,
+        observation=ObservationSpec(size, size),
+        autoencoder=AutoencoderConfig(
+            latent_channels=4, block_channels=(8, 8), patch_size=2, norm_groups=4
+        ),
+        unet=UNetConfig(
+            in_channels=4,
+            out_channels=4,
+            model_channels=8,
+            channel_mult=(1, 2),
+            attention_levels=(1,),
+            head_dim=8,
+            norm_groups=4,
+            action_dim=action.dim,
+        ),
+        num_history=4,
+        num_frames=12,
+    )
