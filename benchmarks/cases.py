@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from v2w_core.backends.parity import trial_actions
+from v2w_core.backends.parity import synthetic_actions
 from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import SamplingConfig, WorldModelConfig
 from v2w_core.models.autoencoder import AutoencoderConfig
@@ -100,5 +100,5 @@ def scene(model: WorldModel, case: Case) -> Scene:
     observation = model.config.observation
     size = (case.num_history, observation.height, observation.width, 3)
     frames = rng.integers(0, 256, size, dtype=np.uint8)
-    past = trial_actions(model, 1, case.num_history)[0][1:]
-    return Scene(frames, past, trial_actions(model, case.batch_size, case.horizon))
+    past = synthetic_actions(model, 1, case.num_history)[0][1:]
+    return Scene(frames, past, synthetic_actions(model, case.batch_size, case.horizon))

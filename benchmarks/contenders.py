@@ -25,10 +25,10 @@ from floors import CountedUNet, Work
 from reference_rollout import WindowRecomputed
 from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
-from v2w_core.backends.parity import Timed
+from v2w_core.backends.parity import TimedBackend
 from v2w_core.backends.registry import backend_class, make_backend
 from v2w_core.errors import V2WError
-from v2w_core.rollout.interfaces import Stepper
+from v2w_core.rollout.interfaces import StepBackend
 from v2w_core.rollout.session import Session
 from v2w_core.world_model import WorldModel
 
@@ -103,10 +103,10 @@ class Reference(Contender):
 class Ours(Contender):
     """A session of a back end."""
 
-    def __init__(self, model: WorldModel, case: Case, backend: Stepper) -> None:
+    def __init__(self, model: WorldModel, case: Case, backend: StepBackend) -> None:
         super().__init__(model, case)
         self.session = self._session()
-        self.timed = Timed(backend)
+        self.timed = TimedBackend(backend)
 
     def _session(self) -> Session:
         given = self.model.config.num_history
@@ -117,7 +117,7 @@ class Ours(Contender):
             session.append(frame, action)
         return session
 
-    def _imagine(self, backend: Stepper, horizon: int | None = None) -> tuple[float, Any]:
+    def _imagine(self, backend: StepBackend, horizon: int | None = None) -> tuple[float, Any]:
         self.session.backend = backend
         rollouts = self.session.imagine(
             self.scene.candidates[:, :horizon], num_sampling_steps=self.case.num_steps,

@@ -76,18 +76,18 @@ def inputs(config: WorldModelConfig, num_frames: int, **factory: Any) -> dict[st
 
 
 def counted(
-    num_frames: int, cache: Any = None, unet: CountedUNet | None = None, leave_out: int = 0
+    num_frames: int, cache: Any = None, unet: CountedUNet | None = None, num_uncached: int = 0
 ) -> tuple[Work, Any, CountedUNet]:
     """One pass of the bfloat16 U-Net over ``num_frames``, the cache after it, and the U-Net.
 
-    The last ``leave_out`` frames are not kept for later ones.
+    The last ``num_uncached`` frames are not kept for later ones.
     """
     config, unet_config = causal_config()
     unet = unet or CountedUNet(unet_config, torch.bfloat16, padding=True)
     given = inputs(config, num_frames, device=torch.device("meta"), dtype=torch.bfloat16)
     order = ("x", "noise_level", "actions")
     frames = (given[name] for name in order)
-    _, after = unet(*frames, None, cache=cache, context=given["context"], leave_out=leave_out)
+    _, after = unet(*frames, None, cache=cache, context=given["context"], num_uncached=num_uncached)
     return unet.passes[-1], after, unet
 
 
@@ -95,7 +95,7 @@ def count_flops(args: argparse.Namespace) -> dict[str, Any]:
     """Parameters, FLOPs (2 x multiply-add) of a window and of one cached frame, cache bytes."""
     with torch.device("meta"):
         whole = WorldModel(causal_config()[0])
-    window, _, unet = counted(WINDOW, leave_out=WINDOW)
+    window, _, unet = counted(WINDOW, num_uncached=WINDOW)
     _, past, _ = counted(WINDOW - 1, unet=unet)
     last, full, _ = counted(1, past, unet)
     key_values, tails = cache_bytes(full)
@@ -111,7 +111,7 @@ def count_flops(args: argparse.Namespace) -> dict[str, Any]:
 
 def cache_bytes(cache: Cache) -> tuple[int, int]:
     """Of keys and values, and of the temporal convolutions' past."""
-    pairs = [pair for pair in (*cache.own, *cache.shared) if pair is not None]
+    pairs = [pair for pair in (*cache.suffix, *cache.prefix) if pair is not None]
     key_values = sum(t.numel() * t.element_size() for pair in pairs for t in pair)
     return key_values, cache.nbytes() - key_values
 
@@ -121,7 +121,7 @@ def count_floors(args: argparse.Namespace) -> dict[str, Any]:
 
     A guided step is one pass of the frame and its sibling, which read the same past once.
     """
-    window, _, unet = counted(WINDOW, leave_out=WINDOW)
+    window, _, unet = counted(WINDOW, num_uncached=WINDOW)
     _, past, _ = counted(WINDOW - 1, unet=unet)
     frame, _, _ = counted(1, past, unet)
     weights, (key_values, tails) = unet.weight_bytes, cache_bytes(past)
@@ -134,7 +134,7 @@ def count_floors(args: argparse.Namespace) -> dict[str, Any]:
 
     def plan(shared: bool) -> Work:
         """Frame by frame: what a candidate has imagined before is its own."""
-        in_common = [WINDOW - 1 - num_own if shared else 0 for num_own in range(PLAN_HORIZON)]
+        in_common = [WINDOW - 1 - num_suffix if shared else 0 for num_suffix in range(PLAN_HORIZON)]
         steps = (step(PLAN_CANDIDATES, PLAN_CANDIDATES, number) for number in in_common)
         return total(steps).times(FEW_STEPS)
 
@@ -181,7 +181,7 @@ def real_step(args: argparse.Namespace) -> dict[str, Any]:
     _, cache = unet(**inputs(config, 1, **shape))
     first = time.perf_counter() - began
     began = time.perf_counter()
-    v, _ = unet(**inputs(config, 1, **shape), cache=cache.share())
+    v, _ = unet(**inputs(config, 1, **shape), cache=cache.as_prefix())
     cached = time.perf_counter() - began
     assert bool(v.isfinite().all())
     print(f"one cached frame: {cached:.1f} s", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from v2w_core.backends.base import BackendOptions
-from v2w_core.backends.parity import trial_actions, trial_session
+from v2w_core.backends.parity import synthetic_actions, synthetic_session
 from v2w_core.backends.registry import make_backend
 from v2w_core.checkpoint import default_checkpoint
 from v2w_core.files import write_text
@@ -71,7 +71,7 @@ def started(args: argparse.Namespace, name: str) -> tuple[WorldModel, Session]:
         torch.set_num_threads(args.threads)
     model = WorldModel.from_pretrained(args.checkpoint or default_checkpoint())
     model.memory_budget = args.budget_mib * MIB
-    return model, trial_session(model, make_backend(model, name, BackendOptions()))
+    return model, synthetic_session(model, make_backend(model, name, BackendOptions()))
 
 
 def built(args: argparse.Namespace, name: str) -> None:
@@ -83,8 +83,8 @@ def measured(args: argparse.Namespace, name: str, batch_size: int | None) -> dic
     """Figures of one rollout in this process."""
     model, session = started(args, name)
     sampling = {"guidance_scale": args.guidance_scale, "batch_size": batch_size}
-    session.imagine(trial_actions(model, 2, 2), guidance_scale=args.guidance_scale)
-    actions = trial_actions(model, args.candidates, args.horizon)
+    session.imagine(synthetic_actions(model, 2, 2), guidance_scale=args.guidance_scale)
+    actions = synthetic_actions(model, args.candidates, args.horizon)
     needed = candidate_bytes(model, args.horizon, guided=args.guidance_scale != 1.0)
     idle = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cases import Setup, load_model
-from v2w_core.backends.parity import trial_actions, trial_session
+from v2w_core.backends.parity import synthetic_actions, synthetic_session
 from v2w_core.models import prepacked
 
 
@@ -25,7 +25,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
     model = load_model(args.model, Setup("cpu", torch.get_num_threads()))
-    session, actions = trial_session(model, model.backend), trial_actions(model, args.candidates, 4)
+    session, actions = (
+        synthetic_session(model, model.backend),
+        synthetic_actions(model, args.candidates, 4),
+    )
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(args.rounds):
         for packed, taken in seconds.items():

@@ -113,7 +113,7 @@ def scored(
 
 @dataclasses.dataclass(frozen=True)
 class _Ahead:
-    """Frames of a clip after which a stream imagines, and how many steps."""
+    """NoisyFrames of a clip after which a stream imagines, and how many steps."""
 
     starts: tuple[int, ...]
     step: int

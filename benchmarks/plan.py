@@ -17,7 +17,7 @@ import torch
 from planners.commands.plan import add_screening_arguments, imagination_settings
 from planners.goals import ImageGoal, Observation
 from planners.planner import Planner
-from planners.scoring import ImaginationSettings
+from planners.settings import ImaginationSettings
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
 from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import ImaginedHistory

@@ -28,13 +28,15 @@ from numpy.typing import NDArray
 
 from planners.bounds import Bounds
 from planners.costs.base import planar_path
+from planners.deadline import Clock
 from planners.goals import ImageGoal, Observation
 from planners.optimizers.cem import CEM
-from planners.scoring import Clock, ImaginationSettings, Scorer
+from planners.scoring import Scorer
+from planners.settings import ImaginationSettings
 from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.names import BACKENDS
-from v2w_core.backends.parity import trial_actions, trial_session
+from v2w_core.backends.parity import synthetic_actions, synthetic_session
 from v2w_core.backends.registry import make_backend
 from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import ImaginedHistory
@@ -60,7 +62,7 @@ class Lever:
     """
 
     sizes: tuple[int, ...] = (64, 64, 64)
-    modes: tuple[ImaginedHistory, ...] = ("held", "held", "held")
+    modes: tuple[ImaginedHistory, ...] = ("reencode", "reencode", "reencode")
     prefix: int = HORIZON
     share: float = 1.0
 
@@ -68,7 +70,7 @@ class Lever:
         """Of one frame through the network."""
         done = 0
         for size, mode in zip(self.sizes, self.modes, strict=True):
-            each = 1 if mode == "denoised" else 2  # the last frame is never held
+            each = 1 if mode == "reuse" else 2  # the last frame is never encoded again
             done += size * (each * self.prefix - (each - 1))
             done += int(self.share * size) * each * (HORIZON - self.prefix)
         return done
@@ -79,7 +81,7 @@ LEVERS = {
     "64, 64, 32 candidates": Lever((64, 64, 32)),
     "64, 32, 32 candidates": Lever((64, 32, 32)),
     "64, 32, 16 candidates": Lever((64, 32, 16)),
-    "two iterations": Lever((64, 64), ("held", "held")),
+    "two iterations": Lever((64, 64), ("reencode", "reencode")),
     "half go on after 4 frames": Lever(prefix=4, share=0.5),
     "a quarter goes on after 4 frames": Lever(prefix=4, share=0.25),
     "half go on after 2 frames": Lever(prefix=2, share=0.5),
@@ -87,8 +89,8 @@ LEVERS = {
     "a quarter goes on after 2 frames": Lever(prefix=2, share=0.25),
     "64, 32, 16, half go on after 4": Lever((64, 32, 16), prefix=4, share=0.5),
     "64, 32, 16, half go on after 2": Lever((64, 32, 16), prefix=2, share=0.5),
-    "denoised": Lever(modes=("denoised",) * 3),
-    "denoised, the last iteration held": Lever(modes=("denoised", "denoised", "held")),
+    "reuse": Lever(modes=("reuse",) * 3),
+    "reuse, the last iteration reencode": Lever(modes=("reuse", "reuse", "reencode")),
 }
 
 
@@ -141,7 +143,7 @@ class Moment:
         far = np.hypot(apart[:, 0], apart[:, 1])
         error = far + METRES_A_RADIAN * np.abs(wrap_angle(apart[:, 2]))
         return {
-            "cost": float(self.costs(best[None], "held")[0]),
+            "cost": float(self.costs(best[None], "reencode")[0]),
             "pose_error_m": float(error.min()),
         }
 
@@ -202,14 +204,14 @@ def quality(args: argparse.Namespace) -> dict[str, Any]:
 def timed(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of rollouts of 64 candidates, the ways taking turns."""
     ways: dict[str, Callable[[], float]] = {}
-    for mode in ("held", "denoised"):
+    for mode in ("reencode", "reuse"):
         model = WorldModel.from_pretrained(default_checkpoint())
         sampling = dataclasses.replace(model.config.sampling, imagined_history=mode)
         model.config = dataclasses.replace(model.config, sampling=sampling)
-        actions = trial_actions(model, CANDIDATES, HORIZON)
+        actions = synthetic_actions(model, CANDIDATES, HORIZON)
         fast = make_backend(model, "onnx", BackendOptions(engines=args.engines))
         for backend in (Eager(model.unet), fast):
-            session = trial_session(model, backend)
+            session = synthetic_session(model, backend)
             ways[f"{mode}, {backend.name}"] = lambda s=session, a=actions: s.imagine(a).elapsed_s
     for way in ways.values():
         way()

@@ -86,7 +86,7 @@ class WindowRecomputed:
     def timed_pass(self, *given: Tensor) -> Tensor:
         """Velocity of the newest frame, from a pass over the whole window."""
         began = time.perf_counter()
-        v, _ = self.unet(*given, leave_out=given[0].shape[1])  # type: ignore[operator]
+        v, _ = self.unet(*given, num_uncached=given[0].shape[1])  # type: ignore[operator]
         if v.is_cuda:
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - began)

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from planners.bounds import Bounds
 from planners.costs.base import Cost, planar_path
+from planners.deadline import Clock
 from planners.optimizers.base import Optimizer
 from planners.optimizers.cem import CEM
 from planners.protocols import FloatArray, Session
-from planners.scoring import Clock, ImaginationSettings, Scorer
+from planners.scoring import Scorer
+from planners.settings import ImaginationSettings
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.spec import ActionSpec
 

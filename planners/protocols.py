@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec
 
 FloatArray = NDArray[np.float32]
@@ -34,10 +33,22 @@ class Rollouts(Protocol):
         ...
 
 
+class CandidateRollout(Protocol):
+    """A rollout in progress: the candidates can be advanced together, and some of them given up."""
+
+    def advance(self, num_frames: int) -> Rollouts:
+        """Imagines ``num_frames`` more frames; the rollouts of all frames so far."""
+        ...
+
+    def select(self, indices: NDArray[np.intp]) -> None:
+        """Only these candidates go on, in ascending order."""
+        ...
+
+
 class Session(Protocol):
     """One observed history, shared by all candidates."""
 
-    def imagine(
+    def rollout(
         self,
         candidates: FloatArray,
         *,
@@ -45,12 +56,10 @@ class Session(Protocol):
         guidance_scale: float | None = None,
         seed: int = 0,
         interrupt: Callable[[], bool] | None = None,
-        narrowing: Narrowing | None = None,
-    ) -> Rollouts:
-        """What follows each of the candidates [K, horizon, A] (physical units).
+    ) -> CandidateRollout:
+        """Begins to imagine what follows each of the candidates [K, horizon, A] (physical units).
 
-        ``interrupt`` is asked now and then; where it says True, ``Interrupted`` is raised. With
-        ``narrowing``, the rollouts are those of the candidates that it chooses.
+        ``interrupt`` is asked now and then; where it says True, ``Interrupted`` is raised.
         """
         ...
 

@@ -5,113 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from planners.costs.base import Cost, CostContext, Costs
-from planners.protocols import FloatArray, Rollouts, Session
-from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
+from planners.deadline import Clock
+from planners.protocols import CandidateRollout, FloatArray, Rollouts, Session
+from planners.screening import screen
+from planners.settings import ImaginationSettings
 from v2w_core.errors import Interrupted, V2WError
-from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec
-
-#: Candidates of the first chunk under a deadline, those that are worth a last chunk, and the
-#: margin on the time a chunk will take.
-FIRST_CHUNK = 4
-SMALL_CHUNK = 8
-SAFETY = 1.1
-
-
-@dataclass(frozen=True)
-class ImaginationSettings:
-    """How candidates are imagined.
-
-    Args:
-        num_sampling_steps: denoising steps a frame; None: the model's own default.
-        guidance_scale: action guidance; None: the model's own default.
-        screening_fraction: below 1, all candidates are first imagined coarsely, and only this share
-            of them in full; the others cost more than any of those. Costs that imagine nothing
-            are not screened.
-        screening_horizon: steps of the coarse look; None: all.
-        screening_steps: denoising steps a frame of the coarse look; None: as in full. Where they
-            are the same, the chosen go on instead of beginning anew.
-    """
-
-    num_sampling_steps: int | None = None
-    guidance_scale: float | None = None
-    screening_fraction: float = 1.0
-    screening_horizon: int | None = None
-    screening_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("num_sampling_steps", "screening_horizon", "screening_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise V2WError(name, "at least 1", value)
-        if not 0 < self.screening_fraction <= 1:
-            raise V2WError("screening_fraction", "above 0, at most 1", self.screening_fraction)
-        if self.screens and self.screening_horizon is None and self.screening_steps is None:
-            rule = "below 1 only with a screening_horizon or screening_steps"
-            raise V2WError("screening_fraction", rule, self.screening_fraction)
-
-    @property
-    def screens(self) -> bool:
-        """Whether only some of the candidates are imagined in full."""
-        return self.screening_fraction < 1
-
-
-#: What nodes and commands use unless told otherwise.
-SCREENED = ImaginationSettings(
-    screening_fraction=SCREENING_FRACTION, screening_horizon=SCREENING_HORIZON
-)
-
-
-@dataclass
-class Clock:
-    """A deadline, and how long scoring takes in this plan.
-
-    Attributes:
-        deadline_s: seconds after the start at which scoring has to be over; None: no limit.
-        candidate_s: seconds a candidate took in the latest chunk; None: nothing was scored yet.
-    """
-
-    deadline_s: float | None
-    candidate_s: float | None = None
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.started
-
-    def is_over(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline_s is not None and self.elapsed_s > self.deadline_s
-
-    def chunk(self, num_left: int, largest: int) -> int:
-        """How many candidates to score next; 0 when not one more can be expected to be ready.
-
-        The first chunk is small: it is what a plan with any deadline takes at least. Later ones
-        take at most half of the time that is left, so that a wrong guess does not miss the
-        deadline, and a plan with time to spare scores all in one batch.
-        """
-        if self.deadline_s is None:
-            return num_left
-        if self.candidate_s is None:
-            return min(num_left, largest, FIRST_CHUNK)
-        left_s = self.deadline_s - self.elapsed_s
-        fits = math.floor(left_s / max(SAFETY * self.candidate_s, 1e-9))
-        return max(0, min(num_left, largest, max(fits // 2, min(fits, SMALL_CHUNK))))
-
-    def note(self, num_candidates: int, seconds: float) -> None:
-        """Learns from a scored chunk."""
-        self.candidate_s = seconds / max(num_candidates, 1)
-
-
-class _AskedError(Exception):
-    """A cost has asked for rollouts."""
 
 
 @dataclass
@@ -168,13 +74,18 @@ class Scorer:
         began = time.perf_counter()
         costs, coarse = np.full((2, len(candidates)), np.inf)
         chosen: NDArray[np.intp] = np.arange(len(candidates))
-        context = self.context(candidates)
         if self._screens(candidates):
-            coarse, chosen, context = self._screened(candidates)
-        costs[chosen] = self._costs(context)
+            screened = screen(candidates, self.settings, self._rollout, self._coarse_cost)
+            coarse, chosen = screened.coarse_costs, screened.chosen
+            context = self._context(candidates[chosen], lambda _: screened.rollouts)
+            self.frames_imagined += screened.frames_imagined
+            costs[chosen] = self._costs(context)
+        else:
+            context = self.context(candidates)
+            costs[:] = self._costs(context)
+            if context.was_imagined:
+                self.frames_imagined += context.rollouts.frames_imagined
         coarse[chosen] = np.inf
-        if context.was_imagined:
-            self.frames_imagined += context.rollouts.frames_imagined
         best = int(np.argmin(costs[chosen]))
         if costs[chosen[best]] < self.best_cost:
             self.best_cost = float(costs[chosen[best]])
@@ -183,39 +94,13 @@ class Scorer:
         self.clock.note(len(candidates), time.perf_counter() - began)
         return costs, coarse
 
-    def _screened(self, candidates: FloatArray) -> tuple[Costs, NDArray[np.intp], CostContext]:
-        """Costs [K] of a coarse look, the candidates it leaves, and those imagined in full."""
-        settings, coarse = self.settings, np.empty(len(candidates))
-        horizon = settings.screening_horizon or candidates.shape[1]
-        chosen = np.arange(math.ceil(settings.screening_fraction * len(candidates)))
-
-        def choose(rollouts: Rollouts) -> NDArray[np.intp]:
-            begun = np.ascontiguousarray(candidates[:, :horizon])
-            coarse[:] = self._costs(self._context(begun, lambda _: rollouts))
-            chosen[:] = np.sort(np.argsort(coarse, kind="stable")[: len(chosen)])
-            return chosen
-
-        rollouts = self._imagine(candidates, Narrowing(horizon, choose, settings.screening_steps))
-        return coarse, chosen, self._context(candidates[chosen], lambda _: rollouts)
-
     def _screens(self, candidates: FloatArray) -> bool:
         """Whether a coarse look saves anything: it is coarser, and the cost looks at all."""
-        settings = self.settings
-        shorter = (settings.screening_horizon or math.inf) < candidates.shape[1]
-        coarser = shorter or settings.screening_steps is not None
-        return settings.screens and coarser and self._imagines(candidates)
+        needed = getattr(self.cost, "needs_rollouts", True)
+        return self.session is not None and needed and self.settings.screens(candidates.shape[1])
 
-    def _imagines(self, candidates: FloatArray) -> bool:
-        """Whether the cost asks for what would happen."""
-
-        def refuse(_: FloatArray) -> Rollouts:
-            raise _AskedError
-
-        try:
-            self.cost(self._context(candidates[:1], refuse))
-        except _AskedError:
-            return self.session is not None
-        return False
+    def _coarse_cost(self, candidates: FloatArray, rollouts: Rollouts) -> Costs:
+        return self._costs(self._context(candidates, lambda _: rollouts))
 
     def _costs(self, context: CostContext) -> Costs:
         """Costs [K], infinity for what is no number."""
@@ -242,13 +127,16 @@ class Scorer:
     ) -> CostContext:
         return CostContext(candidates, self.spec, imagine, previous_action=self.previous_action)
 
-    def _imagine(self, candidates: FloatArray, narrowing: Narrowing | None = None) -> Rollouts:
+    def _imagine(self, candidates: FloatArray) -> Rollouts:
+        rollout = self._rollout(candidates, self.settings.num_sampling_steps)
+        return rollout.advance(candidates.shape[1])
+
+    def _rollout(self, candidates: FloatArray, num_sampling_steps: int | None) -> CandidateRollout:
         assert self.session is not None
-        return self.session.imagine(
+        return self.session.rollout(
             candidates,
-            num_sampling_steps=self.settings.num_sampling_steps,
+            num_sampling_steps=num_sampling_steps,
             guidance_scale=self.settings.guidance_scale,
             seed=self.seed,
             interrupt=self._is_over,
-            narrowing=narrowing,
         )

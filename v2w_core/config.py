@@ -18,7 +18,7 @@ from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 FORMAT_VERSION = 1
-ImaginedHistory = Literal["held", "denoised"]
+ImaginedHistory = Literal["reencode", "reuse"]
 PastWindow = Literal["recompute", "ring"]
 
 
@@ -30,12 +30,13 @@ class SamplingConfig:
         num_steps: DDIM steps a frame.
         guidance_scale: of the latest action; 1 is off and costs nothing.
         guidance_rescale: pulls the guided prediction back to the plain one's spread.
-        history_level: the one small noise level at which history is held.
+        history_level: the one small noise level of all history frames.
         eta: noise added while sampling.
-        imagined_history: how an imagined frame becomes history. "held": once more through the
-            network at the history noise level, like a camera frame. "denoised": with what its
+        imagined_history: how an imagined frame becomes history. "reencode": once more through
+            the network at the history noise level, like a camera frame. "reuse": with what its
             last denoising pass left in the cache, which costs nothing (with one step, the
-            frames after it see its action, not its pixels).
+            frames after it see its action, not its pixels). Older checkpoints say "held" and
+            "denoised", which are still read.
         past_window: what happens when the trained window is full. "ring": the oldest frame leaves
             the cache; the frames that stay have seen it. "recompute": the newest num_history
             frames are encoded anew. docs/past_window.md compares them.
@@ -47,13 +48,16 @@ class SamplingConfig:
     guidance_rescale: float = 0.0
     history_level: int = 5
     eta: float = 0.0
-    imagined_history: ImaginedHistory = "held"
+    imagined_history: ImaginedHistory = "reencode"
     past_window: PastWindow = "ring"
     num_sinks: int = 0
 
     def __post_init__(self) -> None:
-        if self.imagined_history not in ("held", "denoised"):
-            rule = "held or denoised"
+        renamed = {"held": "reencode", "denoised": "reuse"}.get(self.imagined_history)
+        if renamed is not None:
+            object.__setattr__(self, "imagined_history", renamed)
+        if self.imagined_history not in ("reencode", "reuse"):
+            rule = "reencode or reuse"
             raise V2WError("sampling.imagined_history", rule, self.imagined_history)
         if self.past_window not in ("recompute", "ring"):
             raise V2WError("sampling.past_window", "recompute or ring", self.past_window)

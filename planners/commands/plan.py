@@ -19,7 +19,7 @@ from v2w_core.errors import V2WError
 if TYPE_CHECKING:
     from planners.costs.base import Cost
     from planners.planner import PlanResult
-    from planners.scoring import ImaginationSettings
+    from planners.settings import ImaginationSettings
     from v2w_core.data.episode import Episode
     from v2w_core.world_model import WorldModel
 
@@ -82,7 +82,7 @@ def add_screening_arguments(parser: argparse.ArgumentParser) -> None:
 
 def imagination_settings(args: argparse.Namespace) -> ImaginationSettings:
     """Of the arguments."""
-    from planners.scoring import ImaginationSettings
+    from planners.settings import ImaginationSettings
 
     return ImaginationSettings(
         num_sampling_steps=args.sampling_steps,

@@ -90,7 +90,16 @@ def planar_path(actions: ArrayLike, spec: ActionSpec) -> NDArray[np.float64]:
 
 
 class Cost(Protocol):
-    """One term; lower is better."""
+    """One term; lower is better.
+
+    A term says whether it looks at what would happen (``context.rollouts``), so that candidates of
+    one that does not are never imagined. A plain function counts as one that does.
+    """
+
+    @property
+    def needs_rollouts(self) -> bool:
+        """Whether the cost asks for ``context.rollouts``, ``latents`` or ``frames``."""
+        ...
 
     def __call__(self, context: CostContext) -> Costs:
         """Costs float64 [K]."""
@@ -111,6 +120,12 @@ class WeightedSum:
         for name, (weight, _) in self.terms.items():
             if not np.isfinite(weight):
                 raise V2WError(f"WeightedSum.{name}", "a finite weight", weight)
+
+    @property
+    def needs_rollouts(self) -> bool:
+        return any(
+            getattr(cost, "needs_rollouts", True) for weight, cost in self.terms.values() if weight
+        )
 
     def breakdown(self, context: CostContext) -> dict[str, Costs]:
         """The weighted terms [K] by name."""

@@ -45,6 +45,10 @@ class Bumps:
         if self.bumps.ndim != 2 or self.bumps.shape[1] != 3:
             raise V2WError("Bumps.bumps", "shape [N, 3]", self.bumps.shape)
 
+    @property
+    def needs_rollouts(self) -> bool:
+        return False
+
     def __call__(self, context: CostContext) -> Costs:
         if not len(self.bumps):
             return np.zeros(context.num_candidates)

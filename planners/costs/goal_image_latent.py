@@ -63,5 +63,9 @@ class GoalImageLatent:
             values = latent_distance(latents, self.goal, self.scales)
         return values.double().cpu().numpy()
 
+    @property
+    def needs_rollouts(self) -> bool:
+        return True
+
     def __call__(self, context: CostContext) -> Costs:
         return self.over_steps(corrected(self.distances(context.latents), context, self.seen))

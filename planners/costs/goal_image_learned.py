@@ -41,5 +41,9 @@ class GoalImageLearned:
             values = self.network(flat, self.goal[None].to(flat)).reshape(latents.shape[:-3])
         return values.double().cpu().numpy()
 
+    @property
+    def needs_rollouts(self) -> bool:
+        return True
+
     def __call__(self, context: CostContext) -> Costs:
         return self.over_steps(corrected(self.distances(context.latents), context, self.seen))

@@ -42,6 +42,10 @@ class GoalImagePixel:
         difference = _blocks(frames, self.block) - _blocks(self.goal, self.block)
         return np.sqrt(np.mean(np.square(difference), axis=(-1, -2, -3), dtype=np.float64))
 
+    @property
+    def needs_rollouts(self) -> bool:
+        return True
+
     def __call__(self, context: CostContext) -> Costs:
         return self.over_steps(self.distances(context.frames))
 

@@ -40,5 +40,9 @@ class GoalPose:
         radians = np.abs(wrap_angle(poses[..., 2] - yaw))
         return np.asarray(metres + self.yaw_weight_m * radians, dtype=np.float64)
 
+    @property
+    def needs_rollouts(self) -> bool:
+        return False
+
     def __call__(self, context: CostContext) -> Costs:
         return self.over_steps(self.distances(context.poses[:, 1:]))

@@ -27,6 +27,10 @@ class Smoothness:
         if self.effort < 0:
             raise V2WError("Smoothness.effort", "at least 0", self.effort)
 
+    @property
+    def needs_rollouts(self) -> bool:
+        return False
+
     def __call__(self, context: CostContext) -> Costs:
         low, high = np.asarray(context.spec.low), np.asarray(context.spec.high)
         half_range = (high - low) / 2

@@ -50,11 +50,11 @@ class Demo:
 def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     running: list[Demo] = []
 
-    def begin(*arguments: str) -> Demo:
+    def start(*arguments: str) -> Demo:
         running.append(Demo(tmp_path / "log", *arguments))
         return running[-1]
 
-    yield begin
+    yield start
     for one in running:
         if one.process.poll() is None:
             one.process.send_signal(signal.SIGINT)

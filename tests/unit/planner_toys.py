@@ -12,7 +12,6 @@ from torch import Tensor
 
 from v2w_core.errors import Interrupted
 from v2w_core.geometry import integrate_actions
-from v2w_core.narrowing import Narrowing
 from v2w_core.spec import ActionSpec
 
 SPEC = ActionSpec(
@@ -57,28 +56,37 @@ class ToySession:
         self.seconds = seconds_per_candidate
         self.calls: list[dict[str, Any]] = []
 
-    def imagine(
-        self,
-        candidates: np.ndarray,
-        *,
-        interrupt: Any = None,
-        narrowing: Narrowing | None = None,
-        **settings: Any,
-    ) -> ToyRollouts:
-        if narrowing is not None:
-            num_steps = narrowing.num_sampling_steps or settings["num_sampling_steps"]
-            begun = {**settings, "num_sampling_steps": num_steps}
-            early = self.imagine(candidates[:, : narrowing.num_frames], **begun)
-            rollouts = self.imagine(candidates[narrowing.chosen(early).numpy()], **settings)
-            rollouts.frames_imagined += early.frames_imagined
-            return rollouts
-        num_candidates, horizon = candidates.shape[:2]
-        self.calls.append({"num_candidates": num_candidates, "horizon": horizon, **settings})
-        for _ in range(horizon):
-            if interrupt is not None and interrupt():
+    def imagine(self, candidates: np.ndarray, **settings: Any) -> ToyRollouts:
+        return self.rollout(candidates, **settings).advance(candidates.shape[1])
+
+    def rollout(
+        self, candidates: np.ndarray, *, interrupt: Any = None, **settings: Any
+    ) -> ToyRollout:
+        self.calls.append({"num_candidates": len(candidates), **settings, "horizon": 0})
+        return ToyRollout(self, candidates, interrupt)
+
+
+class ToyRollout:
+    def __init__(self, session: ToySession, candidates: np.ndarray, interrupt: Any) -> None:
+        self.session, self.candidates, self.interrupt = session, candidates, interrupt
+        self.call = session.calls[-1]
+        self.num_frames = self.frames_imagined = 0
+
+    def advance(self, num_frames: int) -> ToyRollouts:
+        for _ in range(num_frames):
+            if self.interrupt is not None and self.interrupt():
                 raise Interrupted
-            time.sleep(self.seconds * num_candidates / horizon)
-        return ToyRollouts(picture(integrate_actions(candidates, self.pose)[:, 1:]))
+            time.sleep(self.session.seconds * len(self.candidates) / self.candidates.shape[1])
+        self.num_frames += num_frames
+        self.call["horizon"] = self.num_frames
+        self.frames_imagined += len(self.candidates) * num_frames
+        begun = self.candidates[:, : self.num_frames]
+        rollouts = ToyRollouts(picture(integrate_actions(begun, self.session.pose)[:, 1:]))
+        rollouts.frames_imagined = self.frames_imagined
+        return rollouts
+
+    def select(self, indices: Any) -> None:
+        self.candidates = self.candidates[indices]
 
 
 class ToyModel:

@@ -56,7 +56,7 @@ def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path
 @pytest.mark.parametrize("seen_by", ["join.onnx", "join_guided.onnx", "unguided", "lanes"])
 def test_the_trial_sees_every_kind_of_step(engines, seen_by, monkeypatch):
     """Whatever the configuration uses: it does not say what a session will be asked for."""
-    model = small_model(imagined_history="held", guidance_scale=2.0)
+    model = small_model(imagined_history="reencode", guidance_scale=2.0)
     backend = make_backend(model, "onnx", BackendOptions(engines=engines))
     step = OnnxRuntime._step
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("timed_briefly")
     {"num_sampling_steps": 1}, {"num_sampling_steps": 3}, {"guidance_scale": 2.0},
     {"num_sampling_steps": 1, "guidance_scale": 0.5}, {"batch_size": 2},
 ])  # fmt: skip
-@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_onnx_imagines_what_eager_imagines(engines, mode, sampling):
     model = small_model(imagined_history=mode)
     backend = make_backend(model, "onnx", BackendOptions(engines=engines))
@@ -39,7 +39,7 @@ def test_lanes_side_by_side_imagine_what_one_by_one_does(engines, model, monkeyp
     monkeypatch.undo()
     session = model.start(*history(), seed=4)
     with torch.inference_mode():
-        lanes = [backend.begin(session._cache, count, 1) for count in (15, 17)]
+        lanes = [backend.start(session.history.cache, count, 1) for count in (15, 17)]
     assert [[lane.batch_size for lane in side_by_side] for side_by_side in lanes] == [[15], [9, 8]]
     sampling = {"num_sampling_steps": 2, "guidance_scale": 2.0}
     together = rollouts(model, backend, 17, HORIZON, batch_size=17, **sampling)
@@ -57,7 +57,7 @@ def test_batches_are_laid_out_in_two_ways_only(engines, model, monkeypatch):
     assert {num_threads for _, num_threads in backend._sessions} == {1, 3}
     with torch.inference_mode():
         session = model.start(*history())
-        lanes = [len(backend.begin(session._cache, count, 1)) for count in (23, 24)]
+        lanes = [len(backend.start(session.history.cache, count, 1)) for count in (23, 24)]
     assert lanes == [1, 3]
 
 
@@ -66,7 +66,7 @@ def test_overlapping_rollouts_give_pytorch_its_threads_back(engines, model):
     inside, over, found = Event(), Event(), []
 
     def other():
-        with backend.rolling_out():
+        with backend.rollout_context():
             inside.set()
             assert over.wait(60)
         found.append(torch.get_num_threads())
@@ -75,7 +75,7 @@ def test_overlapping_rollouts_give_pytorch_its_threads_back(engines, model):
     torch.set_num_threads(2)
     try:
         thread = Thread(target=other)
-        with backend.rolling_out():
+        with backend.rollout_context():
             thread.start()
             assert inside.wait(60)
             assert torch.get_num_threads() == 1
@@ -118,18 +118,18 @@ def test_sessions_stream_with_any_back_end(engines, model):
 def test_buffers_are_as_long_as_the_rollout(engines):
     """Not as the window: a short rollout of many candidates would take memory for all of it."""
     for mode, horizon, room in (
-        ("held", 1, 1), ("held", 4, 3), ("denoised", 4, 4), ("held", 30, 8)
+        ("reencode", 1, 1), ("reencode", 4, 3), ("reuse", 4, 4), ("reencode", 30, 8)
     ):  # fmt: skip
         model = small_model(imagined_history=mode, past_window="ring")
         backend = make_backend(model, "onnx", BackendOptions(engines=engines))
-        begin, lengths = backend.begin, []
+        start, lengths = backend.start, []
 
-        def noted(*given, begin=begin, lengths=lengths):
-            pasts = begin(*given)
+        def noted(*given, start=start, lengths=lengths):
+            pasts = start(*given)
             lengths.extend(len(buffer) for past in pasts for buffer in past.buffers.values())
             return pasts
 
-        backend.begin = noted
+        backend.start = noted
         rollouts(model, backend, 2, horizon, num_sampling_steps=1)
         assert set(lengths) == {room}
 
@@ -137,7 +137,7 @@ def test_buffers_are_as_long_as_the_rollout(engines):
 PAST_WINDOW = [
     {"past_window": "recompute"},
     {"past_window": "ring", "num_sinks": 0},
-    {"past_window": "ring", "num_sinks": 2, "imagined_history": "denoised"},
+    {"past_window": "ring", "num_sinks": 2, "imagined_history": "reuse"},
 ]
 
 

@@ -27,7 +27,7 @@ def rtx():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, mode, precision):
     """With bfloat16 the graph is the same; ONNX Runtime has no kernels for it on a CPU."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")

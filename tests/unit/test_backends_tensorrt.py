@@ -12,7 +12,7 @@ import torch
 from core_toys import small_model
 
 from v2w_core.backends.base import BackendOptions
-from v2w_core.backends.torch_step.static_step import Kind, in_precision
+from v2w_core.backends.torch_step.static_step import StepVariant, in_precision
 from v2w_core.backends.torch_step.tensorrt import TYPICAL_BATCH, TensorRt, exported
 
 NEEDS = "torch_tensorrt is not installed (extra tensorrt)"
@@ -55,7 +55,7 @@ def converters():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("kind", [Kind(1, False, False), Kind(2, True, True)])
+@pytest.mark.parametrize("kind", [StepVariant(1, False, False), StepVariant(2, True, True)])
 def test_every_operator_of_the_step_has_a_converter(converters, kind, precision):
     model = small_model()
     program, _ = exported(model, in_precision(model, precision), kind)
@@ -75,7 +75,7 @@ def test_an_operator_without_a_converter_is_seen(converters):
 
 def test_the_exported_step_takes_every_batch():
     model = small_model()
-    kind = Kind(2, True, True)
+    kind = StepVariant(2, True, True)
     program, arguments = exported(model, model.unet, kind)
     for size in (1, 3):
         given = [t[:size] if t.shape[:1] == (TYPICAL_BATCH,) else t for t in arguments]

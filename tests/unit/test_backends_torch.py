@@ -20,7 +20,7 @@ from v2w_core.errors import V2WError
     {"num_sampling_steps": 1}, {"num_sampling_steps": 3}, {"guidance_scale": 2.0},
     {"num_sampling_steps": 1, "guidance_scale": 0.5}, {"batch_size": 2},
 ])  # fmt: skip
-@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_steps_on_slots_imagine_what_eager_imagines(mode, sampling):
     model = small_model(imagined_history=mode)
     backend = TorchGraphs(model, BackendOptions())
@@ -53,13 +53,13 @@ def test_batches_are_padded_to_their_bucket():
 def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monkeypatch):
     model = small_model()
     backend, sizes = TorchGraphs(model, BackendOptions()), []
-    begin = TorchGraphs.begin
+    start = TorchGraphs.start
 
     def noted(self, history, num_candidates, *how):
         sizes.append(num_candidates)
-        return begin(self, history, num_candidates, *how)
+        return start(self, history, num_candidates, *how)
 
-    monkeypatch.setattr(TorchGraphs, "begin", noted)
+    monkeypatch.setattr(TorchGraphs, "start", noted)
     monkeypatch.setattr(
         "v2w_core.rollout.micro_batches.MOST_ON_CPU", 1000
     )  # a GPU has no such limit
@@ -110,11 +110,11 @@ def test_frames_are_forgotten_as_eager_forgets_them():
     results = []
     with torch.inference_mode():
         for backend in (Eager(model.unet), TorchGraphs(model, BackendOptions())):
-            past = backend.begin(session._cache, 2, 3)
+            past = backend.start(session.history.cache, 2, 3)
             for _ in range(3):
                 v, past = backend.step(*frame.values(), past)
             for index in (1, 1, 1, 1):  # the history but its first frame, and an own one
-                past = backend.forget(past, index)
+                past = backend.evict(past, index)
             results.append((v, *backend.step(*frame.values(), past, keep=False)[:1]))
     for ours, eager in zip(results[1], results[0], strict=True):
         torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
@@ -125,8 +125,8 @@ def test_only_the_newest_rollout_goes_on():
     backend = TorchGraphs(model, BackendOptions())
     session = model.start(*history())
     with torch.inference_mode():
-        past = backend.begin(session._cache, 1, 1)
-        backend.begin(session._cache, 1, 1)
+        past = backend.start(session.history.cache, 1, 1)
+        backend.start(session.history.cache, 1, 1)
         with pytest.raises(V2WError, match="only the newest one"):
             backend.step(torch.zeros(1, 1, 4, 4, 4), *[torch.zeros(1, 1)] * 3, past)
 

@@ -52,15 +52,15 @@ class Engined(Eager):
     def warm_up(self, batch_size):
         raise AssertionError("a node warms up by rollouts, as requests are")
 
-    def begin(self, history, batch_size, num_own):
+    def start(self, history, batch_size, num_suffix):
         self.warmed.append(batch_size)
-        return super().begin(history, batch_size, num_own)
+        return super().start(history, batch_size, num_suffix)
 
     def step(self, *given, **options):
         self.num_steps += 1
         return super().step(*given, **options)
 
-    def rolling_out(self):
+    def rollout_context(self):
         return nullcontext()
 
     def info(self):

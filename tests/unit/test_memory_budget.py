@@ -93,7 +93,7 @@ def test_live_bytes_are_those_that_are_alive_at_once():
     assert live.peak == 1200
 
 
-@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_a_candidate_takes_more_for_a_longer_horizon_and_with_guidance(mode):
     model = small_model(imagined_history=mode)
     sizes = [candidate_bytes(model, own, guided=False) for own in (1, 3, 8)]

@@ -8,7 +8,7 @@ import torch
 from core_toys import candidates, history, small_model
 
 from v2w_core.errors import V2WError
-from v2w_core.models.temporal_cache import Attended, CacheWalk
+from v2w_core.models.temporal_cache import Attended, CachePass
 from v2w_core.rollout.session import Session
 
 
@@ -29,7 +29,7 @@ def test_streaming_past_the_window_starts_from_the_newest_frames():
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
     model = small_model(imagined_history=mode, past_window="recompute")
     frames, past = history()
@@ -63,7 +63,7 @@ def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
 @pytest.mark.parametrize("length", [4, 9])
 def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
     """Against one pass over everything with a mask of what each frame may see."""
-    model = small_model(past_window="ring", num_sinks=num_sinks, imagined_history="denoised")
+    model = small_model(past_window="ring", num_sinks=num_sinks, imagined_history="reuse")
     config, horizon = model.config, 14
     frames, past = history(length=length)
     actions = candidates(1, horizon)
@@ -88,7 +88,7 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
             False
         )
 
-    class Masked(CacheWalk):
+    class Masked(CachePass):
         def attention(self, key, value):
             self._own.append((key, value))
             return Attended(None, (key, value), visible)
@@ -110,7 +110,7 @@ def test_streaming_costs_one_frame_and_never_grows(past_window):
     hook = model.unet.register_forward_pre_hook(lambda _, given: passes.append(given[0].shape[:2]))
     for frame, action in zip(frames[4:], past[3:], strict=True):
         session.append(frame, action)
-        sizes.append(session._cache.nbytes())
+        sizes.append(session.history.cache.nbytes())
         assert 1 <= session.num_history < window
     hook.remove()
     assert len(passes) == len(frames) - 4

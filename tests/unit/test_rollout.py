@@ -78,13 +78,13 @@ def test_many_candidates_are_one_by_one_and_batches_change_nothing(model):
 
 def test_as_many_candidates_at_once_as_the_budget_allows(model, monkeypatch):
     sizes = []
-    begin = Eager.begin
+    start = Eager.start
 
-    def noted(self, history, batch_size, num_own):
+    def noted(self, history, batch_size, num_suffix):
         sizes.append(batch_size)
-        return begin(self, history, batch_size, num_own)
+        return start(self, history, batch_size, num_suffix)
 
-    monkeypatch.setattr(Eager, "begin", noted)
+    monkeypatch.setattr(Eager, "start", noted)
     model = small_model()
     session = model.start(*history())
     actions = candidates(9, HORIZON)
@@ -177,7 +177,7 @@ def test_sampling_noise_is_shared_so_batches_still_change_nothing():
 
 @torch.inference_mode()
 def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise():
-    model = small_model(imagined_history="denoised")
+    model = small_model(imagined_history="reuse")
     frames, past = history()
     actions = candidates(2, HORIZON)
     session = model.start(frames, past, seed=5)
@@ -244,7 +244,7 @@ class TwoPasses(Eager):
         return torch.cat([v, plain], dim=1), after
 
 
-@pytest.mark.parametrize("mode", ["held", "denoised"])
+@pytest.mark.parametrize("mode", ["reencode", "reuse"])
 @pytest.mark.parametrize("num_steps", [1, 3])
 @pytest.mark.parametrize("scale", [0.0, 2.5])
 def test_guidance_in_one_pass_is_guidance_in_two(mode, num_steps, scale):

@@ -10,7 +10,7 @@ from planners.costs.base import CostContext
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_pose import GoalPose
 from planners.planner import Planner
-from planners.scoring import ImaginationSettings
+from planners.settings import ImaginationSettings
 from v2w_core.errors import V2WError
 
 COST = GoalImageLatent(picture(np.array([1.6, 0.3, 0.4])))

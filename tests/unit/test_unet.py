@@ -96,12 +96,12 @@ def test_a_shared_history_is_the_same_as_one_for_each_candidate(unet):
     repeated = [item.expand(3, *item.shape[1:]) for item in first]
     _, own = unet(*repeated)
     expected, _ = unet(*rest, cache=own)
-    shared, cache = unet(*rest, cache=history.share())
+    shared, cache = unet(*rest, cache=history.as_prefix())
     torch.testing.assert_close(shared, expected, atol=1e-5, rtol=1e-5)
-    alone, _ = unet(*(item[1:2] for item in rest), cache=history.share())
+    alone, _ = unet(*(item[1:2] for item in rest), cache=history.as_prefix())
     torch.testing.assert_close(shared[1:2], alone, atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="batch 1"):
-        cache.share()
+        cache.as_prefix()
 
 
 @torch.inference_mode()
@@ -121,24 +121,26 @@ def test_a_pass_leaves_its_cache_as_it_was():
 def test_siblings_are_one_frame_computed_twice(unet, num_new):
     given = inputs(unet=unet)
     _, history = unet(*(item[:1, :3] for item in given))
-    _, past = unet(*(item[:, 3:4] for item in given), cache=history.share())
+    _, past = unet(*(item[:, 3:4] for item in given), cache=history.as_prefix())
     plain = [item[:, 4 : 4 + num_new] for item in given]
     other = [item[:, -1:].clone() for item in plain]
     other[0] += 0.5
     other[3][:] = False
     told = [torch.cat(pair, dim=1) for pair in zip(plain, other, strict=True)]
-    leave_out = num_new - 1
-    both, cache = unet(*told, cache=past, leave_out=leave_out, sibling=True)
-    first, expected_cache = unet(*plain, cache=past, leave_out=leave_out)
+    num_uncached = num_new - 1
+    both, cache = unet(*told, cache=past, num_uncached=num_uncached, sibling=True)
+    first, expected_cache = unet(*plain, cache=past, num_uncached=num_uncached)
     instead = [torch.cat([a[:, :-1], b], dim=1) for a, b in zip(plain, other, strict=True)]
-    second, _ = unet(*instead, cache=past, leave_out=leave_out)
+    second, _ = unet(*instead, cache=past, num_uncached=num_uncached)
     torch.testing.assert_close(both[:, :-1], first, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(both[:, -1:], second[:, -1:], atol=1e-5, rtol=1e-5)
     assert cache.num_frames == expected_cache.num_frames == 5
     for ours, theirs in zip(cache.conv, expected_cache.conv, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-    for (key, value), (other_key, other_value) in zip(cache.own, expected_cache.own, strict=True):
+    for (key, value), (other_key, other_value) in zip(
+        cache.suffix, expected_cache.suffix, strict=True
+    ):
         torch.testing.assert_close(key, other_key, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(value, other_value, atol=1e-5, rtol=1e-5)
 
@@ -147,7 +149,7 @@ def test_siblings_are_one_frame_computed_twice(unet, num_new):
 def test_an_emptied_cache_is_none_at_all(unet):
     given = inputs(unet=unet)
     _, history = unet(*(item[:1] for item in given))
-    empty = history.share().emptied()
+    empty = history.as_prefix().emptied()
     assert empty.num_frames == 0
     expected, _ = unet(*given)
     v, cache = unet(*given, cache=empty)

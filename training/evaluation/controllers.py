@@ -15,7 +15,7 @@ from planners.goals import Arrival, ImageGoal, Observation, PoseGoal
 from planners.mpc import MPC, Decision
 from planners.planner import Planner, PlanResult
 from planners.protocols import ImaginationModel
-from planners.scoring import SCREENED, ImaginationSettings
+from planners.settings import SCREENED, ImaginationSettings
 from training.evaluation.goals import GoalCase, Pose
 from v2w_core.spec import ActionSpec
 

@@ -1,8 +1,8 @@
 """What computes a model's denoising steps: one small interface, several back ends.
 
 A rollout asks a back end for one thing: the velocity of the newest frame of every candidate, given
-what the frames before it left behind (:meth:`Stepper.step`). Guidance asks for a second velocity
-of the same frame in the same step. The history is always encoded by the PyTorch network; it is one
+what the frames before it left behind (``StepBackend.step``). Guidance asks for a second velocity of
+the same frame in the same step. The history is always encoded by the PyTorch network; it is one
 pass of batch 1.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from v2w_core.rollout.interfaces import Dynamics, Stepper
+from v2w_core.rollout.interfaces import Dynamics, StepBackend
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BackendOptions:
     engines: Path | None = None
 
 
-class Backend(Stepper, Protocol):
+class Backend(StepBackend, Protocol):
     """One way to compute steps: can it, build it, use it, what is it."""
 
     @classmethod

@@ -11,7 +11,7 @@ from torch import Tensor
 from v2w_core.backends.base import BackendOptions, unknown_precision
 from v2w_core.device import device_errors, exact_float32
 from v2w_core.models.temporal_cache import Cache
-from v2w_core.rollout.interfaces import Dynamics, with_sibling
+from v2w_core.rollout.interfaces import Dynamics, with_unconditional
 
 if TYPE_CHECKING:
     from v2w_core.models.unet import UNet
@@ -21,7 +21,7 @@ class Eager:
     """Calls the U-Net. The past is its :class:`~v2w_core.models.temporal_cache.Cache`."""
 
     name = "eager"
-    most_at_once: int | None = None
+    max_batch_size: int | None = None
 
     def __init__(self, unet: UNet) -> None:
         self._unet = unet
@@ -37,10 +37,10 @@ class Eager:
     def warm_up(self, batch_size: int) -> None:
         """Nothing is compiled or allocated ahead."""
 
-    def rolling_out(self) -> AbstractContextManager[None]:
+    def rollout_context(self) -> AbstractContextManager[None]:
         return device_errors(self.name)
 
-    def begin(self, history: Cache, batch_size: int, num_own: int) -> Cache:
+    def start(self, history: Cache, batch_size: int, num_suffix: int) -> Cache:
         return history
 
     def step(
@@ -57,15 +57,18 @@ class Eager:
         before = latents.shape[1] - 1
         given = [latents, level, actions, mask]
         if guided:
-            given = with_sibling(*given)
+            given = with_unconditional(*given)
         with exact_float32():
             v, after = self._unet(
-                *given, cache=past, leave_out=before if keep else before + 1, sibling=guided
+                *given,
+                cache=past,
+                num_uncached=before if keep else before + 1,
+                unconditional=guided,
             )
         return v[:, before:], after if keep else past
 
-    def forget(self, past: Cache, index: int) -> Cache:
-        return past.forget(index)
+    def evict(self, past: Cache, index: int) -> Cache:
+        return past.evict(index)
 
     def select(self, past: Cache, indices: Tensor) -> Cache:
         return past.select(indices)

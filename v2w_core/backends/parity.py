@@ -16,8 +16,7 @@ from v2w_core.backends.base import Backend
 from v2w_core.backends.eager import Eager
 from v2w_core.device import exact_float32
 from v2w_core.errors import V2WError
-from v2w_core.narrowing import Narrowing
-from v2w_core.rollout.interfaces import Dynamics, Stepper
+from v2w_core.rollout.interfaces import Dynamics, StepBackend
 from v2w_core.rollout.session import Session
 
 if TYPE_CHECKING:
@@ -37,19 +36,19 @@ BATCH_SIZES = (1, 8, 64)
 TOLERANCES = {"fp32": 2e-4, "fp16": 0.02, "bf16": 0.15}
 
 
-def trial_session(model: Dynamics, backend: Stepper) -> Session:
+def synthetic_session(model: Dynamics, backend: StepBackend) -> Session:
     """A session on frames of noise."""
     rng = np.random.default_rng(0)
     config = model.config
     size = (config.num_history, config.observation.height, config.observation.width, 3)
     frames = rng.integers(0, 256, size, dtype=np.uint8)
-    actions = config.action.normalise(trial_actions(model, 1, config.num_history - 1)[0])
+    actions = config.action.normalise(synthetic_actions(model, 1, config.num_history - 1)[0])
     session = Session(model, model.encode(frames), model.tensor(actions), seed=0)
     session.backend = backend
     return session
 
 
-def trial_actions(model: Dynamics, num_candidates: int, horizon: int) -> NDArray[np.float32]:
+def synthetic_actions(model: Dynamics, num_candidates: int, horizon: int) -> NDArray[np.float32]:
     """Physical actions [K, horizon, A] within the bounds."""
     spec = model.config.action
     shape = (num_candidates, horizon, spec.dim)
@@ -76,7 +75,7 @@ def check_parity(model: Dynamics, backend: Backend, precision: str) -> dict[str,
         "unguided": {
             "horizon": min(HORIZON, window - needed),
             "num_candidates": MANY_CANDIDATES,
-            "narrowing": Narrowing(2, lambda rollouts: range(0, rollouts.num_candidates, 3)),
+            "select": (2, 3),
             "num_sampling_steps": 1,
             "guidance_scale": 1.0,
         },
@@ -98,61 +97,71 @@ def check_parity(model: Dynamics, backend: Backend, precision: str) -> dict[str,
 
 def _imagined(
     model: Dynamics,
-    backend: Stepper,
+    backend: StepBackend,
     horizon: int,
     num_candidates: int = NUM_CANDIDATES,
     num_history: int = 0,
+    select: tuple[int, int] | None = None,
     **sampling: Any,
 ) -> Tensor:
-    """Latents after a history of at least ``num_history`` frames."""
-    session = trial_session(model, backend)
+    """Latents after a history of at least ``num_history`` frames.
+
+    Args:
+        select: (frames, n): after so many frames, only every nth candidate goes on.
+    """
+    session = synthetic_session(model, backend)
     rng, observation = np.random.default_rng(2), model.config.observation
     while session.num_history < num_history:
         frame = rng.integers(0, 256, (observation.height, observation.width, 3), dtype=np.uint8)
-        session.append(frame, trial_actions(model, 1, 1)[0, 0])
-    actions = trial_actions(model, num_candidates, horizon)
-    return session.imagine(actions, **sampling).latents.float()
+        session.append(frame, synthetic_actions(model, 1, 1)[0, 0])
+    actions = synthetic_actions(model, num_candidates, horizon)
+    rollout = session.rollout(actions, **sampling)
+    if select is None or select[0] >= horizon:
+        return rollout.advance(horizon).latents.float()
+    rollout.advance(select[0])
+    rollout.select(range(0, num_candidates, select[1]))
+    return rollout.advance(horizon - select[0]).latents.float()
 
 
 @torch.inference_mode()
-def _joined(model: Dynamics, backend: Stepper) -> Tensor:
+def _joined(model: Dynamics, backend: StepBackend) -> Tensor:
     """Velocities of a frame that joins the past, and of the next one, which sees it; both without
     guidance and with it."""
-    config, cache = model.config, trial_session(model, backend)._cache
+    config, cache = model.config, synthetic_session(model, backend).history.cache
     generator = torch.Generator().manual_seed(3)
     shape = (NUM_CANDIDATES, 1, *config.latent_shape)
     latents = torch.randn(shape, generator=generator).to(model.device)
     level = torch.full(shape[:2], config.sampling.history_level, device=model.device)
-    actions = model.tensor(config.action.normalise(trial_actions(model, NUM_CANDIDATES, 1)))
+    actions = model.tensor(config.action.normalise(synthetic_actions(model, NUM_CANDIDATES, 1)))
     frame = (latents, level, actions, torch.ones_like(level, dtype=torch.bool))
     velocities = []
-    with backend.rolling_out():
+    with backend.rollout_context():
         for guided in (False, True):
-            past = backend.begin(cache, NUM_CANDIDATES, 1)
+            past = backend.start(cache, NUM_CANDIDATES, 1)
             if cache.num_frames + 2 > config.num_frames:
-                past = backend.forget(past, 0)
+                past = backend.evict(past, 0)
             for keep in (True, False):
                 v, past = backend.step(*frame, past, keep=keep, guided=guided)
                 velocities.append(v.float())
     return torch.cat(velocities, dim=1)
 
 
-class Timed:
+class TimedBackend:
     """A back end that notes how long each step took."""
 
-    def __init__(self, backend: Stepper) -> None:
+    def __init__(self, backend: StepBackend) -> None:
         self._backend = backend
-        self.name, self.most_at_once = backend.name, backend.most_at_once
+        self.name, self.max_batch_size = backend.name, backend.max_batch_size
         self.seconds: list[float] = []
 
-    def rolling_out(self) -> AbstractContextManager[None]:
-        return self._backend.rolling_out()
+    def rollout_context(self) -> AbstractContextManager[None]:
+        return self._backend.rollout_context()
 
-    def begin(self, history: Cache, batch_size: int, num_own: int) -> Any:
-        return self._backend.begin(history, batch_size, num_own)
+    def start(self, history: Cache, batch_size: int, num_suffix: int) -> Any:
+        return self._backend.start(history, batch_size, num_suffix)
 
-    def forget(self, past: Any, index: int) -> Any:
-        return self._backend.forget(past, index)
+    def evict(self, past: Any, index: int) -> Any:
+        return self._backend.evict(past, index)
 
     def select(self, past: Any, indices: Tensor) -> Any:
         return self._backend.select(past, indices)
@@ -169,13 +178,13 @@ class Timed:
 
 
 def measure(
-    model: Dynamics, backend: Stepper, batch_size: int, *, horizon: int | None = None
+    model: Dynamics, backend: StepBackend, batch_size: int, *, horizon: int | None = None
 ) -> NDArray[np.float64]:
     """Seconds of every step of a rollout (the longest possible), as the model is configured."""
-    timed = Timed(backend)
-    session = trial_session(model, timed)
+    timed = TimedBackend(backend)
+    session = synthetic_session(model, timed)
     longest = session.max_horizon
-    actions = trial_actions(model, batch_size, min(horizon or longest, longest))
+    actions = synthetic_actions(model, batch_size, min(horizon or longest, longest))
     session.imagine(actions, batch_size=batch_size)
     return np.array(timed.seconds)
 
@@ -192,7 +201,7 @@ def latency(model: Dynamics, backend: Backend) -> dict[str, dict[str, float]]:
     return figures
 
 
-def tried(model: Dynamics, backend: Backend, precision: str) -> dict[str, Any]:
+def validate_and_time(model: Dynamics, backend: Backend, precision: str) -> dict[str, Any]:
     """Parity and latency, as the manifest of an engine holds them.
 
     Raises:

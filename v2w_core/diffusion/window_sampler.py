@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,31 @@ class WindowDenoiser(Protocol):
     While sampling autoregressively, guidance leaves out the newest frame's action only.
     """
 
-    def __call__(self, x: Tensor, level: Tensor, *, guided: bool) -> Tensor: ...
+    def __call__(self, x: Tensor, noise_level: Tensor, *, guided: bool) -> Tensor: ...
+
+
+class WindowState(NamedTuple):
+    """How far frames were sampled one by one.
+
+    Attributes:
+        frames: [B, T, C, h, w], clean, the history first.
+        initial_noise: [B, num_frames, C, h, w], from which frames are denoised.
+        history_noise: [B, T', C, h, w] of the frames that are history by now.
+        noise: draws what is drawn on the way.
+    """
+
+    frames: Tensor
+    initial_noise: Tensor
+    history_noise: Tensor
+    noise: Noise
+
+    def select(self, indices: Tensor) -> WindowState:
+        """Of these clips only."""
+        return self._replace(
+            frames=self.frames[indices],
+            initial_noise=self.initial_noise[indices],
+            history_noise=self.history_noise[indices],
+        )
 
 
 @dataclass(frozen=True)
@@ -63,26 +87,35 @@ class WindowSampler:
         num_history = history.shape[1]
         if not 1 <= num_history < num_frames:
             raise V2WError("history", f"1 to {num_frames - 1} frames", num_history)
+        state = self.start(history, num_frames, noise)
+        while state.frames.shape[1] < num_frames:
+            state = self.next_frame(denoise, state)
+        return state.frames
+
+    def start(self, history: Tensor, num_frames: int, noise: Noise) -> WindowState:
+        """The state before the first frame after ``history``; see :meth:`autoregressive`."""
         initial = noise((history.shape[0], num_frames, *history.shape[2:]))
+        return WindowState(history, initial, noise(history.shape), noise)
+
+    def next_frame(self, denoise: WindowDenoiser, state: WindowState) -> WindowState:
+        """The state with one frame more."""
+        frames, noise = state.frames, state.noise
+        num_frames = frames.shape[1]
         level = self.history_level
         if self.compat.history_at_second_level and self.num_steps > 1:
             level = self.levels()[-2]
-        frames = history
-        held = noise(history.shape)
-        for t in range(num_history, num_frames):
-            newest = noise((history.shape[0], 1, *history.shape[2:]))
-            held = torch.cat([held[:, : t - 1], newest], dim=1)
-            past_level = torch.full(frames.shape[:2], level, device=frames.device)
-            past = frames
-            if self.compat.scaled_history:
-                past = self.schedule.rescaled(past, past_level)
-            past = self.schedule.add_noise(past, held, past_level)
-            x = initial[:, t : t + 1]
-            for step in range(self.num_steps):
-                clip = torch.cat([past, x], dim=1)
-                x = self._step(denoise, clip, past_level, step, noise)[:, -1:]
-            frames = torch.cat([frames, x], dim=1)
-        return frames
+        newest = noise((len(frames), 1, *frames.shape[2:]))
+        history_noise = torch.cat([state.history_noise[:, : num_frames - 1], newest], dim=1)
+        past_level = torch.full(frames.shape[:2], level, device=frames.device)
+        past = frames
+        if self.compat.scaled_history:
+            past = self.schedule.rescaled(past, past_level)
+        past = self.schedule.add_noise(past, history_noise, past_level)
+        x = state.initial_noise[:, num_frames : num_frames + 1]
+        for step in range(self.num_steps):
+            clip = torch.cat([past, x], dim=1)
+            x = self._step(denoise, clip, past_level, step, noise)[:, -1:]
+        return WindowState(torch.cat([frames, x], dim=1), state.initial_noise, history_noise, noise)
 
     def together(self, denoise: WindowDenoiser, shape: Sequence[int], noise: Noise) -> Tensor:
         """All frames [B, T, C, H, W] of a clip at once, as video diffusion does."""
@@ -102,9 +135,11 @@ class WindowSampler:
         v = denoise(x, now, guided=True)
         if self.guidance_scale != 1.0:
             plain = denoise(x, now, guided=False)
-            held = 0 if self.compat.rescale_over_history else past_level.shape[1]
-            guided = guide(v[:, held:], plain[:, held:], self.guidance_scale, self.guidance_rescale)
-            v = torch.cat([v[:, :held], guided], dim=1)
+            first = 0 if self.compat.rescale_over_history else past_level.shape[1]
+            guided = guide(
+                v[:, first:], plain[:, first:], self.guidance_scale, self.guidance_rescale
+            )
+            v = torch.cat([v[:, :first], guided], dim=1)
         x0, residual = self.schedule.from_velocity(x, v, now)
         alpha = self.schedule.alphas_cumprod[levels[step]]
         last = step + 1 == self.num_steps

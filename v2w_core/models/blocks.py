@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from v2w_core.models.layers import Conv, Norm, zero_init
 from v2w_core.models.prepacked import Linear
 from v2w_core.models.temporal import NormScope, TemporalConvBlock
-from v2w_core.models.temporal_cache import CacheWalk
+from v2w_core.models.temporal_cache import CachePass
 
 
 class ResBlock(nn.Module):
@@ -54,7 +54,7 @@ class ResBlock(nn.Module):
             num_convs=num_temporal_convs,
         )
 
-    def forward(self, x: Tensor, embedding: Tensor, walk: CacheWalk | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, cache_pass: CachePass | None = None) -> Tensor:
         h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None, :]
         h = self.skip_connection(x) + self.out_layers(h)
-        return self.temporal_conv(h, walk)
+        return self.temporal_conv(h, cache_pass)

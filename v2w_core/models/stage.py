@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from v2w_core.models.attention import Context, SpatialTransformer
 from v2w_core.models.blocks import ResBlock
 from v2w_core.models.temporal import TemporalTransformer
-from v2w_core.models.temporal_cache import CacheWalk
+from v2w_core.models.temporal_cache import CachePass
 
 
 class Stage(nn.Sequential):
@@ -21,28 +21,30 @@ class Stage(nn.Sequential):
     recompute = False
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk
+        self, x: Tensor, embedding: Tensor, context: Context | None, cache_pass: CachePass
     ) -> Tensor:
-        if not self.recompute or walk.cache is not None or not is_grad_enabled():
-            return self._layers(x, embedding, context, walk)
-        walks = iter([walk])  # the second time, what a walk leaves behind is thrown away
+        if not self.recompute or cache_pass.cache is not None or not is_grad_enabled():
+            return self._layers(x, embedding, context, cache_pass)
+        cache_passes = iter(
+            [cache_pass]
+        )  # the second time, what a walk leaves behind is thrown away
 
         def layers(x: Tensor, embedding: Tensor) -> Tensor:
-            return self._layers(x, embedding, context, next(walks, walk.anew()))
+            return self._layers(x, embedding, context, next(cache_passes, cache_pass.restarted()))
 
         out: Tensor = checkpoint(layers, x, embedding, use_reentrant=False)
         return out
 
     def _layers(
-        self, x: Tensor, embedding: Tensor, context: Context | None, walk: CacheWalk
+        self, x: Tensor, embedding: Tensor, context: Context | None, cache_pass: CachePass
     ) -> Tensor:
         for layer in self:
             if isinstance(layer, ResBlock):
-                x = layer(x, embedding, walk)
+                x = layer(x, embedding, cache_pass)
             elif isinstance(layer, SpatialTransformer):
                 x = layer(x, context)
             elif isinstance(layer, TemporalTransformer):
-                x = layer(x, walk)
+                x = layer(x, cache_pass)
             else:
                 x = layer(x)
         return x

@@ -11,14 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from v2w_core.models.temporal_cache import Attended, CacheWalk, delayed, weighted
+from v2w_core.models.temporal_cache import Attended, CachePass, delayed, weighted
 
 
-class ForcedWalk(CacheWalk):
+class TeacherForcingPass(CachePass):
     """Temporal layers over ``[past; targets]``: feature maps [2 B, T, ...], past first."""
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """As in :meth:`CacheWalk.conv`; the targets' earlier frames are the past stream's."""
+        """As in :meth:`CachePass.conv`; the targets' earlier frames are the past stream's."""
         *earlier, _ = delayed(x[: len(x) // 2], weight.shape[1] - 1)
         return weighted([*(torch.cat([frame, frame]) for frame in earlier), x], weight, bias)
 

@@ -1,7 +1,7 @@
 """The two places where frames meet: temporal convolution and temporal attention.
 
 Both can be causal (a frame sees itself and the past) or not (the pre-trained base model). Both
-work on ``x [B, T, H, W, C]``. With a :class:`CacheWalk` the past comes from a
+work on ``x [B, T, H, W, C]``. With a :class:`CachePass` the past comes from a
 cache instead of from ``x``; the result is the same.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from v2w_core.models.layers import FeedForward, Norm, zero_init
 from v2w_core.models.prepacked import Linear
-from v2w_core.models.temporal_cache import Attended, CacheWalk, weighted
+from v2w_core.models.temporal_cache import Attended, CachePass, weighted
 
 NormScope = Literal["frame", "clip"]
 
@@ -33,10 +33,10 @@ class TemporalConv(nn.Conv3d):
         # in memory [out, kernel, in], as it is used
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache_pass: CachePass | None = None) -> Tensor:
         weight = self.weight[..., 0, 0].transpose(1, 2)  # [out, kernel, in]
         if self.causal:
-            return (walk or CacheWalk()).conv(x, weight, self.bias)
+            return (cache_pass or CachePass()).conv(x, weight, self.bias)
         half = self.kernel // 2
         extended = F.pad(x, (0, 0, 0, 0, 0, 0, half, half))
         around = [extended[:, i : i + x.shape[1]] for i in range(self.kernel)]
@@ -67,13 +67,13 @@ class TemporalConvBlock(nn.Module):
             layers.append(zero_init(conv) if index == num_convs else conv)
             setattr(self, f"conv{index}", nn.Sequential(*layers))
 
-    def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache_pass: CachePass | None = None) -> Tensor:
         h = x
         for index in range(1, self.num_convs + 1):
             *before, conv = getattr(self, f"conv{index}")
             for layer in before:
                 h = layer(h)
-            h = conv(h, walk)
+            h = conv(h, cache_pass)
         return x + h
 
 
@@ -90,10 +90,10 @@ class TemporalAttention(nn.Module):
         self.to_v = Linear(channels, inner, bias=False)
         self.to_out = nn.Sequential(Linear(inner, channels))
 
-    def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache_pass: CachePass | None = None) -> Tensor:
         query, key, value = (self._split(layer(x)) for layer in (self.to_q, self.to_k, self.to_v))
         if self.causal:
-            attended = (walk or CacheWalk()).attention(key, value)
+            attended = (cache_pass or CachePass()).attention(key, value)
         else:
             attended = Attended(None, (key, value), None)
         out = attend(query, attended)
@@ -120,24 +120,24 @@ def attend(query: Tensor, attended: Attended) -> Tensor:
     Returns:
         [B, N, Tq, d].
     """
-    shared, (key, value), mask = attended
-    if shared is None:
+    prefix, (key, value), mask = attended
+    if prefix is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     batch, num_heads, num_queries, dim = query.shape
     scaled = query * dim**-0.5
     flat = scaled.transpose(0, 1).reshape(num_heads, batch * num_queries, dim)
-    shared_key, shared_value = shared[0][0], shared[1][0]
-    shared_scores = flat @ shared_key.transpose(1, 2)  # [N, B * Tq, Ts]
+    prefix_key, prefix_value = prefix[0][0], prefix[1][0]
+    shared_scores = flat @ prefix_key.transpose(1, 2)  # [N, B * Tq, Ts]
     shared_scores = shared_scores.unflatten(1, (batch, num_queries)).transpose(0, 1)
     own_scores = scaled @ key.transpose(2, 3)
     if mask is not None:
         own_scores = own_scores.masked_fill(~mask, float("-inf"))
     weights = torch.cat([shared_scores, own_scores], dim=-1).softmax(dim=-1)
-    num_shared = shared_key.shape[1]
-    flat = weights[..., :num_shared].transpose(0, 1)
-    flat = flat.reshape(num_heads, batch * num_queries, num_shared)
-    from_shared = (flat @ shared_value).unflatten(1, (batch, num_queries)).transpose(0, 1)
-    return from_shared + weights[..., num_shared:] @ value
+    num_prefix = prefix_key.shape[1]
+    flat = weights[..., :num_prefix].transpose(0, 1)
+    flat = flat.reshape(num_heads, batch * num_queries, num_prefix)
+    from_shared = (flat @ prefix_value).unflatten(1, (batch, num_queries)).transpose(0, 1)
+    return from_shared + weights[..., num_prefix:] @ value
 
 
 class TemporalBlock(nn.Module):
@@ -165,10 +165,10 @@ class TemporalBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels) if two_attentions else None
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
-        x = x + self.attn1(self.norm1(x), walk)
+    def forward(self, x: Tensor, cache_pass: CachePass | None = None) -> Tensor:
+        x = x + self.attn1(self.norm1(x), cache_pass)
         if self.attn2 is not None and self.norm2 is not None:
-            x = x + self.attn2(self.norm2(x), walk)
+            x = x + self.attn2(self.norm2(x), cache_pass)
         return x + self.ff(self.norm3(x))
 
 
@@ -207,11 +207,11 @@ class TemporalTransformer(nn.Module):
         )
         self.transformer_blocks = nn.ModuleList([block])
 
-    def forward(self, x: Tensor, walk: CacheWalk | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache_pass: CachePass | None = None) -> Tensor:
         height = x.shape[2]
         h = _project(self.proj_in, self.norm(x).flatten(2, 3))
         for block in self.transformer_blocks:
-            h = block(h, walk)
+            h = block(h, cache_pass)
         return x + _project(self.proj_out, h).unflatten(2, (height, -1))
 
 

@@ -3,10 +3,10 @@
 A causal network looks back in two places only: temporal attention (keys and values of every
 earlier frame) and temporal convolution (what the last ``kernel - 1`` frames add to the next ones).
 A :class:`Cache` holds both for every temporal layer, in the order in which the network visits them.
-It has two parts: ``shared``, the history that all candidates have in common (batch 1, stored once
-and never copied for attention), and ``own``, what each candidate has imagined since (batch K).
+It has two parts: the prefix, the history that all candidates have in common (batch 1, stored once
+and never copied for attention), and the suffix, what each candidate has imagined since (batch K).
 
-A cache is immutable: a forward pass reads one and returns another (:class:`CacheWalk`).
+A cache is immutable: a forward pass reads one and returns another (:class:`CachePass`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 KeyValue = tuple[Tensor, Tensor]  # each [B, P * heads, T, head_dim]
 #: What the past adds to each of the next kernel - 1 frames in a temporal convolution, the bias not
 #: included, each [B or 1, 1, H, W, C].
-Sums = tuple[Tensor, ...]
+ConvState = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -37,30 +37,30 @@ class Cache:
         num_frames: frames that the cache stands for, shared and own together.
     """
 
-    conv: tuple[Sums, ...]
-    own: tuple[KeyValue | None, ...]
-    shared: tuple[KeyValue | None, ...]
+    conv: tuple[ConvState, ...]
+    suffix: tuple[KeyValue | None, ...]
+    prefix: tuple[KeyValue | None, ...]
     num_frames: int
 
-    def share(self) -> Cache:
+    def as_prefix(self) -> Cache:
         """The same cache with all frames so far in the shared part. Needs batch 1."""
         if any(added.shape[0] != 1 for sums in self.conv for added in sums):
             raise ValueError("only a cache of batch 1 can be shared")
-        merged = tuple(_join(a, b) for a, b in zip(self.shared, self.own, strict=True))
-        return Cache(self.conv, tuple(None for _ in self.own), merged, self.num_frames)
+        merged = tuple(_join(a, b) for a, b in zip(self.prefix, self.suffix, strict=True))
+        return Cache(self.conv, tuple(None for _ in self.suffix), merged, self.num_frames)
 
-    def forget(self, index: int) -> Cache:
+    def evict(self, index: int) -> Cache:
         """Without the keys and values of frame ``index``, 0 is the oldest.
 
         Convolutions have seen the newest frames only, which stay as they are.
         """
-        num_shared = 0 if self.shared[0] is None else self.shared[0][0].shape[2]
-        own, shared = self.own, self.shared
-        if index < num_shared:
-            shared = tuple(kv and _without(kv, index) for kv in shared)
+        num_prefix = 0 if self.prefix[0] is None else self.prefix[0][0].shape[2]
+        suffix, prefix = self.suffix, self.prefix
+        if index < num_prefix:
+            prefix = tuple(kv and _without(kv, index) for kv in prefix)
         else:
-            own = tuple(kv and _without(kv, index - num_shared) for kv in own)
-        return Cache(self.conv, own, shared, self.num_frames - 1)
+            suffix = tuple(kv and _without(kv, index - num_prefix) for kv in suffix)
+        return Cache(self.conv, suffix, prefix, self.num_frames - 1)
 
     def select(self, indices: Tensor) -> Cache:
         """Of these candidates only; what all have in common stays as it is."""
@@ -68,19 +68,19 @@ class Cache:
             tuple(added if len(added) == 1 else added[indices] for added in sums)
             for sums in self.conv
         )
-        own = tuple(kv and (kv[0][indices], kv[1][indices]) for kv in self.own)
-        return Cache(conv, own, self.shared, self.num_frames)
+        suffix = tuple(kv and (kv[0][indices], kv[1][indices]) for kv in self.suffix)
+        return Cache(conv, suffix, self.prefix, self.num_frames)
 
     def emptied(self) -> Cache:
         """A past of no frames in the same shapes: nothing is added, nothing is seen."""
         conv = tuple(tuple(torch.zeros_like(added[:1]) for added in sums) for sums in self.conv)
-        shared = tuple(kv and (kv[0][:1, :, :0], kv[1][:1, :, :0]) for kv in self.shared)
-        return Cache(conv, tuple(None for _ in self.own), shared, 0)
+        prefix = tuple(kv and (kv[0][:1, :, :0], kv[1][:1, :, :0]) for kv in self.prefix)
+        return Cache(conv, tuple(None for _ in self.suffix), prefix, 0)
 
     def nbytes(self) -> int:
         """Bytes held, shared and own."""
         tensors = [added for sums in self.conv for added in sums]
-        for pair in (*self.own, *self.shared):
+        for pair in (*self.suffix, *self.prefix):
             tensors.extend(pair or ())
         return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -105,26 +105,26 @@ class Attended(NamedTuple):
         mask: [Tq, To], True where query q sees own frame o; None: all.
     """
 
-    shared: KeyValue | None
-    own: KeyValue
+    prefix: KeyValue | None
+    suffix: KeyValue
     mask: Tensor | None
 
 
 @dataclass
-class CacheWalk:
+class CachePass:
     """One forward pass over a cache: layers read their past and leave their present.
 
     ``cache=None`` starts from nothing (zeros before the first frame, no earlier keys). The newest
-    ``leave_out`` frames see the others but leave nothing behind. With ``sibling``, the last frame
-    is a sibling of the one before it: it stands at the same time, sees the same past and itself,
-    and the two do not see each other. It is one of those left out.
+    ``num_uncached`` frames see the others but do not join the cache. With ``unconditional``, the
+    last frame is the one before it in the unconditional branch of guidance: it stands at the same
+    time, sees the same past and itself, and the two do not see each other. It does not join.
     """
 
     cache: Cache | None = None
-    leave_out: int = 0
-    sibling: bool = False
-    _conv: list[Sums] = field(default_factory=list)
-    _own: list[KeyValue | None] = field(default_factory=list)
+    num_uncached: int = 0
+    unconditional: bool = False
+    _conv: list[ConvState] = field(default_factory=list)
+    _suffix: list[KeyValue | None] = field(default_factory=list)
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Causal convolution over time: y_t = bias + sum_i weight[:, i] x_{t - kernel + 1 + i}.
@@ -134,12 +134,12 @@ class CacheWalk:
             weight: [C_out, kernel, C].
         """
         taps = weight.unbind(1)
-        num_times, num_kept = x.shape[1] - self.sibling, x.shape[1] - self.leave_out
+        num_times, num_kept = x.shape[1] - self.unconditional, x.shape[1] - self.num_uncached
         if self.cache is None:
             nothing = x.new_zeros(1, 1, *x.shape[2:4], len(weight))
-            sums: Sums = (nothing,) * (len(taps) - 1)
+            sums: ConvState = (nothing,) * (len(taps) - 1)
             for time in range(max(0, num_kept - len(sums)), num_kept):
-                sums = _sums_after(sums, x[:, time : time + 1], taps)
+                sums = _conv_state_after(sums, x[:, time : time + 1], taps)
             self._conv.append(sums)
             return weighted(delayed(x, len(taps) - 1), weight, bias)
         y = F.linear(x, taps[-1], bias)
@@ -151,49 +151,51 @@ class CacheWalk:
         for time in range(num_times):
             added.append(sums[0].expand(x.shape[0], *sums[0].shape[1:]))
             if time < max(num_kept, num_times - 1):
-                sums = _sums_after(sums, x[:, time : time + 1], taps)
+                sums = _conv_state_after(sums, x[:, time : time + 1], taps)
             if time < num_kept:
                 kept = sums
         self._conv.append(kept)
         if num_times == 1:  # a sibling stands at the same time
             return y + added[0]
-        return y + torch.cat(added + added[-1:] * self.sibling, dim=1)
+        return y + torch.cat(added + added[-1:] * self.unconditional, dim=1)
 
     def attention(self, key: Tensor, value: Tensor) -> Attended:
         """What the newest frames, whose keys and values these are, attend to."""
-        index = len(self._own)
-        own: KeyValue = (key, value)
-        shared = None
+        index = len(self._suffix)
+        suffix: KeyValue = (key, value)
+        prefix = None
         if self.cache is not None:
-            shared = self.cache.shared[index]
-            joined = _join(self.cache.own[index], own)
+            prefix = self.cache.prefix[index]
+            joined = _join(self.cache.suffix[index], suffix)
             assert joined is not None
-            own = joined
-        kept = own[0].shape[2] - self.leave_out
-        self._own.append((own[0][:, :, :kept], own[1][:, :, :kept]) if self.leave_out else own)
-        num_new, num_own = key.shape[2], own[0].shape[2]
+            suffix = joined
+        kept = suffix[0].shape[2] - self.num_uncached
+        self._suffix.append(
+            (suffix[0][:, :, :kept], suffix[1][:, :, :kept]) if self.num_uncached else suffix
+        )
+        num_new, num_suffix = key.shape[2], suffix[0].shape[2]
         mask = None
         if num_new > 1:
-            ones = torch.ones(num_new, num_own, dtype=torch.bool, device=key.device)
-            mask = ones.tril(num_own - num_new)
-            if self.sibling:
+            ones = torch.ones(num_new, num_suffix, dtype=torch.bool, device=key.device)
+            mask = ones.tril(num_suffix - num_new)
+            if self.unconditional:
                 mask[-1, -2] = False
-        return Attended(shared, own, mask)
+        return Attended(prefix, suffix, mask)
 
-    def anew(self) -> CacheWalk:
+    def restarted(self) -> CachePass:
         """Another walk from nothing, as this one was when it began."""
         assert self.cache is None
-        return type(self)(None, self.leave_out, self.sibling)
+        return type(self)(None, self.num_uncached, self.unconditional)
 
     def finish(self, num_new_frames: int) -> Cache:
         """The cache after this pass over ``num_new_frames``."""
-        num_new_frames -= self.leave_out
+        num_new_frames -= self.num_uncached
         before = self.cache.num_frames if self.cache else 0
-        shared = self.cache.shared if self.cache else tuple(None for _ in self._own)
-        return Cache(tuple(self._conv), tuple(self._own), shared, before + num_new_frames)
+        prefix = self.cache.prefix if self.cache else tuple(None for _ in self._suffix)
+        return Cache(tuple(self._conv), tuple(self._suffix), prefix, before + num_new_frames)
 
 
-def _sums_after(sums: Sums, frame: Tensor, taps: Sequence[Tensor]) -> Sums:
+def _conv_state_after(sums: ConvState, frame: Tensor, taps: Sequence[Tensor]) -> ConvState:
     """What the past adds once ``frame`` [B, 1, H, W, C] has joined it."""
     terms = [F.linear(frame, tap) for tap in reversed(taps[:-1])]
     return (*(old + new for old, new in zip(sums[1:], terms, strict=False)), *terms[-1:])

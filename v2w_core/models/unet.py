@@ -22,9 +22,9 @@ from v2w_core.models.conditioning import (
 )
 from v2w_core.models.layers import Conv, Downsample, Norm, Upsample, zero_init
 from v2w_core.models.stage import Stage
-from v2w_core.models.teacher_forcing import ForcedWalk
+from v2w_core.models.teacher_forcing import TeacherForcingPass
 from v2w_core.models.temporal import NormScope, TemporalTransformer
-from v2w_core.models.temporal_cache import Cache, CacheWalk
+from v2w_core.models.temporal_cache import Cache, CachePass
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class UNet(nn.Module):
         cache: Cache | None = None,
         context: Context | None = None,
         frame_stride: Tensor | None = None,
-        leave_out: int = 0,
-        sibling: bool = False,
+        num_uncached: int = 0,
+        unconditional: bool = False,
     ) -> tuple[Tensor, Cache]:
         """One pass over the newest frames.
 
@@ -154,19 +154,19 @@ class UNet(nn.Module):
             cache: past of earlier frames; None when frame 0 is the first.
             context: text and image tokens, for models with ``context_dim``.
             frame_stride: [B], for models with a frame-stride embedding.
-            leave_out: so many of the newest frames do not join the returned cache (they are
+            num_uncached: so many of the newest frames do not join the returned cache (they are
                 still noise).
             sibling: the last of the T frames is the one before it once more, told something
-                else; see :class:`CacheWalk`. It never joins the cache and is not counted in
-                ``leave_out``. Only for causal models with statistics of each frame alone.
+                else; see :class:`CachePass`. It never joins the cache and is not counted in
+                ``num_uncached``. Only for causal models with statistics of each frame alone.
 
         Returns:
             v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
         """
-        assert not sibling or (self.config.causal and self.config.norm_scope == "frame")
-        walk = CacheWalk(cache, leave_out + sibling, sibling)
-        v = self._run(x, noise_level, actions, action_mask, walk, context, frame_stride)
-        return v, walk.finish(x.shape[1])
+        assert not unconditional or (self.config.causal and self.config.norm_scope == "frame")
+        cache_pass = CachePass(cache, num_uncached + unconditional, unconditional)
+        v = self._run(x, noise_level, actions, action_mask, cache_pass, context, frame_stride)
+        return v, cache_pass.finish(x.shape[1])
 
     def forward_forced(
         self,
@@ -189,7 +189,9 @@ class UNet(nn.Module):
         level = torch.cat([past_level, target_level])
         mask = None if action_mask is None else torch.cat([action_mask, action_mask])
         both = torch.cat([actions, actions])
-        v_past, v_targets = self._run(x, level, both, mask, ForcedWalk(), None, None).chunk(2)
+        v_past, v_targets = self._run(x, level, both, mask, TeacherForcingPass(), None, None).chunk(
+            2
+        )
         return v_past, v_targets
 
     def _run(
@@ -198,12 +200,12 @@ class UNet(nn.Module):
         noise_level: Tensor,
         actions: Tensor | None,
         action_mask: Tensor | None,
-        walk: CacheWalk,
+        cache_pass: CachePass,
         context: Context | None,
         frame_stride: Tensor | None,
     ) -> Tensor:
         self._check(x, actions, context)
-        if walk.cache is not None:
+        if cache_pass.cache is not None:
             self._check_past()
         embedding = self.time_embed(noise_level)
         if self.config.frame_stride is not None:
@@ -215,13 +217,13 @@ class UNet(nn.Module):
         h = x.permute(0, 1, 3, 4, 2)
         skips: list[Tensor] = []
         for index, stage in enumerate(self.input_blocks):
-            h = stage(h, embedding, context, walk)
+            h = stage(h, embedding, context, cache_pass)
             if index == 0 and self.config.init_attention:
-                h = self.init_attn(h, embedding, context, walk)
+                h = self.init_attn(h, embedding, context, cache_pass)
             skips.append(h)
-        h = self.middle_block(h, embedding, context, walk)
+        h = self.middle_block(h, embedding, context, cache_pass)
         for stage in self.output_blocks:
-            h = stage(torch.cat([h, skips.pop()], dim=-1), embedding, context, walk)
+            h = stage(torch.cat([h, skips.pop()], dim=-1), embedding, context, cache_pass)
         v: Tensor = self.out(h).permute(0, 1, 4, 2, 3)
         return v
 

@@ -1,123 +1,137 @@
-"""A batch of candidates on their way: frame by frame, on any back end."""
+"""The rollout of one batch of candidates, frame by frame, on any back end.
+
+One frame is denoised at a time. A finished frame joins the candidates' part of the cache, noised to
+the small history level (Vid2World section 4.3, Algorithm 2) or as its last denoising pass left it
+(``SamplingConfig.imagined_history``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted
-from v2w_core.rollout.frame_denoiser import Denoiser
-from v2w_core.rollout.interfaces import Frames
-from v2w_core.rollout.request import Asked
+from v2w_core.rollout.frame_denoiser import FrameDenoiser
+from v2w_core.rollout.history import EncodedHistory, at_history_level, draw_noise, first_frames
+from v2w_core.rollout.interfaces import NoisyFrames, StepBackend
+from v2w_core.rollout.request import RolloutRequest
 
-if TYPE_CHECKING:
-    from v2w_core.rollout.session import Session
+#: Added to a request's seed for the noise of imagined frames, so that it is not the history's.
+IMAGINED_SEED = 1_000_003
 
 
-class Imagining:
-    """What some candidates of a session lead to, as far as it was asked for.
+class AutoregressiveRollout:
+    """The state of a rollout: what some candidates lead to, as far as it was advanced.
 
     Args:
-        session: whose history they share.
-        actions: [K, horizon, A] normalised.
-        asked: how to sample.
+        history: shared by the candidates.
+        backend: computes the steps.
+        actions: [K, horizon, A], normalised.
+        request: how frames are sampled.
         interrupt: asked before every frame; True gives up.
     """
 
     def __init__(
         self,
-        session: Session,
+        history: EncodedHistory,
+        backend: StepBackend,
         actions: Tensor,
-        asked: Asked,
+        request: RolloutRequest,
         interrupt: Callable[[], bool] | None = None,
     ) -> None:
-        self.session = session
-        self.actions = actions
-        self.asked = asked
-        self.interrupt = interrupt
+        self._history, self._model, self._backend = history, history.model, backend
+        self._actions = actions
+        self._request = request
+        self._interrupt = interrupt
         horizon = actions.shape[1]
-        noise = session._noise(2 * horizon, asked.seed + 1_000_003)
-        self._initial, self._held = noise[0::2], noise[1::2]  # a longer horizon begins the same
-        self._generator = torch.Generator().manual_seed(asked.seed)
-        self._mask = torch.ones(len(actions), 1, dtype=torch.bool, device=actions.device)
-        self._denoise_onto = session.model.config.sampling.imagined_history == "denoised"
-        self._num_joining = horizon if self._denoise_onto else horizon - 1
-        self._past = session.backend.begin(session._cache, len(actions), self._num_joining)
-        self._num_past = session.num_history
-        self._newest: Frames | None = None  # the imagined frame that the past does not hold yet
-        self._imagined: list[Tensor] = []
+        noise = draw_noise(self._model, 2 * horizon, request.seed + IMAGINED_SEED)
+        self._initial_noise, self._history_noise = noise[0::2], noise[1::2]
+        self._generator = torch.Generator().manual_seed(request.seed)
+        self._action_mask = torch.ones(len(actions), 1, dtype=torch.bool, device=actions.device)
+        self._reuse = self._model.config.sampling.imagined_history == "reuse"
+        self._num_joining = horizon if self._reuse else horizon - 1
+        self._past = backend.start(history.cache, len(actions), self._num_joining)
+        self._num_past = history.cache.num_frames
+        self._newest: NoisyFrames | None = (
+            None  # the imagined frame that the past does not hold yet
+        )
+        self._latents: list[Tensor] = []
 
-    def until(self, num_frames: int) -> Tensor:
-        """Latents [K, num_frames, C, h, w]. Raises Interrupted where ``interrupt`` says so."""
-        while len(self._imagined) < num_frames:
-            if self.interrupt is not None and self.interrupt():
+    def advance(self, num_frames: int) -> Tensor:
+        """Imagines ``num_frames`` more frames.
+
+        Returns:
+            latents [K, n, C, h, w] of all frames so far.
+
+        Raises:
+            Interrupted: ``interrupt`` said so; the rollout cannot go on.
+        """
+        for _ in range(num_frames):
+            if self._interrupt is not None and self._interrupt():
                 raise Interrupted
-            self._next()
-        return torch.cat(self._imagined[:num_frames], dim=1)
+            self._next_frame()
+        return torch.cat(self._latents, dim=1)
 
-    def only(self, indices: Tensor) -> None:
-        """These candidates go on, the others end here."""
-        self.actions, self._mask = self.actions[indices], self._mask[indices]
-        self._past = self.session.backend.select(self._past, indices)
-        self._imagined = [frame[indices] for frame in self._imagined]
+    def select(self, indices: Tensor) -> None:
+        """Only the candidates ``indices`` [K'], ascending, go on."""
+        self._actions, self._action_mask = self._actions[indices], self._action_mask[indices]
+        self._past = self._backend.select(self._past, indices)
+        self._latents = [frame[indices] for frame in self._latents]
         if self._newest is not None:
-            self._newest = Frames(*(item[indices] for item in self._newest))
+            self._newest = NoisyFrames(*(item[indices] for item in self._newest))
 
-    def _next(self) -> None:
-        """One frame more."""
-        session, step = self.session, len(self._imagined)
-        config, sampling = session.model.config, session.model.config.sampling
-        if self._num_past + (self._newest is not None) >= config.num_frames:
-            self._make_room()
-        action = self.actions[:, step : step + 1]
-        denoiser = Denoiser(
-            session.backend, self._past, self._newest, action, self._mask,
-            scale=self.asked.guidance_scale, rescale=sampling.guidance_rescale,
-            keep=self._denoise_onto,
+    def _next_frame(self) -> None:
+        step, sampling = len(self._latents), self._model.config.sampling
+        if self._num_past + (self._newest is not None) >= self._model.config.num_frames:
+            self._slide_window()
+        action = self._actions[:, step : step + 1]
+        denoiser = FrameDenoiser(
+            self._backend, self._past, self._newest, action, self._action_mask,
+            scale=self._request.guidance_scale, rescale=sampling.guidance_rescale,
+            keep=self._reuse,
         )  # fmt: skip
-        x = self._initial[step].expand(len(action), 1, *self._initial.shape[1:])
+        x = self._initial_noise[step].expand(len(action), 1, *self._initial_noise.shape[1:])
         x = ddim_sample(
-            denoiser, session.model.schedule, x, self.asked.num_steps, eta=sampling.eta,
+            denoiser, self._model.schedule, x, self._request.num_steps, eta=sampling.eta,
             generator=self._generator,
         )  # fmt: skip
-        self._imagined.append(x)
-        self._num_past += self._newest is not None or self._denoise_onto
-        if self._denoise_onto:
+        self._latents.append(x)
+        self._num_past += self._newest is not None or self._reuse
+        if self._reuse:
             self._past = denoiser.past_after
         else:
             self._past = denoiser.past
-            self._newest = session._held(x, self._held[step].expand_as(x), action, self._mask)
+            noise = self._history_noise[step].expand_as(x)
+            self._newest = at_history_level(self._model, x, noise, action, self._action_mask)
 
-    def _make_room(self) -> None:
-        """The trained window is full: its oldest frame is forgotten, or a new one begins."""
-        session, sampling = self.session, self.session.model.config.sampling
-        if sampling.past_window == "ring":
-            self._past = session.backend.forget(self._past, sampling.num_sinks)
+    def _slide_window(self) -> None:
+        """The trained window is full: its oldest frame is evicted, or a new window begins."""
+        config = self._model.config
+        if config.sampling.past_window == "ring":
+            self._past = self._backend.evict(self._past, config.sampling.num_sinks)
             self._num_past -= 1
         else:
-            self._past, self._newest = self._encoded_anew(), None
-            self._num_past = session.model.config.num_history
+            self._past, self._newest = self._reencode_context(), None
+            self._num_past = config.num_history
 
-    def _encoded_anew(self) -> Any:
-        """The back end's past of the newest frames of the history and of what came after it."""
-        session, step = self.session, len(self._imagined)
-        num_candidates, newest = len(self.actions), session.model.config.num_history
-        latents = [_for_each(session._latents, num_candidates), *self._imagined]
-        told = [_for_each(session._actions, num_candidates), self.actions[:, :step]]
-        frames = session._encoded_first(
-            torch.cat(latents, dim=1)[:, -newest:], torch.cat(told, dim=1)[:, -newest:]
+    def _reencode_context(self) -> Any:
+        """The back end's state of the newest ``num_history`` frames, camera's and imagined."""
+        history, step = self._history, len(self._latents)
+        num_candidates, newest = len(self._actions), self._model.config.num_history
+        latents = [history.latents.expand(num_candidates, *history.latents.shape), *self._latents]
+        actions = history.actions.expand(num_candidates, *history.actions.shape)
+        frames = first_frames(
+            self._model,
+            torch.cat(latents, dim=1)[:, -newest:],
+            torch.cat([actions, self._actions[:, :step]], dim=1)[:, -newest:],
+            history.noise,
         )
-        num_own = newest + self._num_joining - step
-        past = session.backend.begin(session._cache.emptied(), num_candidates, num_own)
-        for index in range(newest):  # one by one: a back end knows steps only
-            _, past = session.backend.step(*frames.frame(index), past)
+        num_suffix = newest + self._num_joining - step
+        past = self._backend.start(history.cache.emptied(), num_candidates, num_suffix)
+        for index in range(newest):  # one by one: a back end computes steps only
+            _, past = self._backend.step(*frames.frame(index), past)
         return past
-
-
-def _for_each(value: Tensor, num_candidates: int) -> Tensor:
-    """[...] -> [K, ...]."""
-    return value.expand(num_candidates, *value.shape)

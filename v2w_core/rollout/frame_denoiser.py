@@ -1,4 +1,4 @@
-"""One frame's denoising passes through a back end, as the sampler calls them."""
+"""The denoising passes of one frame through a back end, as the sampler calls them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import Any
 from torch import Tensor
 
 from v2w_core.diffusion.guidance import guide
-from v2w_core.rollout.interfaces import Frames, Stepper
+from v2w_core.rollout.interfaces import NoisyFrames, StepBackend
 
 
-class Denoiser:
-    """Velocity of the newest frame, guided by its action.
+class FrameDenoiser:
+    """Predicts the velocity of the newest frame, guided by its action.
 
-    The frame before it joins the past in the first pass, side by side with the newest: two
-    frames in one pass cost less than one after the other. So does the pass without the action.
+    The frame before it joins the past in the first pass, side by side with the newest: two frames
+    in one pass cost less than one after the other. The unconditional branch of guidance runs in
+    the same pass as well.
 
     Args:
-        past: of the frames before ``before``.
-        before: the frame before the newest, when the past does not hold it yet.
-        action, mask: [B, 1, A], [B, 1] of the newest frame.
-        scale, rescale: of guidance; scale 1 is none.
-        keep: the newest frame as its last pass left it is wanted as a past.
+        past: the back end's state of the frames before ``before``.
+        before: the frame before the newest, while the past does not hold it yet.
+        action, action_mask: [B, 1, A] and [B, 1], of the newest frame.
+        scale, rescale: strength of guidance; a scale of 1 turns it off.
+        keep: whether the newest frame joins the past as its last pass leaves it.
 
     Attributes:
-        past: all frames before the newest (after the first call).
-        past_after: the same with the newest frame as its last pass left it (with ``keep``).
+        past: the state of all frames before the newest (after the first call).
+        past_after: with ``keep``, the same and the newest frame as its last pass left it.
     """
 
     def __init__(
         self,
-        backend: Stepper,
+        backend: StepBackend,
         past: Any,
-        before: Frames | None,
+        before: NoisyFrames | None,
         action: Tensor,
-        mask: Tensor,
+        action_mask: Tensor,
         *,
         scale: float,
         rescale: float,
@@ -44,13 +45,14 @@ class Denoiser:
         self.past = self.past_after = past
         self.before = before
         self.action = action
-        self.mask = mask
+        self.action_mask = action_mask
         self.scale = scale
         self.rescale = rescale
         self.keep = keep
 
-    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
-        newest, guided = Frames(x, level, self.action, self.mask), self.scale != 1.0
+    def __call__(self, x: Tensor, noise_level: Tensor) -> Tensor:
+        newest = NoisyFrames(x, noise_level, self.action, self.action_mask)
+        guided = self.scale != 1.0
         if self.before is None:
             v, self.past_after = self.backend.step(
                 *newest, self.past, keep=self.keep, guided=guided

@@ -22,52 +22,61 @@ from v2w_core.models.temporal_cache import Cache
 from v2w_core.models.unet import UNet
 
 
-class Frames(NamedTuple):
-    """What the U-Net is given of some frames: latents, noise levels, actions, which are known."""
-
-    latents: Tensor
-    level: Tensor
-    action: Tensor
-    mask: Tensor
-
-    def then(self, later: Frames) -> Frames:
-        return Frames(*(torch.cat(pair, dim=1) for pair in zip(self, later, strict=True)))
-
-    def frame(self, index: int) -> Frames:
-        """One of them, still with a time axis."""
-        return Frames(*(item[:, index : index + 1] for item in self))
-
-
-class Stepper(Protocol):
-    """Computes steps of one model.
-
-    The past is whatever it keeps of earlier frames; rollouts only hand it on.
+class NoisyFrames(NamedTuple):
+    """Some frames as the U-Net is given them, each [B, T, ...].
 
     Attributes:
-        most_at_once: candidates in a batch; None: any number.
+        latents: [B, T, C, h, w], noised to their levels.
+        noise_level: [B, T], integers; see :class:`v2w_core.diffusion.schedule.NoiseSchedule`.
+        actions: [B, T, A], normalised; each leads to its frame.
+        action_mask: [B, T], True where the action is given.
+    """
+
+    latents: Tensor
+    noise_level: Tensor
+    actions: Tensor
+    action_mask: Tensor
+
+    def then(self, later: NoisyFrames) -> NoisyFrames:
+        """These frames and the later ones."""
+        return NoisyFrames(*(torch.cat(pair, dim=1) for pair in zip(self, later, strict=True)))
+
+    def frame(self, index: int) -> NoisyFrames:
+        """One of them, still with a time axis."""
+        return NoisyFrames(*(item[:, index : index + 1] for item in self))
+
+
+class StepBackend(Protocol):
+    """Computes the denoising steps of one model.
+
+    What a back end keeps of earlier frames, the past, is its own affair: a rollout hands it on.
+
+    Attributes:
+        max_batch_size: most candidates in a batch; None: any number.
     """
 
     name: str
-    most_at_once: int | None
+    max_batch_size: int | None
 
-    def rolling_out(self) -> AbstractContextManager[None]:
-        """Around the steps of a rollout: keeps PyTorch out of the way of the back end's threads."""
+    def rollout_context(self) -> AbstractContextManager[None]:
+        """Is entered around steps: keeps PyTorch's threads out of the way of the back end's, and
+        turns errors of the device into :class:`v2w_core.errors.DeviceError`."""
 
-    def begin(self, history: Cache, batch_size: int, num_own: int) -> Any:
-        """The past of candidates that have the history in common and imagined nothing yet.
+    def start(self, history: Cache, batch_size: int, num_suffix: int) -> Any:
+        """The past of candidates that share a history and have imagined nothing yet.
 
         Args:
             history: may be of no frames (:meth:`Cache.emptied`).
             batch_size: number of candidates.
-            num_own: frames that will join the past; there is room for them from the beginning.
+            num_suffix: frames that will join; room for them is made now.
         """
 
     def step(
         self,
         latents: Tensor,
-        level: Tensor,
+        noise_level: Tensor,
         actions: Tensor,
-        mask: Tensor,
+        action_mask: Tensor,
         past: Any,
         *,
         keep: bool = True,
@@ -78,25 +87,35 @@ class Stepper(Protocol):
         Args:
             latents: [B, T, C, H, W] of the newest frame (T 1), or of a finished frame and the
                 newest (T 2).
-            level, actions, mask: [B, T], [B, T, A], [B, T]; see :meth:`UNet.forward`.
-            past: of :meth:`begin` or of an earlier step.
-            keep: False: the past afterwards is not needed.
-            guided: also the velocity of the newest frame when its action is masked.
+            noise_level, actions, action_mask: see :class:`NoisyFrames`.
+            past: from :meth:`start` or an earlier step.
+            keep: False where the past afterwards is not needed.
+            guided: also computes the unconditional branch, in which the newest action is masked.
 
         Returns:
-            v [B, 1, C, H, W] (guided: [B, 2, C, H, W], the second without the newest action), and
-            the past with the first of the T frames added (unchanged when ``keep`` is False).
+            v [B, 1, C, H, W] (guided: [B, 2, C, H, W], the unconditional branch second), and the
+            past with the first of the T frames added (unchanged when ``keep`` is False).
         """
 
-    def forget(self, past: Any, index: int) -> Any:
-        """The past without what attention sees of its frame ``index``, 0 is the oldest.
+    def evict(self, past: Any, index: int) -> Any:
+        """The past without the keys and values of its frame ``index``; 0 is the oldest.
 
-        Frames are only ever forgotten from one index on: those before it stay to the end, and
-        belong to the history that :meth:`begin` was given.
+        Every call evicts at the same index: the frames before it stay to the end, and belong to
+        the history that :meth:`start` was given.
         """
 
     def select(self, past: Any, indices: Tensor) -> Any:
-        """The past of some of the candidates, ``indices`` [K'] ascending; the whole one ends."""
+        """The past of the candidates ``indices`` [K'], ascending; the whole batch's ends."""
+
+
+class BatchRollout(Protocol):
+    """The rollout of one batch, in progress."""
+
+    def advance(self, num_frames: int) -> Tensor:
+        """``num_frames`` more; returns the latents [K, n, C, h, w] of all frames so far."""
+
+    def select(self, indices: Tensor) -> None:
+        """Only these candidates go on."""
 
 
 class Dynamics(Protocol):
@@ -114,7 +133,7 @@ class Dynamics(Protocol):
     memory_budget: int | None
 
     @property
-    def backend(self) -> Stepper:
+    def backend(self) -> StepBackend:
         """Computes the steps of rollouts."""
 
     @property
@@ -141,21 +160,29 @@ class Dynamics(Protocol):
         """Each frame's context from ``image_context``'s tokens [B, L, D]; None for None."""
 
 
-def with_sibling(latents: Tensor, level: Tensor, actions: Tensor, mask: Tensor) -> list[Tensor]:
-    """A step's frames [B, T, ...] and the newest once more, its action masked [B, T + 1, ...]."""
-    newest = (latents[:, -1:], level[:, -1:], actions[:, -1:], torch.zeros_like(mask[:, -1:]))
-    given = (latents, level, actions, mask)
-    return [torch.cat(pair, dim=1) for pair in zip(given, newest, strict=True)]
-
-
-class History(Protocol):
-    """What both kinds of sessions tell: the model, how long the past is, how far they look."""
+class Session(Protocol):
+    """What both kinds of sessions have in common: the model and the frames it has seen."""
 
     model: Dynamics
     seed: int
 
     @property
-    def num_history(self) -> int: ...
+    def num_history(self) -> int:
+        """Frames in the history."""
 
     @property
-    def max_horizon(self) -> int: ...
+    def max_horizon(self) -> int:
+        """Longest horizon inside the trained window."""
+
+
+def with_unconditional(
+    latents: Tensor, noise_level: Tensor, actions: Tensor, action_mask: Tensor
+) -> list[Tensor]:
+    """The frames [B, T, ...] of a step and once more the newest, its action masked [B, T + 1, ...].
+
+    So the unconditional branch of guidance is computed in the same pass.
+    """
+    masked = torch.zeros_like(action_mask[:, -1:])
+    newest = (latents[:, -1:], noise_level[:, -1:], actions[:, -1:], masked)
+    given = (latents, noise_level, actions, action_mask)
+    return [torch.cat(pair, dim=1) for pair in zip(given, newest, strict=True)]

@@ -1,7 +1,8 @@
-"""How much memory a rollout may take, and how much a candidate takes."""
+"""How much memory a rollout may take, how much a candidate takes, and so how many go at once."""
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,49 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Cache
 from v2w_core.rollout.interfaces import Dynamics
 
 #: Shares of the memory that is free which a rollout may take: a GPU's is ours, while on a CPU
 #: other processes and the disk cache live beside us.
 GPU_SHARE, CPU_SHARE = 0.8, 0.5
+#: More candidates at once than this are no faster on a CPU (benchmarks/memory.py).
+MOST_ON_CPU = 64
+MIB = 2**20
+
+
+def micro_batch_size(
+    model: Dynamics,
+    num_candidates: int,
+    num_suffix: int,
+    *,
+    guided: bool,
+    max_batch_size: int | None = None,
+) -> int:
+    """How many of the candidates to compute at once, in parts of nearly the same size.
+
+    Args:
+        num_suffix: most frames that a candidate has in the cache beside the history.
+        max_batch_size: candidates that the back end takes; None: any number.
+
+    Raises:
+        V2WError: MODEL_ERROR; not even one fits into the budget.
+    """
+    budget = model.memory_budget
+    if budget is None:
+        budget = device_budget(model.device)
+    needed = candidate_bytes(model, num_suffix, guided=guided)
+    fits = budget // needed
+    if fits == 0:
+        rule = f"at least {math.ceil(needed / MIB)} MiB, what one candidate needs"
+        raise V2WError("memory budget", rule, f"{budget / MIB:.1f} MiB", code="MODEL_ERROR")
+    if model.device.type == "cpu":
+        fits = min(fits, MOST_ON_CPU)
+    if max_batch_size is not None:
+        fits = min(fits, max_batch_size)
+    num_parts = math.ceil(num_candidates / fits)
+    return math.ceil(num_candidates / num_parts)
 
 
 def device_budget(device: torch.device, root: Path = Path("/")) -> int:
@@ -120,32 +158,32 @@ class LiveBytes(TorchDispatchMode):
         self._now -= size
 
 
-#: What was counted, by model and (precision, own frames, guided).
+#: What was counted, by model and (precision, suffix frames, guided).
 _counted: weakref.WeakKeyDictionary[Dynamics, dict[tuple[torch.dtype, int, bool], int]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def candidate_bytes(model: Dynamics, num_own: int, *, guided: bool) -> int:
+def candidate_bytes(model: Dynamics, num_suffix: int, *, guided: bool) -> int:
     """What each candidate adds to a rollout's peak memory.
 
     Counted, not guessed: the tensors of the last step of two candidates less those of one. What a
     kernel allocates inside itself is not seen.
 
     Args:
-        num_own: most frames that a candidate has of its own, the one being denoised included.
+        num_suffix: most frames that a candidate has of its own, the one being denoised included.
     """
     counted = _counted.setdefault(model, {})
-    key = (model.dtype, num_own, guided)
+    key = (model.dtype, num_suffix, guided)
     if key not in counted:
-        one, two = (_peak(model, batch, num_own, guided) for batch in (1, 2))
+        one, two = (_peak(model, batch, num_suffix, guided) for batch in (1, 2))
         counted[key] = two - one
     return counted[key]
 
 
 @torch.inference_mode()
-def _peak(model: Dynamics, batch: int, num_own: int, guided: bool) -> int:
-    """Bytes of the step that denoises the last of a candidate's own frames."""
+def _peak(model: Dynamics, batch: int, num_suffix: int, guided: bool) -> int:
+    """Bytes of the step that denoises the last of a candidate's suffix frames."""
     config, like = model.config, model.tensor(())
 
     def frames(batch: int, time: int) -> tuple[Tensor, ...]:
@@ -154,15 +192,15 @@ def _peak(model: Dynamics, batch: int, num_own: int, guided: bool) -> int:
         actions = like.new_zeros(batch, time, config.action.dim)
         return latents, level, actions, level.bool()
 
-    joining = config.sampling.imagined_history == "held" and num_own > 1
-    past: Cache = model.unet(*frames(1, config.num_history))[1].share()
-    if num_own - 1 - joining > 0:
-        _, past = model.unet(*frames(batch, num_own - 1 - joining), cache=past)
+    joining = config.sampling.imagined_history == "reencode" and num_suffix > 1
+    past: Cache = model.unet(*frames(1, config.num_history))[1].as_prefix()
+    if num_suffix - 1 - joining > 0:
+        _, past = model.unet(*frames(batch, num_suffix - 1 - joining), cache=past)
     step = frames(batch, 1 + joining + guided)
     with LiveBytes() as live:
-        for tensor in tree_leaves((past.own, step)):
+        for tensor in tree_leaves((past.suffix, step)):
             if tensor is not None:
                 live.note(tensor)
-        after = model.unet(*step, cache=past, leave_out=int(joining), sibling=guided)
+        after = model.unet(*step, cache=past, num_uncached=int(joining), unconditional=guided)
     del after
     return live.peak

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from v2w_core.images import ImageArray
 from v2w_core.rollout.interfaces import Dynamics
-
-UInt8Array = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Rollouts:
     Attributes:
         latents: [K, horizon, C, h, w] normalised latents of the imagined frames.
         elapsed_s: wall-clock seconds of the rollout, without decoding.
-        frames_imagined: K * horizon, and those of candidates that were given up on the way.
+        frames_imagined: K * horizon, and the frames of candidates that were given up on the way.
     """
 
     latents: Tensor
@@ -37,7 +36,7 @@ class Rollouts:
     def horizon(self) -> int:
         return int(self.latents.shape[1])
 
-    def frames(self, indices: ArrayLike | None = None) -> UInt8Array:
+    def frames(self, indices: ArrayLike | None = None) -> ImageArray:
         """Decoded RGB frames uint8 [K', horizon, H, W, 3] of the candidates ``indices`` (all)."""
         latents = self.latents
         if indices is not None:

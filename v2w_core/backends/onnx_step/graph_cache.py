@@ -15,7 +15,7 @@ NOT_SEEN = -1e4  # added to a score: nothing is left after the softmax, in any p
 
 
 @dataclass(frozen=True)
-class Past:
+class GraphCache:
     """What a graph is told of earlier frames, by the names of its inputs.
 
     A step writes the keys and values of the frame that joins into the next free slot of the
@@ -25,109 +25,109 @@ class Past:
         shared: keys and values of the history [n, 1, N, d].
         sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
         buffers: keys and values of the candidates' own frames [capacity, B, N, d].
-        first, num_own: slots in use; those before the first are of frames that were forgotten.
+        first, num_suffix: slots in use; those before the first are of frames that were forgotten.
     """
 
-    shared: dict[str, Tensor]
+    prefix: dict[str, Tensor]
     sums: dict[str, Tensor]
     buffers: dict[str, Tensor]
     first: int = 0
-    num_own: int = 0
+    num_suffix: int = 0
 
     @classmethod
-    def begin(
-        cls, shared: dict[str, Tensor], sums: dict[str, Tensor], capacity: int, batch_size: int
-    ) -> Past:
+    def start(
+        cls, prefix: dict[str, Tensor], sums: dict[str, Tensor], capacity: int, batch_size: int
+    ) -> GraphCache:
         """Of candidates that have the history in common; see the functions below.
 
         Args:
             capacity: own frames that there is room for.
         """
         buffers = {}
-        for name, value in shared.items():
+        for name, value in prefix.items():
             shape = (capacity, batch_size, *value.shape[2:])
-            buffers[name.removeprefix("shared_")] = value.new_empty(shape)
+            buffers[name.removeprefix("prefix_")] = value.new_empty(shape)
         repeated = {name: value.repeat(batch_size, 1) for name, value in sums.items()}
-        return cls(shared, repeated, buffers)
+        return cls(prefix, repeated, buffers)
 
     @property
     def batch_size(self) -> int:
         return next(iter(self.buffers.values())).shape[1]
 
     @property
-    def own(self) -> dict[str, Tensor]:
-        used = slice(self.first, self.first + self.num_own)
+    def suffix(self) -> dict[str, Tensor]:
+        used = slice(self.first, self.first + self.num_suffix)
         return {name: buffer[used] for name, buffer in self.buffers.items()}
 
     @property
     def next_slot(self) -> dict[str, Tensor]:
-        free = self.first + self.num_own
+        free = self.first + self.num_suffix
         return {name: buffer[free] for name, buffer in self.buffers.items()}
 
-    def joined(self, sums: dict[str, Tensor]) -> Past:
+    def joined(self, sums: dict[str, Tensor]) -> GraphCache:
         """After a step that kept: the next slot is in use."""
-        return replace(self, sums=sums, num_own=self.num_own + 1)
+        return replace(self, sums=sums, num_suffix=self.num_suffix + 1)
 
-    def with_room(self) -> Past:
+    def with_room(self) -> GraphCache:
         """With a free slot: where all are used, the frames still seen move to the front of new
         buffers, twice as many as they are."""
         capacity = len(next(iter(self.buffers.values())))
-        if self.first + self.num_own < capacity:
+        if self.first + self.num_suffix < capacity:
             return self
         buffers = {}
-        for name, value in self.own.items():
-            buffers[name] = value.new_empty(2 * max(1, self.num_own), *value.shape[1:])
-            buffers[name][: self.num_own] = value
+        for name, value in self.suffix.items():
+            buffers[name] = value.new_empty(2 * max(1, self.num_suffix), *value.shape[1:])
+            buffers[name][: self.num_suffix] = value
         return replace(self, buffers=buffers, first=0)
 
-    def forget(self, index: int) -> Past:
+    def evict(self, index: int) -> GraphCache:
         """Without keys and values of frame ``index``, 0 is the oldest."""
-        num_shared = len(next(iter(self.shared.values())))
-        if index >= num_shared:
-            assert index == num_shared and self.num_own > 0
-            return replace(self, first=self.first + 1, num_own=self.num_own - 1)
-        shared = {
+        num_prefix = len(next(iter(self.prefix.values())))
+        if index >= num_prefix:
+            assert index == num_prefix and self.num_suffix > 0
+            return replace(self, first=self.first + 1, num_suffix=self.num_suffix - 1)
+        prefix = {
             name: torch.cat([value[:index], value[index + 1 :]])
-            for name, value in self.shared.items()
+            for name, value in self.prefix.items()
         }
-        return replace(self, shared=shared)
+        return replace(self, prefix=prefix)
 
 
 @dataclass(frozen=True)
-class PaddedPast:
+class PaddedGraphCache:
     """The same in fixed shapes, of which only the batch is open: a graph with ``num_slots``.
 
     Attributes:
-        history, buffers: as of :class:`Past`, padded to the graph's slots. What is not seen is
-            finite all the same.
-        sums: as of :class:`Past`.
-        seen_shared, seen_own: slots that are seen, the oldest frame first.
+        history, buffers: as in :class:`GraphCache`, padded to the graph's slots. What is not seen
+            is finite all the same.
+        sums: as of :class:`GraphCache`.
+        seen_prefix, seen_suffix: slots that are seen, the oldest frame first.
     """
 
     history: dict[str, Tensor]
     sums: dict[str, Tensor]
     buffers: dict[str, Tensor]
-    seen_shared: tuple[int, ...]
-    seen_own: tuple[int, ...] = ()
+    seen_prefix: tuple[int, ...]
+    seen_suffix: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, past: Past, num_slots: int) -> PaddedPast:
+    def of(cls, past: GraphCache, num_slots: int) -> PaddedGraphCache:
         """A past of no own frames, padded."""
-        num_shared = len(next(iter(past.shared.values())))
+        num_prefix = len(next(iter(past.prefix.values())))
         history, buffers = {}, {}
-        for name, value in past.shared.items():
+        for name, value in past.prefix.items():
             history[name] = value.new_zeros(num_slots, *value.shape[1:])
-            history[name][:num_shared] = value
+            history[name][:num_prefix] = value
         for name, value in past.buffers.items():
             buffers[name] = value.new_zeros(num_slots, *value.shape[1:])
-        return cls(history, past.sums, buffers, tuple(range(num_shared)))
+        return cls(history, past.sums, buffers, tuple(range(num_prefix)))
 
     @property
-    def shared(self) -> dict[str, Tensor]:
+    def prefix(self) -> dict[str, Tensor]:
         some = next(iter(self.history.values()))
         seen = torch.full((2, len(some)), NOT_SEEN)
-        seen[0, list(self.seen_shared)] = 0.0
-        seen[1, list(self.seen_own)] = 0.0
+        seen[0, list(self.seen_prefix)] = 0.0
+        seen[1, list(self.seen_suffix)] = 0.0
         return {**self.history, "seen": seen.view(1, -1).to(some)}
 
     @property
@@ -135,37 +135,39 @@ class PaddedPast:
         return next(iter(self.buffers.values())).shape[1]
 
     @property
-    def own(self) -> dict[str, Tensor]:
+    def suffix(self) -> dict[str, Tensor]:
         return self.buffers
 
     @property
     def next_slot(self) -> dict[str, Tensor]:
         return {name: buffer[self._free] for name, buffer in self.buffers.items()}
 
-    def joined(self, sums: dict[str, Tensor]) -> PaddedPast:
-        """As of :class:`Past`."""
-        return replace(self, sums=sums, seen_own=(*self.seen_own, self._free))
+    def joined(self, sums: dict[str, Tensor]) -> PaddedGraphCache:
+        """As of :class:`GraphCache`."""
+        return replace(self, sums=sums, seen_suffix=(*self.seen_suffix, self._free))
 
     @property
     def _free(self) -> int:
         num_slots = len(next(iter(self.buffers.values())))
-        return next(slot for slot in range(num_slots) if slot not in self.seen_own)
+        return next(slot for slot in range(num_slots) if slot not in self.seen_suffix)
 
-    def with_room(self) -> PaddedPast:
+    def with_room(self) -> PaddedGraphCache:
         """Itself: the window has no more frames than slots."""
         return self
 
-    def forget(self, index: int) -> PaddedPast:
-        """As of :class:`Past`."""
-        slots = [*self.seen_shared, *self.seen_own]
+    def evict(self, index: int) -> PaddedGraphCache:
+        """As of :class:`GraphCache`."""
+        slots = [*self.seen_prefix, *self.seen_suffix]
         del slots[index]
-        num_shared = len(self.seen_shared) - (index < len(self.seen_shared))
+        num_prefix = len(self.seen_prefix) - (index < len(self.seen_prefix))
         return replace(
-            self, seen_shared=tuple(slots[:num_shared]), seen_own=tuple(slots[num_shared:])
+            self, seen_prefix=tuple(slots[:num_prefix]), seen_suffix=tuple(slots[num_prefix:])
         )
 
 
-def selected(lanes: Sequence[Past | PaddedPast], indices: Tensor) -> Past | PaddedPast:
+def selected(
+    lanes: Sequence[GraphCache | PaddedGraphCache], indices: Tensor
+) -> GraphCache | PaddedGraphCache:
     """One past of some of the candidates of a batch that is cut into lanes."""
 
     def rows(name: str) -> Tensor:
@@ -180,17 +182,17 @@ def selected(lanes: Sequence[Past | PaddedPast], indices: Tensor) -> Past | Padd
     return replace(lanes[0], sums=sums, buffers=buffers)
 
 
-def shared_part(history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
+def prefix_part(history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
     """Keys and values of the history, [n, 1, N, d]."""
-    shared = {}
-    for index, pair in enumerate(history.shared):
+    prefix = {}
+    for index, pair in enumerate(history.prefix):
         assert pair is not None
         for name, value in zip(("key", "value"), pair, strict=True):
-            shared[f"shared_{name}_{index}"] = value.to(dtype).permute(2, 0, 1, 3).contiguous()
-    return shared
+            prefix[f"prefix_{name}_{index}"] = value.to(dtype).permute(2, 0, 1, 3).contiguous()
+    return prefix
 
 
-def what_the_past_adds(unet: nn.Module, history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
+def conv_states(unet: nn.Module, history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
     """What the history adds to coming frames in temporal convolutions, the bias included,
     [pixels, C]."""
     convs = [m for m in unet.modules() if isinstance(m, TemporalConv)]

@@ -31,23 +31,23 @@ from v2w_core.backends.engine_cache import (
     weights_hash,
 )
 from v2w_core.backends.onnx_step.graph_cache import (
-    PaddedPast,
-    Past,
+    GraphCache,
+    PaddedGraphCache,
+    conv_states,
+    prefix_part,
     selected,
-    shared_part,
-    what_the_past_adds,
 )
 from v2w_core.backends.onnx_step.sessions import PROVIDERS, load, providers
 from v2w_core.backends.onnx_step.torch_threads import ONE_THREAD
-from v2w_core.backends.parity import measure, tried
+from v2w_core.backends.parity import measure, validate_and_time
 from v2w_core.device import device_errors
 from v2w_core.models.temporal_cache import Cache
-from v2w_core.rollout.interfaces import Dynamics, Frames, with_sibling
+from v2w_core.rollout.interfaces import Dynamics, NoisyFrames, with_unconditional
 
 log = logging.getLogger(__name__)
 
 #: Of the lanes of a batch.
-Pasts = tuple[Past | PaddedPast, ...]
+Pasts = tuple[GraphCache | PaddedGraphCache, ...]
 
 #: Graph files by (newest frames, whether the first of them joins the past, guided).
 GRAPHS = {
@@ -77,7 +77,7 @@ class OnnxRuntime:
     """Steps of one model. Graphs are loaded when they are first needed."""
 
     name = "onnx"
-    most_at_once: int | None = None
+    max_batch_size: int | None = None
 
     def __init__(self, model: Dynamics, folder: Path, options: BackendOptions) -> None:
         self._folder = folder
@@ -118,7 +118,7 @@ class OnnxRuntime:
             log.info("writing the step's graphs")
             write_graphs(model, folder, options.precision, cls._slots_of(model, options))
             engine = cls(model, folder, options)
-            return tried(model, engine, options.precision)
+            return validate_and_time(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, find_or_build(root, built_from(model, options), build), options)
@@ -128,21 +128,21 @@ class OnnxRuntime:
         measure(self._model, self, batch_size, horizon=2)
 
     @contextmanager
-    def rolling_out(self) -> Iterator[None]:
+    def rollout_context(self) -> Iterator[None]:
         """Changes PyTorch's number of threads meanwhile, see :mod:`one_thread`."""
         with ONE_THREAD, device_errors(self.name):
             yield
 
-    def begin(self, history: Cache, batch_size: int, num_own: int) -> Pasts:
-        shared = shared_part(history, self._dtype)
+    def start(self, history: Cache, batch_size: int, num_suffix: int) -> Pasts:
+        prefix = prefix_part(history, self._dtype)
         room = self._model.config.num_frames - history.num_frames
-        capacity = max(1, min(num_own, room))
-        sums = what_the_past_adds(self._model.unet, history, self._dtype)
+        capacity = max(1, min(num_suffix, room))
+        sums = conv_states(self._model.unet, history, self._dtype)
         lanes = self._in_lanes(torch.arange(batch_size))
-        pasts = [Past.begin(shared, sums, capacity, len(lane)) for lane in lanes]
+        pasts = [GraphCache.start(prefix, sums, capacity, len(lane)) for lane in lanes]
         if self._num_slots is None:
             return tuple(pasts)
-        return tuple(PaddedPast.of(past, self._num_slots) for past in pasts)
+        return tuple(PaddedGraphCache.of(past, self._num_slots) for past in pasts)
 
     def step(
         self,
@@ -155,17 +155,19 @@ class OnnxRuntime:
         keep: bool = True,
         guided: bool = False,
     ) -> tuple[Tensor, Pasts]:
-        def lane(frames: Frames, past: Past | PaddedPast) -> tuple[Tensor, Past | PaddedPast]:
+        def lane(
+            frames: NoisyFrames, past: GraphCache | PaddedGraphCache
+        ) -> tuple[Tensor, GraphCache | PaddedGraphCache]:
             return self._step(*frames, past, keep, guided, num_threads)
 
         # two layouts only, since each has sessions, and so copies of the weights, of its own
         num_threads = self._num_threads if len(past) == 1 else 1
-        frames = Frames(latents, level, actions, mask)
+        frames = NoisyFrames(latents, level, actions, mask)
         if len(past) == 1:
             v, after = lane(frames, past[0])
             return v, (after,)
         sizes = [one.batch_size for one in past]
-        parts = map(Frames, *(value.split(sizes) for value in frames))
+        parts = map(NoisyFrames, *(value.split(sizes) for value in frames))
         velocities, afters = zip(*self._lanes.map(lane, parts, past), strict=True)
         return torch.cat(velocities), afters
 
@@ -176,22 +178,22 @@ class OnnxRuntime:
         level: Tensor,
         actions: Tensor,
         mask: Tensor,
-        past: Past | PaddedPast,
+        past: GraphCache | PaddedGraphCache,
         keep: bool,
         guided: bool,
         num_threads: int,
-    ) -> tuple[Tensor, Past | PaddedPast]:
+    ) -> tuple[Tensor, GraphCache | PaddedGraphCache]:
         """One lane of a step."""
         batch_size, num_frames = latents.shape[:2]
         session = self._session(GRAPHS[num_frames, keep, guided], num_threads)
         binding = session.io_binding()
         frames = [latents, level, actions, mask]
         if guided:
-            frames = with_sibling(*frames)
+            frames = with_unconditional(*frames)
         names = ("latents", "level", "actions", "mask")
         given = {name: value.contiguous() for name, value in zip(names, frames, strict=True)}
         past = past.with_room() if keep else past
-        given |= past.shared | past.sums | past.own  # held until the run is over
+        given |= past.prefix | past.sums | past.suffix  # held until the run is over
         for name, value in given.items():
             binding.bind_input(**_bound(name, value))
         v = latents.new_empty(batch_size, 1 + guided, *latents.shape[2:])
@@ -204,8 +206,8 @@ class OnnxRuntime:
         self._run(session, binding)
         return v, past.joined(sums) if keep else past
 
-    def forget(self, past: Pasts, index: int) -> Pasts:
-        return tuple(lane.forget(index) for lane in past)
+    def evict(self, past: Pasts, index: int) -> Pasts:
+        return tuple(lane.evict(index) for lane in past)
 
     def select(self, past: Pasts, indices: Tensor) -> Pasts:
         return tuple(selected(past, lane) for lane in self._in_lanes(indices))

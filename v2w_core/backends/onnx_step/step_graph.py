@@ -45,12 +45,12 @@ class StepGraph(LayerGraph):
     Args:
         num_frames: newest frames, 1 or 2.
         keep: the first of them joins the past, which is an output.
-        guided: one frame more, the sibling of the newest (see :class:`CacheWalk`).
+        guided: one frame more, the sibling of the newest (see :class:`CachePass`).
         precision: "fp32", "fp16" or "bf16"; statistics of norms are float32 in any. Latents,
             actions and velocities are float32, keys, values and sums are in the precision.
         num_slots: None, or the shapes that TensorRT wants, of which only the batch is open: keys
             and values of the history and of own frames have so many slots each, and ``seen``
-            is added to the scores of all slots; see :class:`PaddedPast`.
+            is added to the scores of all slots; see :class:`PaddedGraphCache`.
     """
 
     def __init__(

@@ -183,15 +183,15 @@ class LayerGraph:
         seen = []
         for name, to in (("key", layer.to_k), ("value", layer.to_v)):
             new = g.reshape(g.linear(h, to.weight), time, -1, tokens, dim)
-            num_own, num_shared = self.num_slots or "own", self.num_slots or "shared"
-            own = g.input(f"{name}_{index}", [num_own, "batch", tokens, dim], g.dtype)
-            history: Shape = [num_shared, 1, tokens, dim]
-            shared = g.input(f"shared_{name}_{index}", history, g.dtype)
+            num_suffix, num_prefix = self.num_slots or "own", self.num_slots or "shared"
+            suffix = g.input(f"{name}_{index}", [num_suffix, "batch", tokens, dim], g.dtype)
+            history: Shape = [num_prefix, 1, tokens, dim]
+            prefix = g.input(f"prefix_{name}_{index}", history, g.dtype)
             if self.keep:
                 first = g.op("Gather", new, g.index(0), axis=0)
                 g.output(f"new_{name}_{index}", first, ["batch", tokens, dim], g.dtype)
-            shared = g.op("Expand", shared, self._once("batch", self._for_each))
-            seen.append(g.op("Concat", shared, own, new, axis=0))
+            prefix = g.op("Expand", prefix, self._once("batch", self._for_each))
+            seen.append(g.op("Concat", prefix, suffix, new, axis=0))
         key, value = seen
         scores = g.op("MatMul", g.transpose(query, *to_batch), g.transpose(key, 1, 2, 3, 0))
         if self.num_slots is not None:

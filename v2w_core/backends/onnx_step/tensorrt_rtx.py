@@ -20,7 +20,7 @@ from v2w_core.backends.base import DTYPES, BackendOptions, not_cacheable, unknow
 from v2w_core.backends.engine_cache import engines_folder, find_or_build, source_hash
 from v2w_core.backends.onnx_step import onnx_runtime
 from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime, write_graphs
-from v2w_core.backends.parity import tried
+from v2w_core.backends.parity import validate_and_time
 from v2w_core.device import device_errors
 from v2w_core.errors import V2WError
 from v2w_core.rollout.interfaces import Dynamics
@@ -35,7 +35,7 @@ class TensorRtRtx(OnnxRuntime):
     """Steps of one model. Engines are loaded when they are first needed."""
 
     name = "tensorrt-rtx"
-    most_at_once: int | None = PROFILE[-1]
+    max_batch_size: int | None = PROFILE[-1]
 
     @classmethod
     def probe(cls, model: Dynamics, options: BackendOptions) -> str | None:
@@ -51,13 +51,13 @@ class TensorRtRtx(OnnxRuntime):
         def build(folder: Path) -> dict[str, Any]:
             build_engines(model, folder, options.precision, "CURRENT")
             engine = cls(model, folder, options)
-            return tried(model, engine, options.precision)
+            return validate_and_time(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, find_or_build(root, built_from(model, options), build), options)
 
     @contextmanager
-    def rolling_out(self) -> Iterator[None]:
+    def rollout_context(self) -> Iterator[None]:
         with device_errors(self.name):
             yield
 

@@ -24,10 +24,10 @@ from v2w_core.backends.engine_cache import (
     source_hash,
     weights_hash,
 )
-from v2w_core.backends.parity import tried
-from v2w_core.backends.torch_step.static_backend import SlotBackend
+from v2w_core.backends.parity import validate_and_time
+from v2w_core.backends.torch_step.static_backend import StaticBackend
 from v2w_core.backends.torch_step.static_cache import BUCKETS, StepFunction
-from v2w_core.backends.torch_step.static_step import Kind, SlotStep, in_precision
+from v2w_core.backends.torch_step.static_step import StaticStep, StepVariant, in_precision
 from v2w_core.rollout.interfaces import Dynamics
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ COMPILED = "inductor.bin"
 RECOMPILE_LIMIT = 256
 
 
-class TorchGraphs(SlotBackend):
+class TorchGraphs(StaticBackend):
     """Steps of one model, compiled when they are first needed.
 
     Args:
@@ -53,7 +53,7 @@ class TorchGraphs(SlotBackend):
         options: BackendOptions,
         folder: Path | None = None,
         *,
-        compiler: Callable[[SlotStep], StepFunction] | None = None,
+        compiler: Callable[[StaticStep], StepFunction] | None = None,
         captured: bool = False,
     ) -> None:
         self._unet = in_precision(model, options.precision)
@@ -75,7 +75,7 @@ class TorchGraphs(SlotBackend):
         def build(folder: Path) -> dict[str, Any]:
             log.info("compiling the step; minutes the first time")
             engine = cls(model, options, compiler=inductor, captured=True)
-            figures = tried(model, engine, options.precision)
+            figures = validate_and_time(model, engine, options.precision)
             saved = torch.compiler.save_cache_artifacts()
             if saved is not None:
                 (folder / COMPILED).write_bytes(saved[0])
@@ -86,12 +86,12 @@ class TorchGraphs(SlotBackend):
             torch.compiler.load_cache_artifacts((folder / COMPILED).read_bytes())
         return cls(model, options, folder, compiler=inductor, captured=True)
 
-    def _make_step(self, kind: Kind, batch_size: int) -> StepFunction:
-        step = SlotStep(self._unet, kind).eval()
+    def _make_step(self, variant: StepVariant, batch_size: int) -> StepFunction:
+        step = StaticStep(self._unet, variant).eval()
         return self._compiler(step) if self._compiler else step
 
 
-def inductor(step: SlotStep) -> StepFunction:
+def inductor(step: StaticStep) -> StepFunction:
     """The step in as few kernels as PyTorch's compiler makes of it; never in parts."""
     compiled = torch.compile(step, fullgraph=True, dynamic=False)
 

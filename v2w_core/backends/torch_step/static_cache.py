@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from v2w_core.backends.base import DTYPES
-from v2w_core.backends.torch_step.static_step import Kind, Slots, empty_slots, slots_like
+from v2w_core.backends.torch_step.static_step import Slots, StepVariant, empty_slots, slots_like
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Cache
 
 BUCKETS = (1, 8, 32, 64)
 
 
-#: Velocity, new keys and values, new sums; of the arguments of :meth:`SlotStep.forward`.
+#: Velocity, new keys and values, new sums; of the arguments of :meth:`StaticStep.forward`.
 StepFunction = Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]]
 
 
@@ -29,7 +29,7 @@ def bucket_of(batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class SlotPast:
+class StaticCacheView:
     """What a batch has seen: slots in use, the oldest frame first.
 
     Attributes:
@@ -40,8 +40,8 @@ class SlotPast:
 
     rollout: int
     batch_size: int
-    shared: tuple[int, ...]
-    own: tuple[int, ...] = ()
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...] = ()
     num_joined: int = 0
 
 
@@ -53,16 +53,16 @@ class Bucket:
         slots: its past.
         new_sums: the sums after a step that keeps. They become the past's when a step goes on
             from there: until then, the same step may be asked for again (denoising does).
-        runs: by kind of step, what runs it.
+        runs: by variant of step, what runs it.
         num_joined: frames that joined the sums since the rollout began.
     """
 
     slots: Slots
     new_sums: list[Tensor]
-    runs: dict[Kind, SlotRun] = field(default_factory=dict)
+    runs: dict[StepVariant, SlotRun] = field(default_factory=dict)
     num_joined: int = 0
 
-    def go_on(self, past: SlotPast) -> None:
+    def go_on(self, past: StaticCacheView) -> None:
         """The sums are those of this past."""
         if past.num_joined == self.num_joined + 1:
             for place, value in zip(self.slots.sums, self.new_sums, strict=True):
@@ -74,7 +74,7 @@ class Bucket:
 
 
 class SlotRun:
-    """Steps of one kind on one bucket, all in the same memory each time.
+    """Steps of one variant on one bucket, all in the same memory each time.
 
     Args:
         step: the function, on the device of the slots.
@@ -83,15 +83,21 @@ class SlotRun:
     """
 
     def __init__(
-        self, step: StepFunction, kind: Kind, bucket: Bucket, given: list[Tensor], *, captured: bool
+        self,
+        step: StepFunction,
+        variant: StepVariant,
+        bucket: Bucket,
+        given: list[Tensor],
+        *,
+        captured: bool,
     ) -> None:
         self._step = step
-        self._kind = kind
+        self._kind = variant
         self._slots = slots = bucket.slots
         self._new_sums = bucket.new_sums
         device, size = given[0].device, _batch_size(slots)
         self._given = [torch.zeros(size, *t.shape[1:], dtype=t.dtype, device=device) for t in given]
-        num_slots = sum(kinds[0].shape[2] for kinds in (slots.shared, slots.own) if kinds)
+        num_slots = sum(kinds[0].shape[2] for kinds in (slots.prefix, slots.suffix) if kinds)
         self._seen = torch.zeros(num_slots, dtype=torch.bool, device=device)
         self._slot = torch.zeros(1, dtype=torch.long, device=device)
         self._captured = captured
@@ -114,9 +120,9 @@ class SlotRun:
 
     def _run(self) -> Tensor:
         slots = self._slots
-        v, new, sums = self._step(*self._given, self._seen, slots.shared, slots.own, slots.sums)
+        v, new, sums = self._step(*self._given, self._seen, slots.prefix, slots.suffix, slots.sums)
         if self._kind.keep:
-            for place, value in zip(slots.own, new, strict=True):
+            for place, value in zip(slots.suffix, new, strict=True):
                 place.index_copy_(2, self._slot, value)
             for place, value in zip(self._new_sums, sums, strict=True):
                 place.copy_(value)
@@ -136,12 +142,12 @@ class SlotRun:
         return graph
 
 
-class SlotKeeper:
+class StaticCachePool:
     """Slots of all buckets, and the steps on them.
 
     Args:
         num_slots: frames that the past can hold: the window's.
-        make_step: the function of a kind and a padded batch size.
+        make_step: the function of a variant and a padded batch size.
         captured: steps are CUDA graphs.
     """
 
@@ -149,7 +155,7 @@ class SlotKeeper:
         self,
         num_slots: int,
         precision: str,
-        make_step: Callable[[Kind, int], StepFunction],
+        make_step: Callable[[StepVariant, int], StepFunction],
         *,
         captured: bool,
     ) -> None:
@@ -161,54 +167,54 @@ class SlotKeeper:
         self._buckets: dict[int, Bucket] = {}
         self._shared: list[Tensor] | None = None
 
-    def begin(self, history: Cache, batch_size: int) -> SlotPast:
+    def start(self, history: Cache, batch_size: int) -> StaticCacheView:
         """The past of a new rollout; the one before ends."""
         if history.num_frames > self._num_slots:
             raise V2WError("history", f"at most {self._num_slots} frames", history.num_frames)
         bucket = self._bucket(history, batch_size)
         slots, bucket.num_joined = bucket.slots, 0
-        pairs = [value for pair in history.shared for value in pair or ()]
-        for place, value in zip(slots.shared, pairs, strict=True):
+        pairs = [value for pair in history.prefix for value in pair or ()]
+        for place, value in zip(slots.prefix, pairs, strict=True):
             place.zero_()
             place[:, :, : value.shape[2]].copy_(value)
-        for place in slots.own:
+        for place in slots.suffix:
             place.zero_()  # what is not seen must be finite all the same
         values = [added for sums in history.conv for added in sums]
         for place, value in zip(slots.sums, values, strict=True):
             place.copy_(value.expand_as(place))
         self._rollout += 1
         length = pairs[0].shape[2] if pairs else 0
-        return SlotPast(self._rollout, batch_size, tuple(range(length)))
+        return StaticCacheView(self._rollout, batch_size, tuple(range(length)))
 
     def step(
-        self, given: list[Tensor], past: SlotPast, *, keep: bool, guided: bool
-    ) -> tuple[Tensor, SlotPast]:
-        """As :meth:`Stepper.step`; given are latents, level, actions, mask."""
+        self, given: list[Tensor], past: StaticCacheView, *, keep: bool, guided: bool
+    ) -> tuple[Tensor, StaticCacheView]:
+        """As :meth:`StepBackend.step`; given are latents, level, actions, mask."""
         self._check(past)
-        kind = Kind(given[0].shape[1], keep, guided)
+        variant = StepVariant(given[0].shape[1], keep, guided)
         bucket = self._buckets[bucket_of(past.batch_size)]
-        if kind not in bucket.runs:
-            step = self._make_step(kind, bucket_of(past.batch_size))
-            bucket.runs[kind] = SlotRun(step, kind, bucket, given, captured=self._captured)
+        if variant not in bucket.runs:
+            step = self._make_step(variant, bucket_of(past.batch_size))
+            bucket.runs[variant] = SlotRun(step, variant, bucket, given, captured=self._captured)
         bucket.go_on(past)
-        free = next(slot for slot in range(self._num_slots) if slot not in past.own)
+        free = next(slot for slot in range(self._num_slots) if slot not in past.suffix)
         seen = torch.zeros(2, self._num_slots, dtype=torch.bool)
-        seen[0, list(past.shared)] = True
-        seen[1, list(past.own)] = True
-        v = bucket.runs[kind](given, seen.flatten(), free)
+        seen[0, list(past.prefix)] = True
+        seen[1, list(past.suffix)] = True
+        v = bucket.runs[variant](given, seen.flatten(), free)
         if keep:
-            past = replace(past, own=(*past.own, free), num_joined=past.num_joined + 1)
+            past = replace(past, suffix=(*past.suffix, free), num_joined=past.num_joined + 1)
         return v, past
 
-    def forget(self, past: SlotPast, index: int) -> SlotPast:
-        """As :meth:`Stepper.forget`."""
-        slots = [*past.shared, *past.own]
+    def evict(self, past: StaticCacheView, index: int) -> StaticCacheView:
+        """As :meth:`StepBackend.forget`."""
+        slots = [*past.prefix, *past.suffix]
         del slots[index]
-        num_shared = len(past.shared) - (index < len(past.shared))
-        return replace(past, shared=tuple(slots[:num_shared]), own=tuple(slots[num_shared:]))
+        num_prefix = len(past.prefix) - (index < len(past.prefix))
+        return replace(past, prefix=tuple(slots[:num_prefix]), suffix=tuple(slots[num_prefix:]))
 
-    def select(self, past: SlotPast, indices: Tensor) -> SlotPast:
-        """As :meth:`Stepper.select`."""
+    def select(self, past: StaticCacheView, indices: Tensor) -> StaticCacheView:
+        """As :meth:`StepBackend.select`."""
         self._check(past)
         source = self._buckets[bucket_of(past.batch_size)]
         source.go_on(past)
@@ -216,7 +222,7 @@ class SlotKeeper:
         if size not in self._buckets:
             self._add_bucket(size, slots_like(source.slots, size))
         target = self._buckets[size]
-        before, after = ([*b.slots.own, *b.slots.sums] for b in (source, target))
+        before, after = ([*b.slots.suffix, *b.slots.sums] for b in (source, target))
         for value, place in zip(before, after, strict=True):
             chosen = value[indices]  # the places may be the same
             place.zero_()
@@ -225,7 +231,7 @@ class SlotKeeper:
         self._rollout += 1
         return replace(past, rollout=self._rollout, batch_size=len(indices))
 
-    def _check(self, past: SlotPast) -> None:
+    def _check(self, past: StaticCacheView) -> None:
         if past.rollout != self._rollout:
             raise V2WError("rollout", "only the newest one of a back end goes on", past.rollout)
 
@@ -236,10 +242,10 @@ class SlotKeeper:
         return self._buckets[size]
 
     def _add_bucket(self, size: int, slots: Slots) -> None:
-        self._shared = self._shared or slots.shared
+        self._shared = self._shared or slots.prefix
         new_sums = [torch.empty_like(added) for added in slots.sums]
-        self._buckets[size] = Bucket(replace(slots, shared=self._shared), new_sums)
+        self._buckets[size] = Bucket(replace(slots, prefix=self._shared), new_sums)
 
 
 def _batch_size(slots: Slots) -> int:
-    return len((slots.own or slots.sums)[0])
+    return len((slots.suffix or slots.sums)[0])

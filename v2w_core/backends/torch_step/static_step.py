@@ -2,7 +2,7 @@
 
 Compilers and CUDA graphs want shapes that never change. So the keys and values of earlier frames
 lie in slots, as many as the window has frames, and a row of bits says which of them are seen.
-:mod:`slot_backend` keeps the slots; here is the step itself, without side effects, so that it
+:mod:`static_backend` keeps the slots; here is the step itself, without side effects, so that it
 can be exported.
 """
 
@@ -17,25 +17,25 @@ from torch import Tensor, nn
 
 from v2w_core.backends.base import DTYPES
 from v2w_core.models.temporal import TemporalConv
-from v2w_core.models.temporal_cache import Attended, Cache, CacheWalk, KeyValue, Sums
-from v2w_core.rollout.interfaces import Dynamics, with_sibling
+from v2w_core.models.temporal_cache import Attended, Cache, CachePass, ConvState, KeyValue
+from v2w_core.rollout.interfaces import Dynamics, with_unconditional
 
 if TYPE_CHECKING:
     from v2w_core.models.unet import UNet
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a step computes; see :meth:`v2w_core.rollout.interfaces.Stepper.step`."""
+class StepVariant:
+    """What a step computes; see :meth:`v2w_core.rollout.interfaces.StepBackend.step`."""
 
     num_frames: int
     keep: bool
     guided: bool
 
 
-#: Every kind that rollouts ask for.
-KINDS = tuple(
-    Kind(num_frames, keep, guided)
+#: Every variant that rollouts ask for.
+STEP_VARIANTS = tuple(
+    StepVariant(num_frames, keep, guided)
     for guided in (False, True)
     for num_frames, keep in ((1, False), (1, True), (2, True))
 )
@@ -49,11 +49,11 @@ class Slots:
         shared: keys and values of the history, [1, N, slots, d], in the layers' order.
         own: keys and values of the candidates' own frames, [B, N, slots, d].
         sums: what the past adds in temporal convolutions, [B, 1, H, W, C], in the layers' order;
-            see :data:`~v2w_core.models.temporal_cache.Sums`.
+            see :data:`~v2w_core.models.temporal_cache.ConvState`.
     """
 
-    shared: list[Tensor]
-    own: list[Tensor]
+    prefix: list[Tensor]
+    suffix: list[Tensor]
     sums: list[Tensor]
 
 
@@ -63,7 +63,7 @@ def empty_slots(cache: Cache, num_slots: int, batch_size: int, dtype: torch.dtyp
     def zeros(like: Tensor, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=like.device)
 
-    pairs = [value for pair in cache.shared for value in pair or ()]
+    pairs = [value for pair in cache.prefix for value in pair or ()]
     sizes = [(value, value.shape[1], num_slots, value.shape[3]) for value in pairs]
     return Slots(
         [zeros(value, 1, *size) for value, *size in sizes],
@@ -74,24 +74,26 @@ def empty_slots(cache: Cache, num_slots: int, batch_size: int, dtype: torch.dtyp
 
 def slots_like(slots: Slots, batch_size: int) -> Slots:
     """Slots of zeros for another batch with the same history."""
-    own, sums = (
+    suffix, sums = (
         [value.new_zeros(batch_size, *value.shape[1:]) for value in values]
-        for values in (slots.own, slots.sums)
+        for values in (slots.suffix, slots.sums)
     )
-    return replace(slots, own=own, sums=sums)
+    return replace(slots, suffix=suffix, sums=sums)
 
 
-class SlotWalk(CacheWalk):
-    """A pass over slots; see :class:`~v2w_core.models.temporal_cache.CacheWalk`.
+class StaticCachePass(CachePass):
+    """A pass over slots; see :class:`~v2w_core.models.temporal_cache.CachePass`.
 
     Args:
         slots: keys and values of earlier frames, shared and own.
         visible: bits [T, shared slots + own slots + T].
     """
 
-    def __init__(self, slots: Slots, conv: list[Sums], visible: Tensor, kind: Kind) -> None:
+    def __init__(
+        self, slots: Slots, conv: list[ConvState], visible: Tensor, variant: StepVariant
+    ) -> None:
         past = Cache(tuple(conv), (), (), 0)
-        super().__init__(past, kind.num_frames - kind.keep + kind.guided, kind.guided)
+        super().__init__(past, variant.num_frames - variant.keep + variant.guided, variant.guided)
         self.slots = slots
         self.visible = visible
         self.new: list[Tensor] = []
@@ -99,14 +101,14 @@ class SlotWalk(CacheWalk):
     def attention(self, key: Tensor, value: Tensor) -> Attended:
         """All slots and the newest frames."""
         index, joined = len(self.new), []
-        for shared, own, newest in zip(
-            self.slots.shared[index : index + 2],
-            self.slots.own[index : index + 2],
+        for prefix, suffix, newest in zip(
+            self.slots.prefix[index : index + 2],
+            self.slots.suffix[index : index + 2],
             (key, value),
             strict=True,
         ):
-            history = shared.expand(newest.shape[0], -1, -1, -1)  # len() would fix the batch
-            joined.append(torch.cat([history, own, newest], dim=2))
+            history = prefix.expand(newest.shape[0], -1, -1, -1)  # len() would fix the batch
+            joined.append(torch.cat([history, suffix, newest], dim=2))
             self.new.append(newest[:, :, :1])
         both: KeyValue = (joined[0], joined[1])
         return Attended(None, both, self.visible)
@@ -116,8 +118,8 @@ class SlotWalk(CacheWalk):
         return [added for sums in self._conv for added in sums]
 
 
-class SlotStep(nn.Module):
-    """A step of one kind.
+class StaticStep(nn.Module):
+    """A step of one variant.
 
     Args:
         unet: in the precision in which the slots are kept.
@@ -125,13 +127,13 @@ class SlotStep(nn.Module):
 
     causal: Tensor
 
-    def __init__(self, unet: UNet, kind: Kind) -> None:
+    def __init__(self, unet: UNet, variant: StepVariant) -> None:
         super().__init__()
         self.unet = unet
-        self.kind = kind
-        num_frames = kind.num_frames + kind.guided
+        self.variant = variant
+        num_frames = variant.num_frames + variant.guided
         causal = torch.ones(num_frames, num_frames, dtype=torch.bool).tril()
-        if kind.guided:
+        if variant.guided:
             causal[-1, -2] = False  # siblings do not see each other
         self.register_buffer("causal", causal.to(next(unet.parameters()).device))
         self.num_sums = [
@@ -145,31 +147,33 @@ class SlotStep(nn.Module):
         actions: Tensor,
         mask: Tensor,
         seen: Tensor,
-        shared: list[Tensor],
-        own: list[Tensor],
+        prefix: list[Tensor],
+        suffix: list[Tensor],
         sums: list[Tensor],
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Velocity [B, 1 or 2, C, H, W] float32 and, where the first frame joins the past, its
         keys and values [B, N, 1, d] and the new sums. What is given is not changed.
 
         Args:
-            latents, level, actions, mask: as of :meth:`Stepper.step`.
+            latents, level, actions, mask: as of :meth:`StepBackend.step`.
             seen: bits [shared slots + own slots].
             shared, own, sums: see :class:`Slots`.
         """
-        frames, begin, conv = [latents, level, actions, mask], 0, []
-        if self.kind.guided:
-            frames = with_sibling(*frames)
+        frames, start, conv = [latents, level, actions, mask], 0, []
+        if self.variant.guided:
+            frames = with_unconditional(*frames)
         for length in self.num_sums:
-            conv.append(tuple(sums[begin : begin + length]))
-            begin += length
+            conv.append(tuple(sums[start : start + length]))
+            start += length
         visible = torch.cat([seen.expand(len(self.causal), -1), self.causal], dim=1)
-        walk = SlotWalk(Slots(shared, own, sums), conv, visible, self.kind)
-        dtype = own[0].dtype if own else sums[0].dtype
+        cache_pass = StaticCachePass(Slots(prefix, suffix, sums), conv, visible, self.variant)
+        dtype = suffix[0].dtype if suffix else sums[0].dtype
         latents, level, actions, mask = frames
-        v = self.unet._run(latents.to(dtype), level, actions.to(dtype), mask, walk, None, None)
-        v = v[:, self.kind.num_frames - 1 :].float()
-        return (v, walk.new, walk.sums()) if self.kind.keep else (v, [], [])
+        v = self.unet._run(
+            latents.to(dtype), level, actions.to(dtype), mask, cache_pass, None, None
+        )
+        v = v[:, self.variant.num_frames - 1 :].float()
+        return (v, cache_pass.new, cache_pass.sums()) if self.variant.keep else (v, [], [])
 
 
 def in_precision(model: Dynamics, precision: str) -> UNet:
@@ -181,10 +185,12 @@ def in_precision(model: Dynamics, precision: str) -> UNet:
     return copy.deepcopy(unet).to(dtype)
 
 
-def example_arguments(model: Dynamics, unet: UNet, kind: Kind, batch_size: int) -> list[Any]:
-    """Arguments of :meth:`SlotStep.forward`, all zero, for whoever compiles it."""
+def example_arguments(
+    model: Dynamics, unet: UNet, variant: StepVariant, batch_size: int
+) -> list[Any]:
+    """Arguments of :meth:`StaticStep.forward`, all zero, for whoever compiles it."""
     device = model.device
-    lead = (batch_size, kind.num_frames)
+    lead = (batch_size, variant.num_frames)
     latents = torch.zeros(*lead, *model.config.latent_shape, device=device)
     level = torch.zeros(lead, dtype=torch.long, device=device)
     actions = torch.zeros(*lead, model.config.action.dim, device=device)
@@ -192,6 +198,6 @@ def example_arguments(model: Dynamics, unet: UNet, kind: Kind, batch_size: int) 
     with torch.no_grad():
         _, cache = model.unet(latents[:1, :1], level[:1, :1], actions[:1, :1], mask[:1, :1])
     num_slots, dtype = model.config.num_frames, next(unet.parameters()).dtype
-    slots = empty_slots(cache.share(), num_slots, batch_size, dtype)
+    slots = empty_slots(cache.as_prefix(), num_slots, batch_size, dtype)
     seen = torch.zeros(2 * num_slots, dtype=torch.bool, device=device)
-    return [latents, level, actions, mask, seen, slots.shared, slots.own, slots.sums]
+    return [latents, level, actions, mask, seen, slots.prefix, slots.suffix, slots.sums]

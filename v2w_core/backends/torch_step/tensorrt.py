@@ -1,4 +1,4 @@
-"""TensorRT through torch-tensorrt: the step on slots (:mod:`slot_step`) as engines."""
+"""TensorRT through torch-tensorrt: the step on slots (:mod:`static_step`) as engines."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from v2w_core.backends.base import DTYPES, BackendOptions, not_cacheable, unknown_precision
 from v2w_core.backends.engine_cache import engines_folder, find_or_build, source_hash
-from v2w_core.backends.parity import tried
+from v2w_core.backends.parity import validate_and_time
 from v2w_core.backends.torch_step import cuda_graphs
-from v2w_core.backends.torch_step.static_backend import SlotBackend
+from v2w_core.backends.torch_step.static_backend import StaticBackend
 from v2w_core.backends.torch_step.static_cache import BUCKETS, StepFunction
 from v2w_core.backends.torch_step.static_step import (
-    KINDS,
-    Kind,
-    SlotStep,
+    STEP_VARIANTS,
+    StaticStep,
+    StepVariant,
     example_arguments,
     in_precision,
 )
@@ -45,7 +45,7 @@ SETTINGS = {
 }
 
 
-class TensorRt(SlotBackend):
+class TensorRt(StaticBackend):
     """Steps of one model. Engines are loaded when they are first needed."""
 
     name = "tensorrt"
@@ -62,20 +62,20 @@ class TensorRt(SlotBackend):
     def build(cls, model: Dynamics, options: BackendOptions) -> TensorRt:
         def build(folder: Path) -> dict[str, Any]:
             unet = in_precision(model, options.precision)
-            for kind in KINDS:
-                log.info("building an engine of %s", kind)
-                _build_engine(model, unet, kind, folder / engine_file(kind))
+            for variant in STEP_VARIANTS:
+                log.info("building an engine of %s", variant)
+                _build_engine(model, unet, variant, folder / engine_file(variant))
             engine = cls(model, options, folder)
-            return tried(model, engine, options.precision)
+            return validate_and_time(model, engine, options.precision)
 
         root = engines_folder(options.engines)
         return cls(model, options, find_or_build(root, built_from(model, options), build))
 
-    def _make_step(self, kind: Kind, batch_size: int) -> StepFunction:
+    def _make_step(self, variant: StepVariant, batch_size: int) -> StepFunction:
         import torch_tensorrt
 
         assert self._folder is not None
-        engine = torch_tensorrt.load(str(self._folder / engine_file(kind))).module()
+        engine = torch_tensorrt.load(str(self._folder / engine_file(variant))).module()
 
         def step(*given: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
             v, *kept = engine(*side_by_side(given))
@@ -86,13 +86,13 @@ class TensorRt(SlotBackend):
 
 
 class FlatStep(nn.Module):
-    """A :class:`SlotStep` without lists, which exporters treat differently.
+    """A :class:`StaticStep` without lists, which exporters treat differently.
 
     Args:
         num_kept: keys and values, in the history as of own frames.
     """
 
-    def __init__(self, step: SlotStep, num_kept: int) -> None:
+    def __init__(self, step: StaticStep, num_kept: int) -> None:
         super().__init__()
         self.step = step
         self.num_kept = num_kept
@@ -104,33 +104,35 @@ class FlatStep(nn.Module):
 
 
 def side_by_side(arguments: Sequence[Any]) -> list[Tensor]:
-    """Arguments of :meth:`SlotStep.forward` as those of :meth:`FlatStep.forward`."""
-    *frames, shared, own, sums = arguments
-    return [*frames, *shared, *own, *sums]
+    """Arguments of :meth:`StaticStep.forward` as those of :meth:`FlatStep.forward`."""
+    *frames, prefix, suffix, sums = arguments
+    return [*frames, *prefix, *suffix, *sums]
 
 
-def engine_file(kind: Kind) -> str:
-    """The name of a kind's engine."""
-    return f"{kind.num_frames}{'_keep' * kind.keep}{'_guided' * kind.guided}.ep"
+def engine_file(variant: StepVariant) -> str:
+    """The name of a variant's engine."""
+    return f"{variant.num_frames}{'_keep' * variant.keep}{'_guided' * variant.guided}.ep"
 
 
-def exported(model: Dynamics, unet: UNet, kind: Kind) -> tuple[ExportedProgram, list[Tensor]]:
+def exported(
+    model: Dynamics, unet: UNet, variant: StepVariant
+) -> tuple[ExportedProgram, list[Tensor]]:
     """The step as operators, for any batch up to the largest bucket; and its arguments."""
-    arguments = example_arguments(model, unet, kind, TYPICAL_BATCH)
-    *frames, shared, own, sums = arguments
+    arguments = example_arguments(model, unet, variant, TYPICAL_BATCH)
+    *frames, prefix, suffix, sums = arguments
     open_batch = {0: torch.export.Dim("batch", min=1, max=BUCKETS[-1])}
     shapes = [*[open_batch] * (len(frames) - 1), None]  # all but the bits of what is seen
-    shapes += [None] * len(shared) + [open_batch] * (len(own) + len(sums))
-    step = FlatStep(SlotStep(unet, kind), len(own)).eval()
+    shapes += [None] * len(prefix) + [open_batch] * (len(suffix) + len(sums))
+    step = FlatStep(StaticStep(unet, variant), len(suffix)).eval()
     flat = side_by_side(arguments)
     with torch.no_grad():
         return torch.export.export(step, tuple(flat), dynamic_shapes=(tuple(shapes),)), flat
 
 
-def _build_engine(model: Dynamics, unet: UNet, kind: Kind, path: Path) -> None:
+def _build_engine(model: Dynamics, unet: UNet, variant: StepVariant, path: Path) -> None:
     import torch_tensorrt
 
-    program, arguments = exported(model, unet, kind)
+    program, arguments = exported(model, unet, variant)
     compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=arguments, **SETTINGS)
     torch_tensorrt.save(compiled, str(path), arg_inputs=arguments, retrace=False)
 

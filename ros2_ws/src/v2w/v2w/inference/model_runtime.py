@@ -147,7 +147,7 @@ class Engine:
         return self._model.encode(frames)
 
     def decode(self, latents: torch.Tensor) -> Any:
-        """Frames of latents; see :meth:`WorldModel.decode`."""
+        """NoisyFrames of latents; see :meth:`WorldModel.decode`."""
         with self.timings.stage("decode"):
             return self._model.decode(latents)
 

@@ -35,19 +35,19 @@ class Watched:
         return getattr(self._backend, name)
 
     @contextmanager
-    def rolling_out(self) -> Iterator[None]:
+    def rollout_context(self) -> Iterator[None]:
         """Around a rollout; on a GPU the steps are only complete at its end."""
         began, self._num_steps = perf_counter(), 0
-        with self._backend.rolling_out():
+        with self._backend.rollout_context():
             yield
             with self._watch():
                 if self._on_gpu:
                     torch.cuda.synchronize()
         self._timings.add_steps(self._num_steps, perf_counter() - began)
 
-    def begin(self, *given: Any, **options: Any) -> Any:
+    def start(self, *given: Any, **options: Any) -> Any:
         with self._watch():
-            return self._backend.begin(*given, **options)
+            return self._backend.start(*given, **options)
 
     def step(self, *given: Any, **options: Any) -> Any:
         self._num_steps += 1

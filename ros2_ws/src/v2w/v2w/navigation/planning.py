@@ -14,7 +14,7 @@ from planners.costs.blocked_motion import BumpMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult
-from planners.scoring import SCREENED, ImaginationSettings
+from planners.settings import SCREENED, ImaginationSettings
 from v2w.errors import NodeError
 from v2w.navigation.sensor_history import Snapshot
 from v2w_core.errors import DataError, V2WError

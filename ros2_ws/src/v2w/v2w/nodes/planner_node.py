@@ -17,7 +17,7 @@ from visualization_msgs.msg import MarkerArray
 
 from planners.goals import Goal
 from planners.planner import IterationReport, Planner
-from planners.scoring import ImaginationSettings
+from planners.settings import ImaginationSettings
 from v2w import parameters
 from v2w.errors import NodeError
 from v2w.messages import conversions, images, rollouts
