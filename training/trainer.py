@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import pathlib
 import sys
 import time
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from training.ema import EMA
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.files import replaced
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -228,9 +228,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        temporary = self.folder / ".state.pt.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "state.pt")
+        with replaced(self.folder / "state.pt") as temporary:
+            torch.save(state, temporary)
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"

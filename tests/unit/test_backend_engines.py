@@ -84,7 +84,13 @@ def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, 
 
 
 @pytest.mark.parametrize(
-    "file", ["models/unet.py", "models/temporal.py", "backends/onnx_step/graph_cache.py"]
+    "file",
+    [
+        "models/unet.py",
+        "models/temporal.py",
+        "backends/onnx_step/graph_cache.py",
+        "rollout/interfaces.py",  # the unconditional branch is made there
+    ],
 )
 def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
     from v2w_core.backends import engine_cache
@@ -96,7 +102,10 @@ def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
     )
     assert engine_cache.network_hash(package) == engine_cache.network_hash()
     with (package / file).open("a") as changed:
-        changed.write("# another network\n")
+        changed.write("# a comment\n")
+    assert engine_cache.network_hash(package) == engine_cache.network_hash()
+    with (package / file).open("a") as changed:
+        changed.write("ANOTHER = 'network'\n")
     assert engine_cache.network_hash(package) != engine_cache.network_hash()
     for module in (onnx_runtime, cuda_graphs):
         assert module.built_from(model, BackendOptions())["network"] == engine_cache.network_hash()
