@@ -9,6 +9,8 @@ from core_toys import candidates, history, small_model
 
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Attended, CachePass
+from v2w_core.rollout.autoregressive import IMAGINED_SEED
+from v2w_core.rollout.history import draw_noise
 from v2w_core.rollout.session import Session
 
 
@@ -78,9 +80,9 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
     mask[0, 0] = False
     levels = torch.full((1, total), 999)
     levels[0, :length] = config.sampling.history_level
-    noise = session._held_noise[:length]
+    noise = session.history.noise[:length]
     seen = model.schedule.add_noise(model.encode(frames), noise, levels[0, :length])
-    future = session._noise(2 * horizon, 5 + 1_000_003)[0::2]
+    future = draw_noise(model, 2 * horizon, 5 + IMAGINED_SEED)[0::2]
     window = torch.cat([seen, future])[None]
     visible = torch.ones(total, total, dtype=torch.bool).tril()
     for frame in range(total):
@@ -90,7 +92,7 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
 
     class Masked(CachePass):
         def attention(self, key, value):
-            self._own.append((key, value))
+            self._suffix.append((key, value))
             return Attended(None, (key, value), visible)
 
     told = model.tensor(config.action.normalise(known))[None]
@@ -121,7 +123,7 @@ def test_streaming_costs_one_frame_and_never_grows(past_window):
     else:
         assert all(passes[index] == (1, newest) for index in anew)
         assert np.diff(anew).tolist() == [window - newest] * (len(anew) - 1)
-    assert len(session._latents) == len(session._actions) == newest
+    assert len(session.history.latents) == len(session.history.actions) == newest
     ahead = session.imagine(candidates(2, window + 1)).latents
     assert ahead.isfinite().all()
 

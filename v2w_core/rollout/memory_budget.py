@@ -31,17 +31,21 @@ def micro_batch_size(
     num_suffix: int,
     *,
     guided: bool,
+    wanted: int | None = None,
     max_batch_size: int | None = None,
 ) -> int:
     """How many of the candidates to compute at once, in parts of nearly the same size.
 
     Args:
         num_suffix: most frames that a candidate has in the cache beside the history.
+        wanted: the number itself, whatever the budget says; None: the budget decides.
         max_batch_size: candidates that the back end takes; None: any number.
 
     Raises:
         V2WError: MODEL_ERROR; not even one fits into the budget.
     """
+    if wanted is not None:
+        return wanted if max_batch_size is None else min(wanted, max_batch_size)
     budget = model.memory_budget
     if budget is None:
         budget = device_budget(model.device)
