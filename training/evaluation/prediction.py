@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.windows < 1:
         raise V2WError("--windows", "at least 1", args.windows)
     checkpoint = args.checkpoint or default_checkpoint()
-    model = WorldModel.from_pretrained(checkpoint, device=args.device)
+    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
     longest = model.config.num_frames - model.config.num_history
     if not 1 <= args.horizon <= longest:
         rule = f"from 1 to {longest}, the model's trained window"
@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
     result = {
         "checkpoint": shown_path(checkpoint), "episodes": shown_path(args.episodes),
         "num_episodes": len(episodes), "num_sampling_steps": args.num_sampling_steps,
-        "guidance_scale": args.guidance_scale, "seed": args.seed,
+        "guidance_scale": args.guidance_scale, "seed": args.seed, "device": str(model.device),
+        "backend": model.backend.name, "precision": args.precision,
     } | summary(predictions)  # fmt: skip
     print_table(result)
     path = write_png(args.out / "prediction.png", picture(predictions))
