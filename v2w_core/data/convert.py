@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from v2w_core.data.episode import is_episode
 from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
@@ -19,6 +18,7 @@ from v2w_core.data.sources.recording import Recording, RecordingSet
 from v2w_core.data.sources.resample import bounds_around
 from v2w_core.errors import DataError
 from v2w_core.images import ImageFormat, resize_frame
+from v2w_core.progress import progress
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 
@@ -96,13 +96,12 @@ def convert(
     except OSError as error:
         raise DataError("dest", "a folder that can be made and written", str(error)) from error
     try:
-        with tqdm(total=source.num_frames, unit="frame", desc="convert") as bar:
+        with progress(total=source.num_frames, desc="convert", unit="frame") as bar:
             for recording in source.recordings:
                 if len(recording) < least:
                     done.too_short.append(len(recording))
                     continue
-                at = f"episode {len(done.paths) + 1} of {source.num_recordings}"
-                bar.set_postfix_str(at, refresh=False)
+                bar.note(f"episode {len(done.paths) + 1} of {source.num_recordings}")
                 path = working / f"{len(done.paths)}{SUFFIX}"
                 writer = EpisodeWriter(
                     path,
