@@ -14,6 +14,7 @@ import pathlib
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -50,6 +51,10 @@ class Recordings:
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         return load_file(self.folder / f"{name}.safetensors")
+
+    def arrays(self, name: str) -> dict[str, Tensor]:
+        with np.load(self.folder / f"{name}.npz") as file:
+            return {key: torch.from_numpy(value) for key, value in file.items()}
 
     def causal_names(self) -> list[str]:
         """Of the transferred U-Nets."""

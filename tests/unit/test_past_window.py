@@ -9,6 +9,7 @@ from core_toys import candidates, history, small_model
 
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Attended, CachePass
+from v2w_core.rollout import autoregressive
 from v2w_core.rollout.autoregressive import IMAGINED_SEED
 from v2w_core.rollout.history import draw_noise
 from v2w_core.rollout.session import Session
@@ -32,7 +33,7 @@ def test_streaming_past_the_window_starts_from_the_newest_frames():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
+def test_past_the_window_the_newest_frames_are_encoded_anew(mode, monkeypatch):
     model = small_model(imagined_history=mode, past_window="recompute")
     frames, past = history()
     inside = model.config.num_frames - len(frames)
@@ -51,8 +52,8 @@ def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
                 model, latents[began - newest : began], told[began - newest + 1 : began], seed=3
             )
             # the noise of a frame depends on its place in the horizon only
-            noise = fresh._noise(2 * horizon, 3 + 1_000_003)[2 * began :]
-            fresh._noise = lambda *_, noise=noise: noise
+            noise = draw_noise(model, 2 * horizon, 3 + IMAGINED_SEED)[2 * began :]
+            monkeypatch.setattr(autoregressive, "draw_noise", lambda *_, noise=noise: noise)
             some = row[None, began : began + inside]
             expected = fresh.imagine(some, num_sampling_steps=1, bounds=False).latents[0]
             ours = latents[began : began + inside]

@@ -29,20 +29,16 @@ class AutoregressiveRollout:
     Args:
         history: shared by the candidates.
         backend: computes the steps.
-        actions: [K, horizon, A], normalised.
-        request: how frames are sampled.
+        request: how frames are sampled, of this and other batches.
+        actions: [K, horizon, A], normalised, of this batch.
     """
 
     def __init__(
-        self,
-        history: EncodedHistory,
-        backend: StepBackend,
+        self, history: EncodedHistory, backend: StepBackend, request: RolloutRequest,
         actions: Tensor,
-        request: RolloutRequest,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._history, self._model, self._backend = history, history.model, backend
-        self._actions = actions
-        self._request = request
+        self._request, self._actions = request, actions
         horizon = actions.shape[1]
         noise = draw_noise(self._model, 2 * horizon, request.seed + IMAGINED_SEED)
         self._initial_noise, self._history_noise = noise[0::2], noise[1::2]

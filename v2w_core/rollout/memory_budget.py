@@ -66,7 +66,7 @@ def device_budget(device: torch.device, root: Path = Path("/")) -> int:
     """Bytes that a rollout may take on this device now.
 
     Args:
-        root: where /proc and /sys are.
+        root: where /proc and /sys are, on systems that have them.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -77,8 +77,14 @@ def device_budget(device: torch.device, root: Path = Path("/")) -> int:
 
 
 def _available(root: Path) -> int:
-    """MemAvailable of the machine."""
-    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+    """MemAvailable of the machine; what psutil says where there is no /proc, as on macOS."""
+    try:
+        text = (root / "proc/meminfo").read_text(encoding="ascii")
+    except FileNotFoundError:
+        import psutil  # a dependency on such systems only
+
+        return int(psutil.virtual_memory().available)
+    for line in text.splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return 1024 * int(value.split()[0])

@@ -7,6 +7,7 @@ sequences, ``imagine`` is a rollout to the end.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,6 +134,6 @@ class Session:
             self.model,
             request.actions,
             size,
-            lambda actions: AutoregressiveRollout(history, backend, actions, request),
+            partial(AutoregressiveRollout, history, backend, request),
             backend.rollout_context,
         )
