@@ -15,6 +15,8 @@ from v2w.parameters import TABLES, Parameter, check_all
 from v2w_core.errors import V2WError
 
 Overrides = Mapping[str, Mapping[str, Any]]
+#: The nodes in the order in which they are started; each is the module ``v2w.nodes.<name>``.
+NODES = ("simulator_node", "world_model_node", "planner_node")
 
 
 def overrides_from(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

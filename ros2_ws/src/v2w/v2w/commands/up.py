@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from v2w.bringup.node_processes import NODES
+
 HELP = "start the ROS 2 nodes (world model, planner, simulator)"
 DESCRIPTION = """\
 Starts world_model_node and planner_node, and with --sim a simulated robot to try them on, each in a
@@ -20,8 +22,6 @@ examples:
 
 Ctrl-C stops all nodes. When one dies the others are stopped and the exit code is not 0.
 """
-
-NODES = ("simulator_node", "world_model_node", "planner_node")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

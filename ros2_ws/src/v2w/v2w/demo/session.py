@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from v2w.bringup import node_processes, ros_environment
+from v2w.bringup.node_processes import NODES
 from v2w.bringup.supervisor import Supervisor
-from v2w.commands.up import NODES
 from v2w.demo.client import GraphError, RobotClient
 from v2w.demo.drive import drive_to
 from v2w.demo.goals import DemoGoal, choose_goals

@@ -265,11 +265,17 @@ class PlannerNode(ModelNode):
     ) -> None:
         result = outcome.result
         actions = result.action_sequence
-        rollout = rollouts.rollout_message(self, snapshot, actions)
+        spec = self.model.config.action
+        rollout = rollouts.rollout_message(
+            spec, snapshot, actions, odom_frame=self.odom_frame, base_frame=self.base_frame
+        )
         rollout.cost = float(result.cost)
         if frames is not None:
             quality = self.get_parameter("jpeg_quality").value
-            rollouts.fill_frames(self, rollout, frames, rollouts.JPEG, quality)
+            rollouts.fill_frames(
+                rollout, frames, spec, base_frame=self.base_frame, frame_format=rollouts.JPEG,
+                quality=quality,
+            )  # fmt: skip
         message.plan, message.path, message.best = rollout.actions, rollout.path, rollout
         message.goal_reached = bool(outcome.arrival.arrived)
         message.goal_distance = float(outcome.arrival.distance)
