@@ -1,8 +1,12 @@
-"""Readiness, error codes, parameters, the graph's command lines: what the nodes decide."""
+"""Status, error codes, parameters, the graph's command lines: what the nodes decide."""
 
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +16,10 @@ import yaml
 from v2w import errors
 from v2w.bringup import node_processes
 from v2w.inference import status
-from v2w.inference.status import Readiness
+from v2w.inference.status import Phase, RequestCounts, RuntimeReport, StatusRecord, StatusReport
 from v2w.messages.conversions import candidates_from, planar_pose
 from v2w.navigation.planning import pose_goal
+from v2w.navigation.sensor_history import HistoryCounters, HistoryReport
 from v2w.parameters import TABLES
 from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError
@@ -27,20 +32,78 @@ PACKAGE = Path(node_processes.__file__).resolve().parents[2]
     ("facts", "history", "state"),
     [
         ({}, (4, 0.1), status.UNKNOWN),
-        ({"loading": True}, (0, None), status.LOADING),
-        ({"loaded": True}, (0, None), status.UNKNOWN),
-        ({"loaded": True, "active": True}, (0, None), status.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (2, 0.1), status.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (4, 5.0), status.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (4, 0.1), status.READY),
-        ({"loaded": True, "active": True, "busy": True}, (4, 0.1), status.BUSY),
+        ({"phase": Phase.LOADING}, (0, None), status.LOADING),
+        ({"phase": Phase.WARMING_UP}, (0, None), status.WARMING_UP),
+        ({"phase": Phase.INACTIVE}, (0, None), status.UNKNOWN),
+        ({"phase": Phase.ACTIVE}, (0, None), status.WAITING_FOR_HISTORY),
+        ({"phase": Phase.ACTIVE}, (2, 0.1), status.WAITING_FOR_HISTORY),
+        ({"phase": Phase.ACTIVE}, (4, 5.0), status.WAITING_FOR_HISTORY),
+        ({"phase": Phase.ACTIVE}, (4, 0.1), status.READY),
+        ({"phase": Phase.ACTIVE, "num_requests": 1}, (4, 0.1), status.BUSY),
+        ({"phase": Phase.ACTIVE, "error": "the device was lost"}, (4, 0.1), status.ERROR),
         ({"error": "no checkpoint"}, (4, 0.1), status.ERROR),
     ],
 )
-def test_readiness(facts: dict, history: tuple, state: int) -> None:
-    got, message = Readiness(**facts).state(history[0], 4, history[1], max_age_s=1.0)
-    assert got == state
-    assert message
+def test_the_state_that_is_reported(facts: dict, history: tuple, state: int) -> None:
+    seen = HistoryReport(history[0], 4, history[1], HistoryCounters())
+    report = StatusReport(history=seen, max_history_age_s=1.0, **facts)
+    assert report.state == state
+    assert report.message
+
+
+def test_a_report_cannot_be_changed_and_says_why_it_is_degraded() -> None:
+    report = StatusReport(runtime=RuntimeReport(degraded="onnx cannot be had"), num_requests=3)
+    assert report.message == "not configured; onnx cannot be had"
+    assert report.num_waiting == 2
+    with pytest.raises(FrozenInstanceError):
+        report.num_requests = 0  # type: ignore[misc]
+
+
+class Slow(int):
+    """A count that lets other threads run while it is added to."""
+
+    def __add__(self, other: int) -> Slow:
+        value = int(self)
+        time.sleep(0.02)
+        return Slow(value + other)
+
+
+def at_once(*calls: Callable[[], object]) -> None:
+    """Run each call four times, all in threads of their own."""
+    threads = [threading.Thread(target=call) for call in calls for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+
+
+def test_no_request_is_lost_when_threads_count_at_once() -> None:
+    record = StatusRecord()
+    record._served, record._failed = Slow(), Slow()
+    at_once(lambda: record.finish(True, 0.5), lambda: record.finish(False))
+    _, _, counts = record.read()
+    assert (counts.served, counts.failed, counts.last_inference_s) == (4, 4, 0.5)
+
+
+def test_only_the_first_error_is_kept_and_reported_as_new() -> None:
+    record = StatusRecord()
+    assert record.fail("the device was lost")
+    assert not record.fail("the device was lost again")
+    assert record.read()[:2] == (Phase.UNCONFIGURED, "the device was lost")
+
+
+def test_deactivation_keeps_counts_and_a_new_phase_clears_them() -> None:
+    record = StatusRecord()
+    record.deactivate()
+    assert record.read()[0] is Phase.UNCONFIGURED
+    record.restart(Phase.INACTIVE)
+    record.activate()
+    assert record.active
+    record.finish(True, 1.0)
+    record.deactivate()
+    assert record.read()[0] is Phase.INACTIVE and record.read()[2].served == 1
+    record.restart(Phase.UNCONFIGURED, "no checkpoint")
+    assert record.read() == (Phase.UNCONFIGURED, "no checkpoint", RequestCounts())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from v2w.inference.monitored_backend import Watched
+from v2w.inference.status import RuntimeReport
 from v2w.inference.timings import Timings
 from v2w_core.backends.base import (
     AUTO,
@@ -132,6 +133,13 @@ class Engine:
     def backend(self) -> str:
         """The name of what computes rollouts."""
         return self._model.backend.name
+
+    def report(self) -> RuntimeReport:
+        """What computes now, and how long the last requests took."""
+        return RuntimeReport(
+            self.device, self.backend, self.precision, self.key, self.degraded,
+            self.timings.percentiles(),
+        )  # fmt: skip
 
     @property
     def config(self) -> Any:

@@ -30,13 +30,18 @@ class ModelThread:
         self._count = 0
 
     @property
+    def num_requests(self) -> int:
+        """Requests that have come and are not finished: the one at work and those that wait."""
+        return self._count
+
+    @property
     def busy(self) -> bool:
-        """Whether something is worked on."""
+        """Whether a request is being computed."""
         return self._count > 0
 
     @property
     def num_waiting(self) -> int:
-        """Requests behind the one that is worked on."""
+        """Requests behind the one that is being computed."""
         return max(0, self._count - 1)
 
     def run(self, work: Callable[[], T]) -> T:

@@ -20,11 +20,11 @@ from rclpy.lifecycle import State, TransitionCallbackReturn
 from v2w import parameters
 from v2w.errors import NodeError, answer
 from v2w.inference.model_thread import ModelThread
-from v2w.inference.status import Readiness
+from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusReport
 from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
-from v2w.nodes.diagnostics import Health
+from v2w.nodes.diagnostics import Diagnostics
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
-from v2w.nodes.sensor_subscriptions import Intake
+from v2w.nodes.sensor_subscriptions import SensorSubscriptions
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
@@ -42,24 +42,24 @@ class ModelNode(AutostartNode, ABC):
         super().__init__(name, table)
         self.model: Engine | None = None
         self.history: HistoryBuffer | None = None
-        self.readiness = Readiness()
+        self.model_id = ""
+        self.status = StatusRecord()
         self.stopping = False
-        self.turn_began = 0.0  # of the request at hand, by time.perf_counter
-        self.odom_frame, self.base_frame = "odom", "base_link"
+        self.turn_began = 0.0  # when the current request's turn came, by time.perf_counter
         # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
         self.request_group = ReentrantCallbackGroup()
         max_waiting = self.get_parameter("max_waiting_requests").value
         self.num_threads = NUM_THREADS + max_waiting
         self._model_thread = ModelThread(max_waiting)
-        self._intake: Intake | None = None
-        self.health = Health(self)
+        self._sensors: SensorSubscriptions | None = None
+        self.diagnostics = Diagnostics(self, self.report)
 
     # -- lifecycle ------------------------------------------------------------------------------
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load the weights."""
-        self.readiness = Readiness(loading=True)
-        self.health.publish()
+        self.status.restart(Phase.LOADING)
+        self.diagnostics.publish()
         try:
             values = parameters.values(self, self.table)
             self._model_thread.run(lambda: self._load(values))
@@ -69,31 +69,33 @@ class ModelNode(AutostartNode, ABC):
             self.problem = ""
         if self.problem:  # outside the handler, whose traceback keeps the model
             self._free()
-            self.readiness = Readiness(error=self.problem)
+            self.status.restart(Phase.UNCONFIGURED, self.problem)
             self.get_logger().error(f"cannot configure: {self.problem}")
-            self.health.publish()
+            self.diagnostics.publish()
             return TransitionCallbackReturn.FAILURE
-        self.readiness = Readiness(loaded=True)
-        self.health.start()
+        assert self.history is not None
+        self._sensors = SensorSubscriptions(self, self.history, self.on_time_jump)
+        self.status.restart(Phase.INACTIVE)
+        self.diagnostics.start()
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Subscribe and serve."""
-        assert self.history is not None
+        assert self.history is not None and self._sensors is not None
         self.stopping = False
         self.history.clear()
-        self._intake = Intake(self, self.history)
+        self._sensors.open()
         self.serve()
-        self.readiness.active = True
-        self.health.publish()
+        self.status.activate()
+        self.diagnostics.publish()
         return super().on_activate(state)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Stop serving; a request that is being worked on is given up."""
         self._give_up_requests()
         self.unserve()
-        self._stop_intake()
-        self.health.publish()
+        self._close_sensors()
+        self.diagnostics.publish()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -105,14 +107,13 @@ class ModelNode(AutostartNode, ABC):
         """As deactivate and cleanup, from any state."""
         self._give_up_requests()
         self.unserve()
-        self._stop_intake()
+        self._close_sensors()
         self._free()
         return super().on_shutdown(state)
 
-    def _stop_intake(self) -> None:
-        if self._intake is not None:
-            self._intake.close()
-            self._intake = None
+    def _close_sensors(self) -> None:
+        if self._sensors is not None:
+            self._sensors.close()
 
     def release(self) -> None:
         self.stopping = True
@@ -160,8 +161,8 @@ class ModelNode(AutostartNode, ABC):
             raise V2WError("parameter buffer_duration", rule, config.buffer_s)
         self.history = HistoryBuffer(action, self.model.config.observation, config)
         loaded_s, began = time.perf_counter() - began, time.perf_counter()
-        self.readiness = Readiness(warming_up=True)
-        self.health.publish()
+        self.status.restart(Phase.WARMING_UP)
+        self.diagnostics.publish()
         self.model.warm_up(self.batch_sizes(values), self.horizon(values))
         self.get_logger().info(
             f"{self.model_id}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
@@ -171,11 +172,11 @@ class ModelNode(AutostartNode, ABC):
         )
 
     def _free(self) -> None:
-        self.health.stop()
+        self.diagnostics.stop()
         self.model = None
-        self.history = None
-        self.readiness = Readiness()
-        self.health.publish()
+        self.history = self._sensors = None
+        self.status.restart(Phase.UNCONFIGURED)
+        self.diagnostics.publish()
         gc.collect()
         try:
             import torch
@@ -201,19 +202,43 @@ class ModelNode(AutostartNode, ABC):
         return int(self.get_clock().now().nanoseconds)
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is worked on."""
-        return self.readiness.active and self._model_thread.busy
+    def odom_frame(self) -> str:
+        """Frame of the odometry; "odom" until a message names another."""
+        sensors = self._sensors
+        return "odom" if sensors is None else sensors.odom_frame
 
     @property
-    def num_waiting(self) -> int:
-        """Requests behind the one that is worked on."""
-        return self._model_thread.num_waiting
+    def base_frame(self) -> str:
+        """The body frame; "base_link" until an odometry message names another."""
+        sensors = self._sensors
+        return "base_link" if sensors is None else sensors.base_frame
+
+    def report(self) -> StatusReport:
+        """The node's status now. May be called from any thread; changes nothing."""
+        phase, error, requests = self.status.read()
+        model, history, now_ns = self.model, self.history, self.now_ns
+        if model is not None:
+            runtime = model.report()
+        else:
+            backend, precision = (self.get_parameter(n).value for n in ("backend", "precision"))
+            runtime = RuntimeReport(backend=backend, precision=precision)
+        return StatusReport(
+            stamp_ns=now_ns,
+            frame_id=self.base_frame,
+            phase=phase,
+            error=error,
+            num_requests=self._model_thread.num_requests if phase is Phase.ACTIVE else 0,
+            requests=requests,
+            model_id=self.model_id,
+            runtime=runtime,
+            history=None if history is None else history.report(now_ns),
+            max_history_age_s=self.get_parameter("max_history_age").value,
+        )
 
     def snapshot(self, at_ns: int | None = None) -> Snapshot:
         """A history to start from. Raises NodeError, see :class:`HistoryBuffer`."""
         history = self.history
-        if history is None or not self.readiness.active:
+        if history is None or not self.status.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
         assert self.model is not None
         with self.model.timings.stage("history"):
@@ -239,24 +264,24 @@ class ModelNode(AutostartNode, ABC):
             known = isinstance(error, V2WError)
             detail = response.error_msg if known else traceback.format_exc()
             self.get_logger().warning(f"request refused ({response.error_code}): {detail}")
-        self.readiness.finish(response.error_code == 0, seconds)
-        if self.model is not None and self.model.lost and not self.readiness.error:
-            self.readiness.error = self.model.lost
+        self.status.finish(response.error_code == 0, seconds)
+        model = self.model
+        if model is not None and model.lost and self.status.fail(model.lost):
             self.on_model_lost()
-        self.health.publish()
+        self.diagnostics.publish()
         return response
 
     def _turn(self, work: Callable[[], float]) -> float:
-        if self.model is None or not self.readiness.active:
+        if self.model is None or not self.status.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
-        self.health.publish()
+        self.diagnostics.publish()
         self.turn_began = time.perf_counter()
         return self.model.run(work)
 
     def _give_up_requests(self) -> None:
         """Lets requests end with an error before what they answer through is destroyed."""
         self.stopping = True
-        self.readiness.active = False
+        self.status.deactivate()
         self.halt()
         deadline = time.monotonic() + PATIENCE_S
         while self._model_thread.busy and time.monotonic() < deadline:
