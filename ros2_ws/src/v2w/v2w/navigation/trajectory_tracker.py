@@ -44,7 +44,7 @@ def twist_of(displacement: ArrayLike, dt_s: float) -> Twist:
     return (shape * dx + half * dy) / dt_s, (shape * dy - half * dx) / dt_s, dyaw / dt_s
 
 
-class VelocityTracker:
+class TrajectoryTracker:
     """One plan at a time; ``command(now)`` is called at a fixed rate.
 
     Attributes:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Path
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
@@ -21,7 +19,7 @@ from planners.scoring import ImaginationSettings
 from v2w import parameters
 from v2w.errors import NodeError
 from v2w.messages import conversions, images, rollouts
-from v2w.navigation.plan_follower import Driver
+from v2w.navigation.plan_follower import PlanFollower
 from v2w.navigation.planning import (
     GOAL_IMAGE,
     GOAL_POSE,
@@ -31,9 +29,10 @@ from v2w.navigation.planning import (
     pose_goal,
 )
 from v2w.navigation.sensor_history import Snapshot
+from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes import lifecycle
-from v2w.nodes.diagnostics import LATCHED
 from v2w.nodes.model_node import ModelNode, chosen_seed
+from v2w.nodes.velocity_publisher import VelocityPublisher
 
 
 class PlannerNode(ModelNode):
@@ -42,23 +41,21 @@ class PlannerNode(ModelNode):
     def __init__(self) -> None:
         super().__init__("planner_node", parameters.PLANNER)
         self._core: PlanningCore | None = None
-        self._driver: Driver | None = None
+        self._follower: PlanFollower | None = None
         self._served: list[tuple[Any, Any]] = []
-        self._driving_group = MutuallyExclusiveCallbackGroup()
+        self._command_group = MutuallyExclusiveCallbackGroup()
         self._path = self.create_publisher(Path, "~/optimal_path", 1)
         self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
         self._imagined = self.create_publisher(Image, "~/imagined", 1)
-        self._executing = self.create_publisher(Bool, "~/executing", LATCHED)
-        self._was_executing: bool | None = None
-        self._stamped = self.get_parameter("enable_stamped_cmd_vel").value
-        self.cmd_vel = self.create_publisher(
-            TwistStamped if self._stamped else Twist, self.get_parameter("cmd_vel_topic").value, 1
-        )
+        self._velocity = VelocityPublisher(self, lambda: self.base_frame)
 
     def serve(self) -> None:
         values = parameters.values(self, self.table)
         self._core = PlanningCore(self.model, None if values["seed"] < 0 else values["seed"])
-        self._driver = Driver(self, self._core)
+        tracker = TrajectoryTracker(self.model.config.action, self._tracker_config())
+        self._follower = PlanFollower(
+            tracker, self.history, self._core, lambda: self.now_ns, self._velocity
+        )
         service = self.create_service(
             PlanService, "~/plan", self._on_service, callback_group=self.request_group
         )
@@ -72,7 +69,7 @@ class PlannerNode(ModelNode):
             callback_group=self.request_group,
         )
         timer = self.create_timer(
-            1.0 / values["cmd_vel_rate"], self._driver.tick, callback_group=self._driving_group
+            1.0 / values["cmd_vel_rate"], self._on_command, callback_group=self._command_group
         )
         self._served = [
             (self.destroy_service, service),
@@ -84,16 +81,16 @@ class PlannerNode(ModelNode):
         served, self._served = self._served, []
         for destroy, thing in served:
             destroy(thing)
-        self._core = self._driver = None
+        self._core = self._follower = None
 
     def halt(self) -> None:
-        if self._driver is not None:
-            self._driver.close()
+        if self._follower is not None:
+            self._follower.close()
 
     def on_time_jump(self) -> None:
-        driver, core = self._driver, self._core
-        if driver is not None:
-            driver.stop("time jumped backwards")
+        follower, core = self._follower, self._core
+        if follower is not None:
+            follower.stop("time jumped backwards")
         if core is not None:
             core.forget_drive()
 
@@ -103,9 +100,9 @@ class PlannerNode(ModelNode):
             core.forget_drive()
 
     def on_model_lost(self) -> None:
-        driver = self._driver
-        if driver is not None:
-            driver.stop("the device was lost")
+        follower = self._follower
+        if follower is not None:
+            follower.stop("the device was lost")
 
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         from v2w.inference.model_runtime import sizes_up_to
@@ -132,8 +129,8 @@ class PlannerNode(ModelNode):
         return result
 
     def _plan(self, request: Any, result: Any, handle: Any | None) -> float:
-        core, driver = self._core, self._driver
-        if core is None or driver is None:
+        core, follower = self._core, self._follower
+        if core is None or follower is None:
             raise NodeError("node", "configured and active", code="NOT_READY")
         if handle is not None and handle.is_cancel_requested:
             raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
@@ -164,10 +161,10 @@ class PlannerNode(ModelNode):
         allowed = self.get_parameter("publish_velocity").value and not unwanted()
         if allowed and not outcome.arrival.arrived:
             steps = outcome.result.action_sequence[: settings.execute_steps]
-            self._follow(driver, steps, snapshot)
+            self._follow(follower, steps, snapshot)
         return outcome.planning_s
 
-    def _follow(self, driver: Driver, steps: Any, snapshot: Snapshot) -> None:
+    def _follow(self, follower: PlanFollower, steps: Any, snapshot: Snapshot) -> None:
         """Drive these steps, unless what they were planned from is too long ago."""
         age_s = (self.now_ns - int(snapshot.stamps_ns[-1])) / conversions.NS
         longest_s = self.get_parameter("max_plan_age").value
@@ -180,7 +177,7 @@ class PlannerNode(ModelNode):
         newest = self.history.newest_pose() if self.history is not None else None
         if newest is not None:
             x, y, _, yaw = newest[1]
-            driver.follow(steps, (x, y, yaw))
+            follower.follow(steps, (x, y, yaw))
 
     def _settings(self, request: Any) -> PlanSettings:
         values = parameters.values(self, self.table)
@@ -303,20 +300,15 @@ class PlannerNode(ModelNode):
 
     # -- driving --------------------------------------------------------------------------------
 
-    def report_executing(self, executing: bool) -> None:
-        """~/executing says so, if it does not already."""
-        if executing != self._was_executing:
-            self._was_executing = executing
-            self._executing.publish(Bool(data=executing))
+    def _on_command(self) -> None:
+        follower = self._follower
+        if follower is not None:
+            allowed = self.get_parameter("publish_velocity").value
+            follower.tick(self._tracker_config(), allowed)
 
-    def publish_twist(self, twist: tuple[float, float, float]) -> None:
-        """One velocity command (m/s, m/s, rad/s)."""
-        message = Twist()
-        message.linear.x, message.linear.y, message.angular.z = twist
-        if self._stamped:
-            header = conversions.header_message(self.now_ns, self.base_frame)
-            message = TwistStamped(header=header, twist=message)
-        self.cmd_vel.publish(message)
+    def _tracker_config(self) -> TrackerConfig:
+        names = ("tracking_gain", "odometry_timeout", "settle_time")
+        return TrackerConfig(*(self.get_parameter(name).value for name in names))
 
 
 def main() -> None:
