@@ -29,7 +29,7 @@ from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
-    from v2w.inference.model_runtime import Engine
+    from v2w.inference.model_runtime import ModelRuntime
 
 #: How long a request may take to notice that the node is being deactivated [s].
 PATIENCE_S = 10.0
@@ -40,7 +40,7 @@ class ModelNode(AutostartNode, ABC):
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
         super().__init__(name, table)
-        self.model: Engine | None = None
+        self.model: ModelRuntime | None = None
         self.history: HistoryBuffer | None = None
         self.model_id = ""
         self.status = StatusRecord()
@@ -140,13 +140,13 @@ class ModelNode(AutostartNode, ABC):
     def _load(self, values: dict[str, Any]) -> None:
         import torch
 
-        from v2w.inference.model_runtime import Engine, settings_from
+        from v2w.inference.model_runtime import ModelRuntime, settings_from
 
         settings = settings_from(values)
         if values["num_threads"]:
             torch.set_num_threads(values["num_threads"])
         began = time.perf_counter()
-        self.model = Engine(settings, self.get_logger().warning, self.on_model_replaced)
+        self.model = ModelRuntime(settings, self.get_logger().warning, self.on_model_replaced)
         self.model_id = settings.checkpoint.name
         config = HistoryConfig(
             num_frames=self.model.config.num_history,
