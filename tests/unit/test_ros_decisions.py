@@ -182,6 +182,25 @@ def test_candidates_and_poses_that_are_not_messages_of_ours() -> None:
         planar_pose(SimpleNamespace(position=zero, orientation=zero))
 
 
+@pytest.mark.parametrize("norm", [0.951, 1.0, 1.049])
+@pytest.mark.parametrize("yaw", [-3.0, -1.6, -0.5, 0.0, 0.8, 1.5, 2.4])
+def test_yaw_does_not_depend_on_the_norm_of_the_quaternion(norm: float, yaw: float) -> None:
+    z, w = norm * math.sin(yaw / 2), norm * math.cos(yaw / 2)
+    pose = SimpleNamespace(
+        position=SimpleNamespace(x=1.0, y=2.0, z=3.0),
+        orientation=SimpleNamespace(x=0.0, y=0.0, z=z, w=w),
+    )
+    assert planar_pose(pose) == pytest.approx((1.0, 2.0, 3.0, yaw), abs=1e-9)
+
+
+@pytest.mark.parametrize("norm", [0.94, 1.06])
+def test_a_quaternion_that_is_far_from_a_unit_one_is_refused(norm: float) -> None:
+    zero = SimpleNamespace(x=0.0, y=0.0, z=0.0)
+    turn = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=norm)
+    with pytest.raises(V2WError, match="unit quaternion"):
+        planar_pose(SimpleNamespace(position=zero, orientation=turn))
+
+
 @pytest.mark.parametrize(
     ("frame", "pose"),
     [("odom", (1.0, 2.0, 0.5)), ("", (1.0, 2.0, 0.5)), ("base", (1.0, 6.0, 2.07))],

@@ -46,15 +46,18 @@ def header_message(nanoseconds: int, frame_id: str) -> Any:
 def planar_pose(pose: Any) -> tuple[float, float, float, float]:
     """geometry_msgs/Pose -> (x, y, z, yaw), metres and radians.
 
+    The quaternion is normalised: publishers round it, or send single precision.
+
     Raises:
-        V2WError: NaN, infinity, or a quaternion that is no rotation.
+        V2WError: NaN, infinity, or a quaternion whose norm is more than 5 % off 1.
     """
     p, q = pose.position, pose.orientation
     numbers = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
     norm = math.sqrt(q.x**2 + q.y**2 + q.z**2 + q.w**2)
     if not all(math.isfinite(v) for v in numbers) or abs(norm - 1.0) > 0.05:
         raise V2WError("pose", "finite numbers and a unit quaternion", numbers)
-    return p.x, p.y, p.z, yaw_from_quaternion(q.x, q.y, q.z, q.w)
+    yaw = yaw_from_quaternion(q.x / norm, q.y / norm, q.z / norm, q.w / norm)
+    return p.x, p.y, p.z, yaw
 
 
 def pose_message(x: float, y: float, yaw: float) -> Any:
