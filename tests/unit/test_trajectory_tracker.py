@@ -95,6 +95,17 @@ def test_no_pose_and_a_clock_that_goes_back_stop_too() -> None:
         assert not tracker.active
 
 
+def test_the_reason_says_whether_odometry_is_old_or_was_never_there() -> None:
+    for pose, pose_ns, reason in (
+        (None, 0, "no odometry at all"),
+        ((0.0, 0.0, 0.0), 1_763_900_000 * NS - 2 * NS, "no odometry for 2.00 s"),
+    ):
+        tracker = TrajectoryTracker(SPEC, TrackerConfig())
+        tracker.follow(PLAN, (0.0, 0.0, 0.0), 1_763_900_000 * NS)
+        assert tracker.command(1_763_900_000 * NS, pose, pose_ns) == STOP
+        assert tracker.stopped_because.startswith(reason)
+
+
 def test_stop_gives_one_zero() -> None:
     tracker = TrajectoryTracker(SPEC, TrackerConfig())
     assert tracker.command(0, (0.0, 0.0, 0.0), 0) is None
