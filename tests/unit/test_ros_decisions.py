@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from v2w.inference.status import Phase, RequestCounts, RuntimeReport, StatusReco
 from v2w.messages.conversions import candidates_from, planar_pose
 from v2w.navigation.planning import pose_goal
 from v2w.navigation.sensor_history import HistoryCounters, HistoryReport
-from v2w.parameters import TABLES
+from v2w.parameters import TABLES, check_horizon
 from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec
@@ -152,6 +153,23 @@ def test_wrong_types_and_ranges_are_refused() -> None:
                         ("publish_velocity", 1), ("time_budget", math.nan)):  # fmt: skip
         with pytest.raises(V2WError, match=name):
             table[name].check(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "changed", "named"),
+    [
+        ((8, 64), ["horizon"], ""),
+        ((9, 64), ["horizon"], "parameter horizon: at most 8 steps.*window.*9"),
+        ((8, 7), ["horizon"], "parameter horizon: at most max_horizon, 7 steps.*8"),
+        ((8, 7), ["max_horizon"], "parameter max_horizon: at least horizon, 8 steps.*7"),
+    ],
+)
+def test_a_horizon_that_no_plan_could_have(
+    values: tuple[int, int], changed: list[str], named: str
+) -> None:
+    given = dict(zip(("horizon", "max_horizon"), values, strict=True))
+    with pytest.raises(V2WError, match=named) if named else nullcontext():
+        check_horizon(given, 8, changed)
 
 
 def test_command_lines_carry_files_then_overrides(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ YAML files and the tables of the README equal to these.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,29 @@ def check_all(table: tuple[Parameter, ...], values: dict[str, object]) -> None:
     for name, value in values.items():
         if name in by_name:
             by_name[name].check(value)
+
+
+def check_horizon(
+    values: Mapping[str, Any], window: int, changed: Collection[str] = ("horizon",)
+) -> None:
+    """Check the planner's horizon against max_horizon and the window of the model.
+
+    Args:
+        values: has "horizon" and "max_horizon" [steps].
+        window: steps that the model can imagine after its history.
+        changed: names of the parameters that are being set; the error names one of them.
+
+    Raises:
+        V2WError: every plan of that horizon would be refused.
+    """
+    horizon, longest = values["horizon"], values["max_horizon"]
+    if horizon > window:
+        rule = f"at most {window} steps, what the model's window leaves after its history"
+        raise V2WError("parameter horizon", rule, horizon)
+    if horizon > longest and "horizon" in changed:
+        raise V2WError("parameter horizon", f"at most max_horizon, {longest} steps", horizon)
+    if horizon > longest:
+        raise V2WError("parameter max_horizon", f"at least horizon, {horizon} steps", longest)
 
 
 COMMON = (

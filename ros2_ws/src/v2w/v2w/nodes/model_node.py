@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -137,6 +137,11 @@ class ModelNode(AutostartNode, ABC):
     def horizon(self, values: dict[str, Any]) -> int:
         """Of those rollouts, steps; the model is there by then."""
 
+    def check_parameters(
+        self, values: dict[str, Any], changed: Collection[str] = ("horizon",)
+    ) -> None:
+        """Subclasses: refuse values that the loaded model cannot work with, by a V2WError."""
+
     def _load(self, values: dict[str, Any]) -> None:
         import torch
 
@@ -159,6 +164,7 @@ class ModelNode(AutostartNode, ABC):
         if config.buffer_s < needed_s:
             rule = f"at least {needed_s:g} s for {config.num_frames} frames"
             raise V2WError("parameter buffer_duration", rule, config.buffer_s)
+        self.check_parameters(parameters.values(self, self.table))
         self.history = HistoryBuffer(action, self.model.config.observation, config)
         loaded_s, began = time.perf_counter() - began, time.perf_counter()
         self.status.restart(Phase.WARMING_UP)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from nav_msgs.msg import Path
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
@@ -33,6 +35,7 @@ from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes import lifecycle
 from v2w.nodes.model_node import ModelNode, chosen_seed
 from v2w.nodes.velocity_publisher import VelocityPublisher
+from v2w_core.errors import V2WError
 
 
 class PlannerNode(ModelNode):
@@ -48,6 +51,7 @@ class PlannerNode(ModelNode):
         self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
         self._imagined = self.create_publisher(Image, "~/imagined", 1)
         self._velocity = VelocityPublisher(self, lambda: self.base_frame)
+        self.add_on_set_parameters_callback(self._on_parameters)
 
     def serve(self) -> None:
         values = parameters.values(self, self.table)
@@ -111,6 +115,23 @@ class PlannerNode(ModelNode):
 
     def horizon(self, values: dict[str, Any]) -> int:
         return int(values["horizon"])
+
+    def check_parameters(
+        self, values: dict[str, Any], changed: Collection[str] = ("horizon",)
+    ) -> None:
+        config = self.model.config
+        parameters.check_horizon(values, config.num_frames - config.num_history, changed)
+
+    def _on_parameters(self, changes: list[Any]) -> SetParametersResult:
+        if self.model is None:  # configure checks then
+            return SetParametersResult(successful=True)
+        changed = {change.name: change.value for change in changes}
+        try:
+            parameters.check_all(self.table, changed)
+            self.check_parameters(parameters.values(self, self.table) | changed, changed)
+        except V2WError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
 
     # -- requests -------------------------------------------------------------------------------
 
