@@ -17,6 +17,8 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from v2w.bringup.node_processes import names_checkpoint
+
 ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
     "params_file": ("", "YAML file with parameters on top of the package's defaults."),
@@ -28,7 +30,7 @@ ARGUMENTS = {
     "precision": ("", "Of rollouts, e.g. fp32."),
     "strict_backend": ("", "true: refuse what cannot be had, instead of taking the next."),
     "memory_budget_mib": ("", "MiB that a rollout may take; 0: ask the device."),
-    "checkpoint": ("", "Checkpoint folder; empty: the params_file's, else the one that ships."),
+    "checkpoint": ("", "Checkpoint folder; empty: that of params_file, else the one that ships."),
     "autostart": ("true", "Configure and activate the nodes; false: a lifecycle manager does."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
@@ -56,17 +58,18 @@ def nodes(context: LaunchContext) -> list:
     """The nodes for these arguments."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     share = Path(get_package_share_directory("v2w"))
-    if not value["checkpoint"] and "checkpoint:" not in read(value["params_file"]):
-        from v2w_core.world_model import default_checkpoint
-
-        value["checkpoint"] = str(default_checkpoint())
+    params_files = [value["params_file"]] if value["params_file"] else []
     flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}
 
     def node(name: str, overrides: tuple[str, ...]) -> LifecycleNode:
         given = {key: TYPES.get(key, str)(value[key]) for key in overrides if value[key]}
-        files = [str(share / "config" / f"{name}.yaml")]
-        if value["params_file"]:
-            files.append(value["params_file"])
+        if "checkpoint" in overrides and not value["checkpoint"]:
+            paths = [Path(file) for file in params_files]
+            if not names_checkpoint(paths, name, value["namespace"]):
+                from v2w_core.world_model import default_checkpoint
+
+                given["checkpoint"] = str(default_checkpoint())
+        files = [str(share / "config" / f"{name}.yaml"), *params_files]
         return LifecycleNode(
             package="v2w",
             executable=name,
@@ -92,11 +95,6 @@ def nodes(context: LaunchContext) -> list:
             )
         )
     return graph
-
-
-def read(path: str) -> str:
-    """The text of a parameter file; nothing when none is named."""
-    return Path(path).read_text(encoding="utf-8") if path else ""
 
 
 def generate_launch_description() -> LaunchDescription:

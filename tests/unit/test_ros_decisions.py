@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import threading
 import time
@@ -16,6 +17,8 @@ import yaml
 
 from v2w import errors
 from v2w.bringup import node_processes
+from v2w.bringup.node_processes import MODEL_NODES
+from v2w.commands import up
 from v2w.inference import status
 from v2w.inference.status import Phase, RequestCounts, RuntimeReport, StatusRecord, StatusReport
 from v2w.messages.conversions import candidates_from, planar_pose
@@ -189,6 +192,82 @@ def test_command_lines_carry_files_then_overrides(tmp_path: Path) -> None:
     assert "time_budget:=3.0" in line
     assert 'checkpoint:="on"' in line
     assert "__ns:=/robot1" in line
+
+
+FOLDED = "world_model_node: {ros__parameters: {checkpoint: a}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "world_model", "planner"),
+    [
+        ("", False, False),
+        ("# checkpoint: a\nplanner_node:\n  ros__parameters:\n    horizon: 6", False, False),
+        ("/**: {ros__parameters: {checkpoint: a}}", True, True),
+        ("/**: {ros__parameters: {model: {checkpoint: a}}}", False, False),
+        ("/**: {ros__parameters: {note: 'checkpoint: a'}}", False, False),
+        ("/**/planner_node: {ros__parameters: {checkpoint: a}}", False, True),
+        ("/*: {ros__parameters: {checkpoint: a}}", False, False),
+        ("/*/planner_node: {ros__parameters: {checkpoint: a}}", False, True),
+        (FOLDED, False, False),
+        (f"robot1: {{{FOLDED}}}", True, False),
+        (f"/robot1/: {{{FOLDED}}}", True, False),
+        (f"/robot2: {{{FOLDED}}}", False, False),
+        (f"/**: {{{FOLDED}}}", True, False),
+        ("/robot1/planner_node: {ros__parameters: {checkpoint: a}}", False, True),
+        ("/**/planner_node: {ros__parameters: {checkpoint: ''}}", False, False),
+        ("/**/slam_node: {ros__parameters: {checkpoint: a}}", False, False),
+        ("planner_node: {checkpoint: a}", False, False),
+        ("- checkpoint: a", False, False),
+    ],
+)
+def test_a_checkpoint_is_named_by_the_parameters_of_a_node(
+    tmp_path: Path, text: str, world_model: bool, planner: bool
+) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(text)
+    named = [node_processes.names_checkpoint([path], n, "/robot1") for n in MODEL_NODES]
+    assert named == [world_model, planner]
+
+
+def test_without_a_namespace_the_bare_name_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(FOLDED)
+    assert node_processes.names_checkpoint([path], "world_model_node")
+    path.write_text("/*: {ros__parameters: {checkpoint: a}}")
+    assert node_processes.names_checkpoint([path], "world_model_node")
+
+
+@pytest.mark.parametrize(("text", "rule"), [(None, "exists"), ("a: [", "YAML"), (b"\xff", "YAML")])
+def test_a_parameter_file_that_cannot_be_read(
+    tmp_path: Path, text: str | bytes | None, rule: str
+) -> None:
+    path = tmp_path / "robot.yaml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(V2WError, match=f"--params-file: .*{rule}"):
+        node_processes.names_checkpoint([path], "planner_node")
+
+
+def test_nodes_without_a_checkpoint_get_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v2w_core.world_model.default_checkpoint", lambda: Path("/shipped"))
+    parser = argparse.ArgumentParser()
+    up.add_arguments(parser)
+    path = tmp_path / "robot.yaml"
+    path.write_text("# checkpoint: is set on the command line\n")
+
+    def checkpoints(*arguments: str) -> list[str | None]:
+        tables = node_processes.overrides_from(parser.parse_args(arguments))
+        assert "checkpoint" not in tables["simulator_node"]
+        return [tables[node].get("checkpoint") for node in MODEL_NODES]
+
+    assert checkpoints() == ["/shipped"] * 2
+    assert checkpoints("--checkpoint", "/mine") == ["/mine"] * 2
+    assert checkpoints("--params-file", str(path)) == ["/shipped"] * 2
+    assert checkpoints("--set", "planner_node.checkpoint=/mine") == ["/shipped", None]
+    path.write_text("/**: {ros__parameters: {checkpoint: /mine}}")
+    assert checkpoints("--params-file", str(path)) == [None, None]
 
 
 def test_candidates_and_poses_that_are_not_messages_of_ours() -> None:
