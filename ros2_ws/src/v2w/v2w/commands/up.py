@@ -65,7 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start, watch, stop. Returns 0 after Ctrl-C, else the code of the node that died."""
+    """Start the nodes and wait for their end.
+
+    Returns:
+        0 after Ctrl-C; else the exit code of the node that died first.
+
+    Raises:
+        V2WError: no ROS, or arguments and parameters that cannot be used.
+    """
     from v2w.bringup import node_processes, ros_environment
     from v2w.bringup.supervisor import Supervisor
 
@@ -84,11 +91,9 @@ def run(args: argparse.Namespace) -> int:
         overrides=node_processes.overrides_from(args),
         namespace=args.namespace,
     )
-    supervisor = Supervisor(variables, sys.stderr)
-    supervisor.say(f"ROS_DOMAIN_ID={variables.get('ROS_DOMAIN_ID', '0')}; Ctrl-C stops all nodes")
-    try:
+    domain_id = variables.get("ROS_DOMAIN_ID", "0")
+    with Supervisor(variables, sys.stderr) as supervisor:
+        supervisor.say(f"ROS_DOMAIN_ID={domain_id}; Ctrl-C stops all nodes")
         for name, command in commands.items():
             supervisor.start(name, command)
         return supervisor.run()
-    finally:
-        supervisor.stop()
