@@ -136,11 +136,15 @@ def test_yaml_files_give_the_defaults_of_the_tables(node: str) -> None:
 
 
 @pytest.mark.parametrize("node", TABLES)
-def test_defaults_are_in_range_and_every_parameter_is_in_the_readme(node: str) -> None:
+def test_defaults_are_in_range_and_files_say_what_the_tables_say(node: str) -> None:
     readme = (PACKAGE / "README.md").read_text()
+    lines = (PACKAGE / "config" / f"{node}.yaml").read_text().split("\n")
+    comments = " ".join(line.strip().removeprefix("# ") for line in lines)
     for parameter in TABLES[node]:
         parameter.check(parameter.default)
         assert f"| `{parameter.name}` |" in readme, parameter.name
+        assert parameter.text in readme, parameter.name
+        assert parameter.text in comments, parameter.name
 
 
 @pytest.mark.parametrize("node", ["world_model_node", "planner_node"])
