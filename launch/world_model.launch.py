@@ -3,7 +3,7 @@
     ros2 launch v2w world_model.launch.py image_topic:=/camera/image_raw odom_topic:=/odom
 
 Needs a ROS installation; without one, ``v2w up`` starts the same nodes from the same YAML files.
-An argument that is left empty keeps what the YAML files say.
+For an argument that is left empty the YAML files count.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
     "params_file": ("", "YAML file with parameters on top of the package's defaults."),
     "use_sim_time": ("false", "Take the time from /clock."),
-    "image_topic": ("", "Camera images, raw; compressed ones are found beside them."),
-    "odom_topic": ("", "Odometry of the body."),
-    "device": ("", "auto, cpu, cuda, cuda:1."),
-    "backend": ("", "What computes rollouts: auto, eager, onnx, ... (v2w export --help)."),
-    "precision": ("", "Of rollouts, e.g. fp32."),
-    "strict_backend": ("", "true: refuse what cannot be had, instead of taking the next."),
-    "memory_budget_mib": ("", "MiB that a rollout may take; 0: ask the device."),
+    "image_topic": ("", "Topic of the raw camera images; compressed ones are next to it."),
+    "odom_topic": ("", "Topic of the body's odometry."),
+    "device": ("", "PyTorch device: auto, cpu, cuda, cuda:1."),
+    "backend": ("", "Back end of rollouts: auto, eager, onnx, ... (v2w export --help)."),
+    "precision": ("", "Precision of rollouts, e.g. fp32."),
+    "strict_backend": ("", "true: refuse a device or back end that is not available."),
+    "memory_budget_mib": ("", "MiB that a rollout may take; 0: what the device has free."),
     "checkpoint": ("", "Checkpoint folder; empty: that of params_file, else the one that ships."),
-    "autostart": ("true", "Configure and activate the nodes; false: a lifecycle manager does."),
+    "autostart": ("true", "true: the nodes activate themselves; false: a lifecycle manager."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
 }
@@ -45,17 +45,17 @@ def flag(text: str) -> bool:
     return text.lower() in ("true", "1", "yes", "on")
 
 
-#: Of arguments that are no text.
+#: How arguments that are no text are read.
 TYPES = {"strict_backend": flag, "memory_budget_mib": int}
 
 
 def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """A node that ends by itself ends the rest: half a graph is no graph."""
+    """Shut everything down when a node ends by itself."""
     return None if context.is_shutdown else Shutdown(reason=f"{event.process_name} ended")
 
 
 def nodes(context: LaunchContext) -> list:
-    """The nodes for these arguments."""
+    """The nodes to start, for the arguments of this launch."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     share = Path(get_package_share_directory("v2w"))
     params_files = [value["params_file"]] if value["params_file"] else []
@@ -98,7 +98,7 @@ def nodes(context: LaunchContext) -> list:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What ros2 launch asks for."""
+    """The entry point of ros2 launch."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in ARGUMENTS.items()

@@ -115,10 +115,16 @@ def commands(
     overrides: Overrides | None = None,
     namespace: str = "",
 ) -> dict[str, list[str]]:
-    """node name -> command line. Later sources win: YAML, params_files, overrides, settings.
+    """Command line of each node, by its name.
+
+    A later source of parameters wins: the package's YAML, params_files, overrides, settings.
 
     Args:
-        settings: "NODE.NAME=VALUE", values in YAML.
+        names: of the nodes.
+        params_files: ROS parameter files.
+        settings: "NODE.NAME=VALUE", with the value in YAML.
+        overrides: parameter values by node and name.
+        namespace: of all nodes; empty for none.
 
     Raises:
         V2WError: a file that is not there, an unknown node or parameter, a value out of range.

@@ -66,7 +66,7 @@ class Supervisor:
             self._handlers = {}
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start a process in a session of its own, so that Ctrl-C reaches only this process."""
+        """Start a process in a new session, so that Ctrl-C at the terminal does not reach it."""
         process = subprocess.Popen(
             list(command),
             env=self.environment | {"PYTHONUNBUFFERED": "1"},

@@ -53,7 +53,7 @@ def fill_frames(
     """Add frames to a v2w_msgs/Rollout, each stamped with the time that it shows.
 
     Args:
-        rollout: gets the frames; its own stamp is that of the newest frame of the history.
+        rollout: gets the frames; its stamp is that of the newest frame of the history.
         frames: RGB uint8 [horizon, H, W, 3], one frame every ``spec.dt_s``.
         base_frame: frame_id of the images.
         frame_format: JPEG, PNG or RAW.

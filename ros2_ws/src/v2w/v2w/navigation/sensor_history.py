@@ -26,7 +26,7 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class HistoryConfig:
-    """What a snapshot must look like.
+    """What a snapshot consists of, and when it is refused.
 
     Attributes:
         num_frames: frames a snapshot needs (the model's num_history).
@@ -55,7 +55,7 @@ class HistoryCounters:
     Attributes:
         frames: camera frames that were kept.
         odometry: poses that were kept.
-        dropped: messages that came late or held no usable numbers.
+        dropped: messages that came late or had no usable numbers.
         jumps: how often stamps went back so far that everything was cleared.
     """
 
@@ -113,7 +113,16 @@ class _Odometry:
 
 
 class HistoryBuffer:
-    """Thread-safe: subscriptions add, requests take snapshots."""
+    """The camera frames and poses of the last seconds. Every method may be called from any thread.
+
+    Args:
+        action: the model's action space, which must be dx, dy and dyaw.
+        observation: size of the frames of a snapshot.
+        config: what a snapshot consists of.
+
+    Raises:
+        V2WError: an action space that odometry cannot measure.
+    """
 
     def __init__(
         self, action: ActionSpec, observation: ObservationSpec, config: HistoryConfig
@@ -121,7 +130,9 @@ class HistoryBuffer:
         columns = action.planar_indices()
         units = tuple(action.units[column] for column in columns)
         if action.dim != 3 or units != ("m", "m", "rad"):
-            rule = "dx [m], dy [m], dyaw [rad] and nothing else: all that odometry tells"
+            rule = (
+                "dx [m], dy [m], dyaw [rad] and nothing else: which is all that odometry measures"
+            )
             raise V2WError("ActionSpec", rule, list(zip(action.names, action.units, strict=True)))
         self.config = config
         self._counters = HistoryCounters()
@@ -135,10 +146,14 @@ class HistoryBuffer:
     # -- what comes in --------------------------------------------------------------------------
 
     def add_frame(self, stamp_ns: int, load: Callable[[], UInt8Array]) -> bool:
-        """Keep a camera frame; ``load`` gives RGB uint8 [H, W, 3] and is called at most once.
+        """Add a camera frame.
+
+        Args:
+            stamp_ns: when it was taken [ns].
+            load: decodes it to RGB uint8 [H, W, 3]; called only if a snapshot needs the frame.
 
         Returns:
-            False when time jumped backwards and everything before was forgotten.
+            False when time jumped backwards and everything before was removed.
         """
         with self._lock:
             newest = self._frames[-1].stamp_ns if self._frames else None
@@ -152,7 +167,11 @@ class HistoryBuffer:
             return verdict != "jump"
 
     def add_odometry(self, stamp_ns: int, x: float, y: float, z: float, yaw: float) -> bool:
-        """Keep a pose, metres and radians. Returns as :meth:`add_frame`; NaN is dropped."""
+        """Add a pose of the odometry, in metres and radians; NaN and infinity are dropped.
+
+        Returns:
+            False when time jumped backwards and everything before was removed.
+        """
         with self._lock:
             if not np.isfinite((x, y, z, yaw)).all():
                 self._counters.dropped += 1
@@ -177,7 +196,7 @@ class HistoryBuffer:
             self._counters.dropped += 1
 
     def clear(self) -> None:
-        """Forget all frames and poses; the counters stay."""
+        """Remove all frames and poses; the counters stay."""
         with self._lock:
             self._forget()
 
@@ -218,7 +237,7 @@ class HistoryBuffer:
             return self._odometry.stamps[-1], self._odometry.poses[-1]
 
     def size(self) -> int:
-        """How many frames at the model's rate a snapshot could have now, at most num_frames."""
+        """Number of frames at the model's rate that a snapshot could have now."""
         with self._lock:
             return self._size()
 
@@ -236,11 +255,15 @@ class HistoryBuffer:
         return None if anchor is None else (now_ns - self._frames[anchor].stamp_ns) / NS
 
     def snapshot(self, now_ns: int, at_ns: int | None = None) -> Snapshot:
-        """The history that ends now, or at ``at_ns`` (then its age does not matter).
+        """The history that ends now, or at ``at_ns``.
+
+        Args:
+            now_ns: the time now [ns]; a history that is older than max_age_s is refused.
+            at_ns: a moment in the past [ns], for which the age does not matter.
 
         Raises:
-            NodeError: HISTORY_UNAVAILABLE (no camera, no odometry, too short, a jump of the
-                odometry) or HISTORY_STALE, with what is missing.
+            NodeError: HISTORY_UNAVAILABLE (no camera, no odometry, too few frames, a jump of the
+                odometry) or HISTORY_STALE; the message says what is missing.
         """
         with self._lock:
             anchor = self._anchor(at_ns)

@@ -1,4 +1,4 @@
-"""What world_model_node and planner_node share: a lifecycle node with a model and a history.
+"""The base of world_model_node and planner_node: a lifecycle node with a model and a history.
 
 configure loads the weights, activate subscribes and serves, deactivate stops that, cleanup frees
 the device.
@@ -31,12 +31,22 @@ from v2w_core.errors import V2WError
 if TYPE_CHECKING:
     from v2w.inference.model_runtime import ModelRuntime
 
-#: How long a request may take to notice that the node is being deactivated [s].
+#: How long deactivation waits for the current request to end [s].
 PATIENCE_S = 10.0
 
 
 class ModelNode(AutostartNode, ABC):
-    """Subclasses add their services in :meth:`serve` and remove them in :meth:`unserve`."""
+    """A node that answers requests with a model. Subclasses say with which services.
+
+    Args:
+        name: of the node.
+        table: its parameters.
+
+    Attributes:
+        model: the loaded model; None unless configured.
+        history: camera frames and odometry; None unless configured.
+        stopping: whether the node is being deactivated, so that requests must end.
+    """
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
         super().__init__(name, table)
@@ -57,7 +67,7 @@ class ModelNode(AutostartNode, ABC):
     # -- lifecycle ------------------------------------------------------------------------------
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Load the weights."""
+        """Load the weights and do trial rollouts."""
         self.status.restart(Phase.LOADING)
         self.diagnostics.publish()
         try:
@@ -67,7 +77,7 @@ class ModelNode(AutostartNode, ABC):
             self.problem = str(error) if isinstance(error, V2WError) else traceback.format_exc()
         else:
             self.problem = ""
-        if self.problem:  # outside the handler, whose traceback keeps the model
+        if self.problem:  # outside the handler, because its traceback refers to the model
             self._free()
             self.status.restart(Phase.UNCONFIGURED, self.problem)
             self.get_logger().error(f"cannot configure: {self.problem}")
@@ -80,7 +90,7 @@ class ModelNode(AutostartNode, ABC):
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Subscribe and serve."""
+        """Subscribe to the sensors and offer the services."""
         assert self.history is not None and self._sensors is not None
         self.stopping = False
         self.history.clear()
@@ -91,7 +101,7 @@ class ModelNode(AutostartNode, ABC):
         return super().on_activate(state)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop serving; a request that is being worked on is given up."""
+        """Remove services and subscriptions; the current request ends with an error."""
         self._give_up_requests()
         self.unserve()
         self._close_sensors()
@@ -99,12 +109,12 @@ class ModelNode(AutostartNode, ABC):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Free the model and the device."""
+        """Free the model and its device."""
         self._free()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
-        """As deactivate and cleanup, from any state."""
+        """Deactivate and clean up, from any state."""
         self._give_up_requests()
         self.unserve()
         self._close_sensors()
@@ -116,6 +126,7 @@ class ModelNode(AutostartNode, ABC):
             self._sensors.close()
 
     def release(self) -> None:
+        """Stop the robot and end requests, then destroy the node."""
         self.stopping = True
         if self.context.ok():
             self.halt()
@@ -123,24 +134,32 @@ class ModelNode(AutostartNode, ABC):
 
     @abstractmethod
     def serve(self) -> None:
-        """Create services, actions and timers of the subclass."""
+        """Create the services, actions and timers of the subclass."""
 
     @abstractmethod
     def unserve(self) -> None:
-        """Destroy what :meth:`serve` created; called more than once."""
+        """Destroy what :meth:`serve` created; may be called more than once."""
 
     @abstractmethod
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
-        """Of the rollouts that requests will need, for warming up."""
+        """Numbers of candidates that requests will have, for the trial rollouts."""
 
     @abstractmethod
     def horizon(self, values: dict[str, Any]) -> int:
-        """Of those rollouts, steps; the model is there by then."""
+        """Number of steps of the trial rollouts; the model is loaded when this is called."""
 
     def check_parameters(
         self, values: dict[str, Any], changed: Collection[str] = ("horizon",)
     ) -> None:
-        """Subclasses: refuse values that the loaded model cannot work with, by a V2WError."""
+        """Check values that depend on the loaded model; subclasses override this.
+
+        Args:
+            values: parameter values by name.
+            changed: names of those that are being set.
+
+        Raises:
+            V2WError: a value that the model cannot work with.
+        """
 
     def _load(self, values: dict[str, Any]) -> None:
         import torch
@@ -195,16 +214,16 @@ class ModelNode(AutostartNode, ABC):
     # -- what happens to a node -------------------------------------------------------------------
 
     def halt(self) -> None:
-        """For subclasses: nothing moves from here on until the node is activated again."""
+        """Stop the robot until the node is activated again. Subclasses override this."""
 
     def on_time_jump(self) -> None:
-        """For subclasses: what was planned before a jump no longer holds."""
+        """Called when stamps went back: plans of before are void. Subclasses override this."""
 
     # -- requests -------------------------------------------------------------------------------
 
     @property
     def now_ns(self) -> int:
-        """The node's clock (simulated time with use_sim_time), nanoseconds."""
+        """Time of the node's clock, which is simulated time with use_sim_time [ns]."""
         return int(self.get_clock().now().nanoseconds)
 
     @property
@@ -242,7 +261,12 @@ class ModelNode(AutostartNode, ABC):
         )
 
     def snapshot(self, at_ns: int | None = None) -> Snapshot:
-        """A history to start from. Raises NodeError, see :class:`HistoryBuffer`."""
+        """The history that ends now, or at ``at_ns`` [ns].
+
+        Raises:
+            NodeError: NOT_READY when the node is not active; else as
+                :meth:`HistoryBuffer.snapshot`.
+        """
         history = self.history
         if history is None or not self.status.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
@@ -251,15 +275,22 @@ class ModelNode(AutostartNode, ABC):
             return history.snapshot(self.now_ns, at_ns)
 
     def on_model_replaced(self) -> None:
-        """For subclasses: what was encoded by the model before is of no use any more."""
+        """Called when another model computes from here on, so that encodings of before are void.
+
+        Subclasses override this.
+        """
 
     def on_model_lost(self) -> None:
-        """For subclasses: nothing will be answered any more."""
+        """Called when no request can be answered any more. Subclasses override this."""
 
     def respond(self, response: Any, work: Callable[[], float]) -> Any:
-        """Fill a response by ``work`` (returns the seconds the model took), or its error_code.
+        """Answer a request: wait for its turn, do the work, and set error_code and error_msg.
 
-        Requests are worked on one after the other, in the order in which they came.
+        Requests are computed one after the other, in the order in which they came.
+
+        Args:
+            response: of a service or an action; returned after it was filled.
+            work: fills the response and returns how long the model took [s].
         """
         seconds = None
         try:
@@ -285,16 +316,16 @@ class ModelNode(AutostartNode, ABC):
         return self.model.run(work)
 
     def _give_up_requests(self) -> None:
-        """Lets requests end with an error before what they answer through is destroyed."""
+        """Let requests end with an error before the services that answer them are destroyed."""
         self.stopping = True
         self.status.deactivate()
         self.halt()
         deadline = time.monotonic() + PATIENCE_S
         while self._model_thread.busy and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.1)  # the executor sends an answer after we have filled it
+        time.sleep(0.1)  # the executor sends an answer a little after it was filled
 
 
 def chosen_seed(seed: int) -> int:
-    """The request's seed; a random one when it is negative."""
+    """The seed of a request; a random one when it is negative."""
     return random.SystemRandom().randrange(2**31) if seed < 0 else seed % 2**62

@@ -1,4 +1,4 @@
-"""planner_node: a goal in, a plan out (~/plan, service and action), driven when allowed to."""
+"""planner_node: plans to a goal (~/plan, service and action), and drives the plan when allowed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from v2w_core.errors import V2WError
 
 
 class PlannerNode(ModelNode):
-    """Owns a model of its own: the candidates' latents never leave the process."""
+    """Answers ~/plan with a model in its process, so that candidates never cross the network."""
 
     def __init__(self) -> None:
         super().__init__("planner_node", parameters.PLANNER)
@@ -119,12 +119,12 @@ class PlannerNode(ModelNode):
     def check_parameters(
         self, values: dict[str, Any], changed: Collection[str] = ("horizon",)
     ) -> None:
-        config = self.model.config
-        parameters.check_horizon(values, config.num_frames - config.num_history, changed)
+        model = self.model
+        if model is not None:  # else configure checks them
+            window = model.config.num_frames - model.config.num_history
+            parameters.check_horizon(values, window, changed)
 
     def _on_parameters(self, changes: list[Any]) -> SetParametersResult:
-        if self.model is None:  # configure checks then
-            return SetParametersResult(successful=True)
         changed = {change.name: change.value for change in changes}
         try:
             parameters.check_all(self.table, changed)
@@ -156,19 +156,19 @@ class PlannerNode(ModelNode):
         if handle is not None and handle.is_cancel_requested:
             raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
         settings = self._settings(request)
-        wanted = self._wanted(request)
+        described = self._described_goal(request)
         snapshot = self.snapshot()
-        goal, key = self._goal(wanted, snapshot)
+        goal, key = self._goal(described, snapshot)
         began = time.perf_counter()
 
-        def unwanted() -> bool:
+        def cancelled() -> bool:
             return self.stopping or (handle is not None and handle.is_cancel_requested)
 
         def on_iteration(report: IterationReport) -> None:
             if handle is not None:
                 self._feedback(handle, report, snapshot, began)
 
-        outcome = core.plan(snapshot, goal, key, settings, on_iteration, unwanted, self.turn_began)
+        outcome = core.plan(snapshot, goal, key, settings, on_iteration, cancelled, self.turn_began)
         if outcome.result.cancelled:
             why = "the node was deactivated" if self.stopping else "cancelled"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
@@ -179,14 +179,14 @@ class PlannerNode(ModelNode):
         with self.model.timings.stage("answer"):
             self._fill(result, outcome, snapshot, frames if request.return_frames else None)
             self._show(outcome, snapshot, frames if shown else None)
-        allowed = self.get_parameter("publish_velocity").value and not unwanted()
+        allowed = self.get_parameter("publish_velocity").value and not cancelled()
         if allowed and not outcome.arrival.arrived:
             steps = outcome.result.action_sequence[: settings.execute_steps]
             self._follow(follower, steps, snapshot)
         return outcome.planning_s
 
     def _follow(self, follower: PlanFollower, steps: Any, snapshot: Snapshot) -> None:
-        """Drive these steps, unless what they were planned from is too long ago."""
+        """Drive these steps, unless the history that they were planned from is too old."""
         age_s = (self.now_ns - int(snapshot.stamps_ns[-1])) / conversions.NS
         longest_s = self.get_parameter("max_plan_age").value
         if age_s > longest_s:
@@ -229,8 +229,13 @@ class PlannerNode(ModelNode):
             ),
         )
 
-    def _wanted(self, request: Any) -> tuple[Goal, object] | tuple[float, float, float, str]:
-        """What does not need the history: bad goals are refused whether there is one or not."""
+    def _described_goal(
+        self, request: Any
+    ) -> tuple[Goal, object] | tuple[float, float, float, str]:
+        """The goal of a request without its history: (goal, key) or (x, y, yaw, frame_id).
+
+        Bad goals are refused here, whether there is a history or not.
+        """
         assert self._core is not None
         if request.goal_type == GOAL_IMAGE:
             data = bytes(request.goal_image.data)
@@ -240,10 +245,10 @@ class PlannerNode(ModelNode):
         x, y, _, yaw = conversions.planar_pose(request.goal_pose.pose)
         return x, y, yaw, str(request.goal_pose.header.frame_id)
 
-    def _goal(self, wanted: tuple[Any, ...], snapshot: Snapshot) -> tuple[Goal, object]:
-        if len(wanted) == 2:
-            return wanted[0], wanted[1]
-        x, y, yaw, frame_id = wanted
+    def _goal(self, described: tuple[Any, ...], snapshot: Snapshot) -> tuple[Goal, object]:
+        if len(described) == 2:
+            return described[0], described[1]
+        x, y, yaw, frame_id = described
         here = snapshot.poses[-1]
         goal = pose_goal(
             (x, y, yaw),
@@ -302,7 +307,7 @@ class PlannerNode(ModelNode):
         message.planning_time = conversions.duration_message(outcome.planning_s)
 
     def _show(self, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None) -> None:
-        """Pictures for RViz; no work for topics that nobody listens to."""
+        """Publish path, markers and imagined frames for RViz, where somebody subscribes."""
         result, stamp = outcome.result, int(snapshot.stamps_ns[-1])
         self._path.publish(self._path_of(result.action_sequence, snapshot))
         if self._markers.get_subscription_count():

@@ -24,7 +24,7 @@ LOOK_S = 0.2
 class SensorSubscriptions:
     """Camera and odometry, from :meth:`open` to :meth:`close`; may be opened again.
 
-    The two have callback groups of their own, so that no request delays them. Images are kept as
+    Each has a separate callback group, so that no request delays them. Images are kept as
     they came and decoded only when the history needs them.
 
     Args:

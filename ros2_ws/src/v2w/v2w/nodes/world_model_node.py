@@ -1,4 +1,4 @@
-"""world_model_node: camera and odometry in, imagined futures out (~/imagine)."""
+"""world_model_node: imagines futures from camera and odometry (~/imagine)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from v2w_core.errors import Interrupted
 
 
 class WorldModelNode(ModelNode):
-    """Answers ~/imagine; says how it is on ~/status and /diagnostics."""
+    """Answers ~/imagine, and reports its status on ~/status and /diagnostics."""
 
     def __init__(self) -> None:
         super().__init__("world_model_node", parameters.WORLD_MODEL)
