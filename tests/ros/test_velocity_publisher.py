@@ -40,7 +40,7 @@ def received(node: Node, enough: Callable[[], Any]) -> None:
         return enough()
 
     wait_for(spun, 20.0, "messages")
-    executor.remove_node(node)
+    executor.shutdown()
 
 
 @pytest.mark.parametrize("stamped", [False, True])
