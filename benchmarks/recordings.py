@@ -142,7 +142,9 @@ class RecordedDenoiser:
             known = self.together_mask()[:num_frames].expand(x.shape[:2])
         elif not guided:
             known[:, -1] = 0
-        tokens = frame_tokens(at["ctx" if guided else "uctx"], num_frames, self.compat)
+        tokens = frame_tokens(
+            at["ctx" if guided else "uctx"], num_frames, by_length=self.compat.tokens_by_length
+        )
         actions = shift_actions(at["action"])[:, :num_frames]
         concat = at["concat"].transpose(1, 2)[:, :num_frames]
         stride = torch.full((len(x),), self.case.settings["fs"])

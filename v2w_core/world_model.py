@@ -185,7 +185,8 @@ class WorldModel(nn.Module):
         if tokens is None or context is None:
             return None
         numbers = {"num_text": context.num_text, "per_frame": context.resampler.num_queries}
-        return frame_tokens(tokens, num_frames, self.config.compat, **numbers)
+        by_length = self.config.compat.tokens_by_length
+        return frame_tokens(tokens, num_frames, by_length=by_length, **numbers)
 
     def start(
         self, frames: ArrayLike, actions: ArrayLike, *, seed: int = 0

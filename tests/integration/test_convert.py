@@ -102,7 +102,7 @@ _ALPHA = np.full((HEIGHT, WIDTH, 1), 255, dtype=np.uint8)
         ("rgba8", np.concatenate([_COLOUR, _ALPHA], axis=2), (200, 120, 40)),
         ("bgra8", np.concatenate([_COLOUR[..., ::-1], _ALPHA], axis=2), (200, 120, 40)),
         ("mono8", _COLOUR[..., 0], (200, 200, 200)),
-        ("mono16", np.full((HEIGHT, WIDTH), 200 * 256 + 17, dtype="<u2"), (200, 200, 200)),
+        ("mono16", np.full((HEIGHT, WIDTH), 200 * 257 + 17, dtype="<u2"), (200, 200, 200)),
         ("bayer_rggb8", _bayer(200, 120, 40), (200, 120, 40)),
         ("bayer_bggr8", _bayer(40, 120, 200), (200, 120, 40)),
         ("bayer_gbrg8", np.roll(_bayer(200, 120, 40), 1, axis=0), (200, 120, 40)),

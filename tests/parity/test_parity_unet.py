@@ -27,7 +27,7 @@ def run(unet, context, x, level, *told, stride):
         x.transpose(1, 2),
         level,
         *told,
-        context=frame_tokens(context, num_frames, RELEASED),
+        context=frame_tokens(context, num_frames, by_length=RELEASED.tokens_by_length),
         frame_stride=stride,
     )
     return out.transpose(1, 2)
