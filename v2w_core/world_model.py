@@ -198,7 +198,7 @@ class WorldModel(nn.Module):
                 ``num_history`` are used.
             actions: [T - 1, A] physical units, actions[i] leads from frame i to i + 1. Recorded
                 actions may lie outside the bounds.
-            seed: of the noise that the history is held at and, by default, of rollouts.
+            seed: of the history's noise and, by default, of rollouts.
 
         Raises:
             V2WError: too few frames, or actions that do not fit them; the model is plain video

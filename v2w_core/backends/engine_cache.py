@@ -80,7 +80,7 @@ def network_hash(package: Path = PACKAGE) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What an engine is built for, and its figures were measured on."""
+    """The device that an engine is built for and was measured on."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         name = torch.cuda.get_device_name(device)
@@ -150,7 +150,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _damage(folder: Path, built_from: dict[str, Any]) -> str | None:
-    """What is wrong with a folder; None: nothing."""
+    """Says what is wrong with a folder; None: nothing."""
     try:
         manifest = read_manifest(folder)
         if manifest["built_from"] != built_from:

@@ -181,7 +181,8 @@ def candidate_bytes(model: Dynamics, num_suffix: int, *, guided: bool) -> int:
     kernel allocates inside itself is not seen.
 
     Args:
-        num_suffix: most frames that a candidate has of its own, the one being denoised included.
+        num_suffix: most frames of a candidate beside the history, the one being denoised
+            included.
     """
     counted = _counted.setdefault(model, {})
     key = (model.dtype, num_suffix, guided)

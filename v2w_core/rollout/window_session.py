@@ -95,10 +95,10 @@ class WindowSession:
         bounds: bool = True,
         interrupt: Callable[[], bool] | None = None,
     ) -> CandidateRollout:
-        """As :meth:`v2w_core.rollout.session.Session.rollout`; the whole window at every step.
+        """Begins a rollout, see :meth:`v2w_core.rollout.session.Session.rollout`.
 
-        The horizon stays inside the trained window; one candidate is computed at a time unless
-        ``batch_size`` says otherwise.
+        Every sampling step computes the whole window. The horizon stays inside the trained window;
+        one candidate is computed at a time unless ``batch_size`` says otherwise.
         """
         request = resolve_request(
             self, candidates, self.max_horizon, num_sampling_steps=num_sampling_steps,
@@ -201,7 +201,7 @@ class _WindowDenoiser:
         return v
 
     def select(self, indices: Tensor) -> None:
-        """Of these candidates only."""
+        """Keeps the candidates ``indices`` only."""
         self._actions, self._action_mask = self._actions[indices], self._action_mask[indices]
 
 
