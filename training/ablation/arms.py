@@ -173,7 +173,7 @@ def next_frame_error(model: WorldModel, latents: Tensor, actions: Tensor, chunk:
         known = torch.ones_like(low, dtype=torch.bool)
         known[:, 0] = False
         past = schedule.add_noise(clean, past_noise, low)
-        _, velocity = model.unet.forward_forced(past, low, noise, high, told, known)
+        _, velocity = model.unet.forward_teacher_forced(past, low, noise, high, told, known)
         predicted, _ = schedule.from_velocity(noise, velocity, high)
         errors.append((predicted - clean)[:, history:].square().mean(dim=(1, 2, 3, 4)).cpu())
     return float(torch.cat(errors).mean())
