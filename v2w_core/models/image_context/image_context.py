@@ -21,7 +21,7 @@ from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
 
 @dataclass(frozen=True)
 class VisionTowerConfig:
-    """CLIP's vision transformer; the defaults are OpenCLIP ViT-H-14."""
+    """Sizes of CLIP's vision transformer; the defaults are those of OpenCLIP ViT-H-14."""
 
     width: int = 1280
     depth: int = 32
