@@ -1,6 +1,6 @@
-"""ROS image messages -> RGB frames, from rosbags' messages and rclpy's alike; needs neither.
+"""Conversion of ROS image messages to RGB frames; needs neither rosbags nor rclpy.
 
-Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, and
+It works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, and
 honours ``step``, ``encoding`` and ``is_bigendian``.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from v2w_core.errors import DataError
 from v2w_core.images import ImageArray, decode_image
 
-#: encoding -> (bytes a pixel, OpenCV conversion to RGB, None when it is RGB already)
+#: encoding -> (bytes per pixel, OpenCV conversion to RGB or None if it is RGB)
 _ENCODINGS: dict[str, tuple[int, int | None]] = {
     "rgb8": (3, None),
     "bgr8": (3, cv2.COLOR_BGR2RGB),
@@ -43,11 +43,11 @@ def frame_from_message(message: Any, *, field: str = "image") -> ImageArray:
 
     Args:
         message: any object with the message's fields.
-        field: how an error names the image, e.g. the topic.
+        field: name of the image in error messages, e.g. the topic.
 
     Raises:
-        DataError: an unknown encoding, a depth image, sizes that do not fit the data, a picture
-            that cannot be decoded.
+        DataError: an unknown encoding, a depth image, sizes that do not match the data, or an
+            image that cannot be decoded.
     """
     if hasattr(message, "encoding"):
         return _from_raw(message, field)
@@ -79,7 +79,7 @@ def _from_raw(message: Any, field: str) -> ImageArray:
         raise DataError(f"{field}: size", rule, found)
     rows = data[: step * height].reshape(height, step)[:, : width * pixel_bytes]
     if encoding == "mono16":
-        # The high byte is what fits into eight bits.
+        # Keep the high byte.
         rows = rows[:, 0::2] if message.is_bigendian else rows[:, 1::2]
         pixel_bytes = 1
     pixels = np.ascontiguousarray(rows).reshape(height, width, pixel_bytes)
