@@ -1,4 +1,4 @@
-"""``v2w replay``: imagination beside a real recording."""
+"""``v2w replay``: rollouts compared with a real recording."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replays, writes, prints. Raises V2WError for input that cannot be used."""
+    """Runs the rollouts, writes the files and prints a table. Raises V2WError for invalid input."""
     from tqdm import tqdm
 
     from v2w_core.checkpoint import default_checkpoint
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_times(text: str | None) -> list[float] | None:
-    """Seconds separated by commas. Raises V2WError for anything else."""
+    """Seconds from a text with commas. Raises V2WError for anything else."""
     if text is None:
         return None
     try:
