@@ -124,7 +124,7 @@ def main() -> int:
         network, args.episodes / "train", args.out / "latents/train.safetensors"
     )
     val = encode_episodes(network, args.episodes / "val", args.out / "latents/val.safetensors")
-    windows = Windows.of(val, val.window_starts(config.num_frames), args.windows, config)
+    windows = Windows.evenly_spaced(val, val.window_starts(config.num_frames), args.windows, config)
     data = {
         "train": train, "starts": train.window_starts(config.num_frames), "batch_size": 8,
         "held_out": windows,

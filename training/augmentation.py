@@ -1,7 +1,7 @@
-"""Augmentation of a clip: one draw for all of its frames, so that nothing flickers.
+"""Augmentation of a clip with the same random parameters for all of its frames.
 
-What the released models were trained with: brightness, contrast, saturation and hue in this order
-on 8-bit pictures (the arithmetic of Pillow's ImageEnhance), then a shift by at most two pixels.
+As for the released models: brightness, contrast, saturation and hue in this order on 8-bit pictures
+(the arithmetic of Pillow's ImageEnhance), then a shift by at most two pixels.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from v2w_core.images import check_frames
 
 Frames = NDArray[np.uint8]
 
-#: Factors of brightness, contrast and saturation, and turns of the hue circle.
+#: Ranges of the brightness, contrast and saturation factors, and of the hue shift in turns.
 FACTOR_RANGE = (0.9, 1.1)
 HUE_RANGE = (-0.05, 0.05)
 MAX_SHIFT = 2
 
 
 def augment_clip(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Colours changed and the picture shifted, the same way in every frame.
+    """Changes colours and position, in the same way in every frame.
 
     Args:
-        frames: RGB uint8 [T, H, W, 3] as the model will see them, black bars included.
-        rng: where the one draw comes from.
+        frames: RGB uint8 [T, H, W, 3] in the model's format, black bars included.
+        rng: random generator.
 
     Returns:
-        uint8 [T, H, W, 3], a copy.
+        the augmented frames, uint8 [T, H, W, 3].
 
     Raises:
-        DataError: not uint8 RGB [T, H, W, 3].
+        DataError: the frames are not uint8 RGB [T, H, W, 3].
     """
     clip = check_frames(frames)
     factors = rng.uniform(*FACTOR_RANGE, size=3)
@@ -52,6 +52,6 @@ def _recoloured(
     image = ImageEnhance.Contrast(image).enhance(contrast)
     image = ImageEnhance.Color(image).enhance(saturation)
     hsv = np.array(image.convert("HSV"))
-    # Pillow's hue counts 256 steps a turn; uint8 arithmetic closes the circle.
+    # Pillow's hue has 256 steps per turn; uint8 arithmetic wraps around.
     hsv[..., 0] += np.uint8(int(hue * 255) % 256)
     return np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))

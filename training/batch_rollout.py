@@ -1,7 +1,7 @@
-"""Rollouts of many recorded windows side by side, each from its own history (no planning).
+"""Batched rollouts of many recorded windows, each from its own history.
 
-A :class:`v2w_core.rollout.session.Session` rolls many candidates out from one history; training and
-evaluation have many histories with one future each.
+A :class:`v2w_core.rollout.session.Session` rolls out many candidates from one history; training and
+evaluation have many histories with one action sequence each.
 """
 
 from __future__ import annotations
@@ -24,27 +24,33 @@ def imagine_latents(
     generator: torch.Generator,
     guidance_scale: float = 1.0,
 ) -> Tensor:
-    """What the model imagines after each history, with its configuration's steps, eta and levels.
+    """Imagines the frames after each history, with the sampling steps, eta and history noise level
+    of the model's configuration.
 
-    Imagined frames are always held at the history noise level (``imagined_history`` is not looked
-    at).
+    Imagined frames are always re-encoded at the history noise level; ``imagined_history`` is
+    ignored.
 
     Args:
+        model: a model that can be cached.
         history: [B, H, C, h, w] clean normalised latents.
         actions: [B, T, A] normalised, T > H; actions[:, t] leads from frame t to t + 1.
-        generator: on the CPU; draws all noise, of every window its own.
+        generator: CPU generator of all noise, which is independent for each window.
+        guidance_scale: guidance scale; 1 is no guidance.
 
     Returns:
         latents [B, T - H, C, h, w] on the CPU.
 
     Raises:
-        V2WError: a model whose past cannot be cached.
+        V2WError: the model cannot be cached.
     """
     if not model.config.cacheable:
-        rule = "a strictly causal model that is told levels and actions only; use a WindowSession"
-        raise V2WError("model", rule, "a past that cannot be cached")
+        rule = (
+            "a strictly causal model that is conditioned on levels and actions only; use a "
+            "WindowSession"
+        )
+        raise V2WError("model", rule, "a model that cannot be cached")
     sampling, device = model.config.sampling, model.device
-    frames, told = history.to(device), shift_actions(actions.to(device))
+    frames, aligned = history.to(device), shift_actions(actions.to(device))
     cache, imagined = None, []
 
     def noise_like(x: Tensor) -> Tensor:
@@ -53,21 +59,21 @@ def imagine_latents(
     for t in range(history.shape[1], actions.shape[1]):
         past = slice(0, t) if cache is None else slice(t - 1, t)
         level = torch.full(frames.shape[:2], sampling.history_level, device=device)
-        known = torch.ones_like(level, dtype=torch.bool)
-        known[:, 0] = cache is not None  # no action leads to the first frame
-        held = model.schedule.add_noise(frames, noise_like(frames), level)
-        _, cache = model.unet(held, level, told[:, past], known, cache=cache)
-        action = told[:, t : t + 1]
+        action_mask = torch.ones_like(level, dtype=torch.bool)
+        action_mask[:, 0] = cache is not None  # no action leads to the first frame
+        noised = model.schedule.add_noise(frames, noise_like(frames), level)
+        _, cache = model.unet(noised, level, aligned[:, past], action_mask, cache=cache)
+        action = aligned[:, t : t + 1]
 
         def denoise(
-            x: Tensor, at: Tensor, action: Tensor = action, cache: object = cache
+            x: Tensor, level: Tensor, action: Tensor = action, cache: object = cache
         ) -> Tensor:
-            known = torch.ones_like(at, dtype=torch.bool)
-            v: Tensor = model.unet(x, at, action, known, cache=cache)[0]
+            action_mask = torch.ones_like(level, dtype=torch.bool)
+            v: Tensor = model.unet(x, level, action, action_mask, cache=cache)[0]
             if guidance_scale == 1.0:
                 return v
-            plain, _ = model.unet(x, at, action, ~known, cache=cache)
-            return guide(v, plain, guidance_scale, sampling.guidance_rescale)
+            unconditional, _ = model.unet(x, level, action, ~action_mask, cache=cache)
+            return guide(v, unconditional, guidance_scale, sampling.guidance_rescale)
 
         start = noise_like(frames[:, :1])
         frames = ddim_sample(

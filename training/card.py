@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint is, what it was made from, and how well it does."""
+"""Model card of a checkpoint: its sizes, its training data and its validation figures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ def model_card(
     figures: Mapping[str, Mapping[str, float]],
     command: str,
 ) -> str:
-    """Markdown of the card.
+    """The card as Markdown.
 
     Args:
-        settings: the run's configuration (title, licence, seed, data).
-        figures: stage -> figure -> value, as the trainer returned them.
-        command: the command that made it.
+        model: the trained model.
+        settings: configuration of the run (title, licence, seed, data).
+        train, val: training and held-out episodes.
+        figures: stage -> name -> value, as returned by the trainer.
+        command: the command that ran the training.
     """
     spec = model.config.action
     rows = [

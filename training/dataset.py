@@ -1,4 +1,4 @@
-"""Episodes for training: in their files or in memory, and windows drawn from a seed."""
+"""Episodes for training, in their files or in memory, and random windows of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from v2w_core.spec import ActionSpec, ObservationSpec
 
 @dataclass(frozen=True)
 class Clips:
-    """All episodes of a folder, one after the other.
+    """All episodes of a folder in memory, concatenated.
 
     Attributes:
         frames: uint8 [N, h, w, 3].
         actions: float32 [N, A] physical units; actions[i] leads from frame i to i + 1 (the last
-            of an episode is zero and never used inside a window).
-        starts: first frame of each episode, and N at the end.
-        action_spec: the same in all episodes.
+            of an episode is zero and never used within a window).
+        starts: index of the first frame of each episode, and N at the end.
+        action_spec: the action space of all episodes.
     """
 
     frames: NDArray[np.uint8]
@@ -38,23 +38,19 @@ class Clips:
     action_spec: ActionSpec
 
     def window_starts(self, window: int) -> NDArray[np.int64]:
-        """Indices at which ``window`` frames of one episode begin.
-
-        Raises:
-            DataError: no episode is long enough.
-        """
+        """Indices of the first frames of all windows; see :func:`window_starts`."""
         return window_starts(self.starts, window)
 
 
 @dataclass(frozen=True)
 class EpisodeFiles:
-    """Episodes whose frames stay in their files until they are asked for: any amount fits."""
+    """Episodes whose frames are read from their files on demand."""
 
     episodes: tuple[Episode, ...]
 
     @property
     def action_spec(self) -> ActionSpec:
-        """The same in all episodes (but for the bounds)."""
+        """The action space of the first episode; the others differ in bounds at most."""
         return self.episodes[0].action_spec
 
     @property
@@ -62,29 +58,29 @@ class EpisodeFiles:
         return sum(len(episode) for episode in self.episodes)
 
     def split(self, held_out: float = 0.1) -> tuple[EpisodeFiles, EpisodeFiles]:
-        """(training, held out), by whole episodes; a single episode serves as both."""
+        """Splits into (training, held out) by whole episodes; a single episode is both."""
         if len(self.episodes) < 2:
             return self, self
-        kept, held = split_episodes(len(self.episodes), held_out)
-        parts = [tuple(self.episodes[i] for i in numbers) for numbers in (kept, held)]
+        indices = split_episodes(len(self.episodes), held_out)
+        parts = [tuple(self.episodes[i] for i in part) for part in indices]
         return EpisodeFiles(parts[0]), EpisodeFiles(parts[1])
 
     def windows(self, num_frames: int) -> WindowIndex:
-        """All windows of ``num_frames``. Raises DataError when no episode is long enough."""
+        """All windows of ``num_frames``. Raises DataError if no episode is long enough."""
         return WindowIndex([len(episode) for episode in self.episodes], num_frames)
 
     def frames(self, window: Window, observation: ObservationSpec) -> NDArray[np.uint8]:
-        """uint8 [T, h, w, 3], read and resized."""
+        """The frames of a window, read and resized, uint8 [T, h, w, 3]."""
         episode = self.episodes[window.episode]
         return resize_frames(episode.frames(window.start, window.stop), observation)
 
     def actions(self, window: Window) -> NDArray[np.float32]:
-        """[T, A] physical units; the last is zero, as in :class:`Clips`."""
+        """The actions of a window [T, A] in physical units; the last is zero, as in ``Clips``."""
         recorded = self.episodes[window.episode].actions[window.start : window.stop - 1]
         return np.concatenate([recorded, np.zeros_like(recorded, shape=(1, recorded.shape[1]))])
 
     def in_memory(self, observation: ObservationSpec) -> Clips:
-        """All frames, resized, with progress."""
+        """All episodes with resized frames; shows a progress bar."""
         frames, actions, starts = [], [], [0]
         numbers = range(len(self.episodes))
         for number in progress(numbers, desc="reading episodes", unit="episode", transient=True):
@@ -97,10 +93,11 @@ class EpisodeFiles:
 
 
 def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
-    """Frames at which ``window`` frames of one episode begin.
+    """Indices of the first frames of all windows, each within one episode.
 
     Args:
-        starts: first frame of each episode, and the end of the last.
+        starts: index of the first frame of each episode, and the end of the last one.
+        window: number of frames of a window.
 
     Raises:
         DataError: no episode is long enough.
@@ -121,10 +118,12 @@ def open_episodes(
     """The episodes of a folder.
 
     Args:
-        action_spec: what the episodes must agree with; the first episode's when None.
+        folder: the folder.
+        action_spec: action space that all episodes must have; None: the first episode's.
 
     Raises:
-        DataError: no episodes. V2WError: ActionSpecs that differ.
+        DataError: the folder has no episodes.
+        V2WError: the action spaces differ.
     """
     paths = list_episodes(folder)
     if not paths:
@@ -153,11 +152,11 @@ def load_clips(
 def draw_windows(
     starts: NDArray[np.int64], batch_size: int, window: int, generator: torch.Generator
 ) -> Tensor:
-    """Frame indices [batch_size, window] of windows drawn with replacement."""
+    """Frame indices [batch_size, window] of random windows, drawn with replacement."""
     chosen = torch.randint(len(starts), (batch_size,), generator=generator)
     return torch.from_numpy(starts)[chosen][:, None] + torch.arange(window)[None]
 
 
 def to_images(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> Tensor:
-    """uint8 [N, h, w, 3] -> float32 [N, 3, h, w] in [-1, 1]."""
+    """Frames uint8 [N, h, w, 3] -> images float32 [N, 3, h, w] in [-1, 1]."""
     return torch.from_numpy(np.asarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1.0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Average of the parameters, decay warmed up so that early steps do not linger."""
+    """Moving average of the parameters, with a warm-up of the decay for the first steps."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -21,11 +21,11 @@ class EMA:
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
-        """Exchange the average and the module's parameters; call twice to come back."""
+        """Swaps the average and the module's parameters; a second call swaps them back."""
         for name, parameter in module.named_parameters():
-            kept = parameter.detach().clone()
+            current = parameter.detach().clone()
             parameter.copy_(self.shadow[name])
-            self.shadow[name].copy_(kept)
+            self.shadow[name].copy_(current)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.shadow

@@ -1,4 +1,4 @@
-"""Learns how far apart two views were taken, from recorded and imagined views with odometry."""
+"""Training of the goal distance on recorded and imagined views with poses from odometry."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from v2w_core.world_model import WorldModel
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Which pairs of views are learned from.
+    """Distribution of the training pairs.
 
     Attributes:
-        num_windows: training windows that are imagined, their horizon each.
-        imagined: share of the pairs whose view is imagined; goals are always recorded.
-        near_frames: standard deviation of how many frames a goal is away, for half of the pairs;
-            for the others it is anywhere in the episode.
-        noise: largest standard deviation of the noise on views.
+        num_windows: number of training windows whose horizon is imagined.
+        imagined: share of the pairs with an imagined view; goals are always recorded.
+        near_frames: standard deviation of the distance between view and goal in frames, for half
+            of the pairs; the goals of the others are uniform over the episode.
+        noise: maximum standard deviation of the noise added to views.
     """
 
     num_windows: int = 4000
@@ -39,7 +39,7 @@ class PairsConfig:
 
 
 class GoalDistanceTask:
-    """Smooth L1 on the logarithm of the distance. Needs a trained world model."""
+    """Task with a smooth L1 loss on the logarithm of the distance; needs a trained world model."""
 
     name = "goal distance"
 
@@ -63,7 +63,7 @@ class GoalDistanceTask:
 
     @cached_property
     def train(self) -> Views:
-        """Imagined when first needed: a stage that is already done imagines nothing."""
+        """Training views, imagined on first use, as a finished stage does not need them."""
         return Views(self._encoded[0], self.pairs.num_windows, seed=0)
 
     @cached_property
@@ -80,22 +80,22 @@ class GoalDistanceTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean absolute error on imagined held-out views, and how well distances are ordered:
-        the rank correlation, beside that of the latents' plain difference."""
+        """Mean absolute error and rank correlation on imagined held-out views, and for reference
+        the rank correlation of the squared difference of latents."""
         generator = torch.Generator().manual_seed(0)
         only_imagined = PairsConfig(imagined=1.0, near_frames=self.pairs.near_frames)
         views, goals, distance = self.val.draw(2048, only_imagined, generator)
         found = self.module(views.to(self.model.device), goals.to(self.model.device)).cpu()
-        plain = (views - goals).square().mean(dim=(1, 2, 3))
+        difference = (views - goals).square().mean(dim=(1, 2, 3))
         return {
             "absolute_error": float((found - distance).abs().mean()),
             "rank_correlation": rank_correlation(found, distance),
-            "rank_correlation_latents": rank_correlation(plain, distance),
+            "rank_correlation_latents": rank_correlation(difference, distance),
         }
 
 
 class Views:
-    """Recorded and imagined latents with the poses they belong to."""
+    """Recorded and imagined views (latents) with their poses."""
 
     def __init__(self, encoded: EncodedClips, num_windows: int, seed: int) -> None:
         model, clips = encoded.model, encoded.clips
@@ -112,7 +112,7 @@ class Views:
     def draw(
         self, count: int, pairs: PairsConfig, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Views and goals [count, C, h, w], and the distances [count] of their poses."""
+        """Random views and goals [count, C, h, w], and the distances [count] of their poses."""
         recorded = torch.randint(len(self.latents), (count,), generator=generator)
         chosen = torch.randint(len(self.imagined), (count,), generator=generator)
         is_imagined = torch.rand(count, generator=generator) < pairs.imagined
@@ -133,7 +133,7 @@ class Views:
 
 
 def episode_poses(clips: Clips) -> NDArray[np.float64]:
-    """Poses [N, 3] of all frames, each episode from (0, 0, 0)."""
+    """Poses [N, 3] of all frames; each episode starts at (0, 0, 0)."""
     columns = list(clips.action_spec.planar_indices())
     spans = zip(clips.starts[:-1], clips.starts[1:], strict=True)
     return np.concatenate(
@@ -142,7 +142,7 @@ def episode_poses(clips: Clips) -> NDArray[np.float64]:
 
 
 def episode_of_frames(starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """First and last frame [N] of the episode that each frame belongs to."""
+    """Indices of the first and the last frame [N] of each frame's episode."""
     lengths = np.diff(starts)
     first, last = np.repeat(starts[:-1], lengths), np.repeat(starts[1:] - 1, lengths)
     return torch.from_numpy(first), torch.from_numpy(last)
@@ -152,14 +152,18 @@ def episode_of_frames(starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
 def imagine_windows(
     model: WorldModel, latents: Tensor, actions: Tensor, index: Tensor, seed: int, chunk: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """What the model imagines under the recorded actions, from each window's own history.
+    """Imagines the horizon of each window under the recorded actions.
 
     Args:
-        latents, actions: of all frames, on the CPU; actions normalised.
-        index: frame numbers [W, num_frames] of the windows.
+        model: the world model.
+        latents: [N, C, h, w], latents of all frames, on the CPU.
+        actions: [N, A], normalised actions of all frames, on the CPU.
+        index: [W, num_frames], frame indices of the windows.
+        seed: seed of the noise.
+        chunk: number of windows computed at once.
 
     Returns:
-        latents [W * horizon, C, h, w] and the frame number of each.
+        latents [W * horizon, C, h, w], and their frame indices [W * horizon].
     """
     history = model.config.num_history
     generator = torch.Generator().manual_seed(seed)
@@ -173,6 +177,6 @@ def imagine_windows(
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's."""
+    """Spearman's rank correlation."""
     ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
     return float(torch.corrcoef(ranks)[0, 1])

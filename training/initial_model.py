@@ -1,4 +1,4 @@
-"""The model that a training starts from: untrained, an earlier one, or a base made causal."""
+"""Initial model of a training: untrained, an earlier checkpoint, or a base made causal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from v2w_core.world_model import WorldModel
 
 
 def observation_of(settings: Mapping[str, Any]) -> ObservationSpec:
-    """What frames are resized to: the settings', or an earlier model's own.
+    """Frame format of the settings, or of the model that is fine-tuned.
 
     Raises:
-        V2WError: ``transfer`` and ``init_from`` that do not fit each other.
+        V2WError: ``transfer`` and ``init_from`` are inconsistent.
     """
     source, transfer = settings["init_from"], settings["transfer"]
     if transfer and transfer not in get_args(TransferMode):
@@ -29,7 +29,7 @@ def observation_of(settings: Mapping[str, Any]) -> ObservationSpec:
     if source and not transfer:
         base = load_config(source)
         if not base.unet.causal:
-            rule = "extrapolative, masked or shift: init_from is not causal and knows no actions"
+            rule = "extrapolative, masked or shift: init_from is not causal and has no actions"
             raise V2WError("transfer", rule, transfer)
         return base.observation
     if transfer and not source:
@@ -44,9 +44,9 @@ def initial_model(settings: Mapping[str, Any], action: ActionSpec, seed: int) ->
     """The model before the first step.
 
     Args:
-        settings: of the run.
-        action: the data's.
-        seed: of the weights that are new.
+        settings: settings of the run.
+        action: action space of the data.
+        seed: seed of the new weights.
 
     Raises:
         V2WError: see :func:`model_config`.
@@ -65,10 +65,10 @@ def initial_model(settings: Mapping[str, Any], action: ActionSpec, seed: int) ->
 
 
 def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelConfig:
-    """The model's configuration: the settings', or that of ``init_from`` with the data's bounds.
+    """Configuration from the settings, or that of ``init_from`` with the data's bounds.
 
     Raises:
-        V2WError: values that do not fit each other, the data or ``init_from``.
+        V2WError: the settings are inconsistent with each other, the data or ``init_from``.
     """
     observation = observation_of(settings)
     learned = _goal_distance(settings, action)
@@ -106,7 +106,7 @@ def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelC
 
 
 def _tuned_action(base: ActionSpec, data: ActionSpec, scale: str) -> ActionSpec:
-    """The data's actions and bounds, normalised as the checkpoint's are unless told otherwise."""
+    """Action space of the data, with the normalisation that ``scale`` (action_scale) selects."""
     if scale not in ("checkpoint", "data"):
         raise V2WError("action_scale", "checkpoint or data", scale)
     dataclasses.replace(base, rate_hz=data.rate_hz).require_same(data, field="data: ActionSpec")
@@ -119,6 +119,6 @@ def _tuned_action(base: ActionSpec, data: ActionSpec, scale: str) -> ActionSpec:
 
 
 def _goal_distance(settings: Mapping[str, Any], action: ActionSpec) -> GoalDistanceConfig | None:
-    """Where poses follow from the actions, and the stage is wanted."""
+    """Configuration of the goal distance if its stage runs and actions are planar, or None."""
     wanted = action.is_planar and "goal_distance" in settings["stages"]
     return GoalDistanceConfig() if wanted else None

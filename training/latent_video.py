@@ -1,4 +1,4 @@
-"""Episodes as latents: encoded once by a frozen autoencoder, kept in a file for later runs."""
+"""Episodes as latents, encoded once by a frozen autoencoder and cached in a file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from v2w_core.world_model import WorldModel
 
 @dataclass(frozen=True)
 class LatentVideo:
-    """All frames of a folder of episodes, one episode after the other.
+    """Latents of all episodes of a folder, concatenated.
 
     Attributes:
         latents: [N, C, h, w] normalised, on the CPU.
         actions: [N, A] normalised; actions[i] leads from frame i to i + 1 (zero at an episode's
-            end). Video without labels is a matter of not looking at them.
-        starts: first frame of each episode, and N at the end.
+            end).
+        starts: index of the first frame of each episode, and N at the end.
     """
 
     latents: Tensor
@@ -39,10 +39,10 @@ class LatentVideo:
         return len(self.starts) - 1
 
     def window_starts(self, window: int, episodes: slice = slice(None)) -> NDArray[np.int64]:
-        """Frames at which ``window`` frames of one of these episodes begin.
+        """Indices of the first frames of all windows within the chosen episodes.
 
         Raises:
-            DataError: no such episode is long enough.
+            DataError: no chosen episode is long enough.
         """
         chosen = range(self.num_episodes)[episodes]
         if not chosen:
@@ -53,10 +53,11 @@ class LatentVideo:
 def encode_episodes(
     model: WorldModel, folder: str | pathlib.Path, file: pathlib.Path
 ) -> LatentVideo:
-    """The folder's episodes as latents, from ``file`` if it is there; else encoded and kept there.
+    """Latents of the folder's episodes, read from ``file`` or encoded and written to it.
 
     Raises:
-        DataError: no episodes, or a file that is damaged. V2WError: other actions.
+        DataError: the folder has no episodes, or ``file`` is damaged.
+        V2WError: the action space is not the model's.
     """
     if not file.is_file():
         clips = load_clips(folder, model.config.observation, action_spec=model.config.action)

@@ -1,4 +1,4 @@
-"""The two things to train: the autoencoder, then the world model on its latents."""
+"""Training tasks: the autoencoder, and the world model on its latents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from v2w_core.world_model import WorldModel
 
 
 class AutoencoderTask:
-    """Mean squared error of the reconstruction plus a small KL term."""
+    """Autoencoder with the mean squared error of the reconstruction plus a small KL term."""
 
     name = "autoencoder"
 
@@ -51,7 +51,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def fix_normalisation(self) -> None:
-        """Measure the latents' mean and standard deviation a channel and fix them."""
+        """Sets the normalisation of the latents to their mean and standard deviation."""
         ae = self.module
         chosen = np.linspace(0, len(self.train.frames) - 1, 2048).astype(int)
         frames = self.train.frames[np.unique(chosen)]
@@ -65,7 +65,7 @@ class AutoencoderTask:
 
 
 class WorldModelTask:
-    """Diffusion forcing on latents that are encoded once."""
+    """World model on latents that are encoded once; the loss is ``training_loss``."""
 
     name = "world model"
 
@@ -104,7 +104,8 @@ class WorldModelTask:
 
     @torch.no_grad()
     def validate(self, num_windows: int = 32) -> dict[str, float]:
-        """PSNR (dB) of rollouts with the right and with another window's actions, and of a copy."""
+        """PSNR (dB) of rollouts under the recorded and under another window's actions, and of
+        repeating the last history frame."""
         chosen = np.linspace(0, len(self.val_starts) - 1, num_windows).astype(int)
         starts = self.val_starts[np.unique(chosen)]
         history = self.model.config.num_history
@@ -120,8 +121,8 @@ class WorldModelTask:
             truth = frames[history:]
             right.append(np.mean(psnr(imagined[0], truth)))
             other.append(np.mean(psnr(imagined[1], truth)))
-            held = np.broadcast_to(frames[history - 1], truth.shape)
-            copy.append(np.mean(psnr(np.ascontiguousarray(held), truth)))
+            repeated = np.broadcast_to(frames[history - 1], truth.shape)
+            copy.append(np.mean(psnr(np.ascontiguousarray(repeated), truth)))
         return {
             "psnr": float(np.mean(right)),
             "psnr_other_actions": float(np.mean(other)),
@@ -130,7 +131,7 @@ class WorldModelTask:
 
 
 class EncodedClips:
-    """Latents of all frames, encoded once when they are first needed."""
+    """Latents of all frames of clips, encoded on first use."""
 
     def __init__(self, model: WorldModel, clips: Clips) -> None:
         self.model = model
@@ -138,7 +139,7 @@ class EncodedClips:
 
     @cached_property
     def latents(self) -> Tensor:
-        """[N, C, h, w] on the CPU."""
+        """Latents [N, C, h, w] on the CPU."""
         return encode_all(self.model, self.clips.frames)
 
 

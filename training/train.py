@@ -35,7 +35,7 @@ def load_settings(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data.
 
     Raises:
-        V2WError: an override that hydra refuses; the message names it.
+        V2WError: hydra refuses an override.
     """
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -49,11 +49,11 @@ def load_settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
-    """Run all stages; resumes where an earlier run of the same folder stopped.
+    """Runs all stages; resumes an earlier run in the same folder.
 
     Args:
-        settings: of :func:`load_settings`.
-        command: as typed, for the model card.
+        settings: settings from :func:`load_settings`.
+        command: the command line, for the model card.
 
     Returns:
         the checkpoint folder.
@@ -66,7 +66,7 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
     pairs = build_dataclass(PairsConfig, settings["goal_distance"], "goal_distance")
     objective = build_dataclass(ObjectiveConfig, settings["objective"], "objective")
     clip = build_dataclass(ClipConfig, settings.get("vid2world", {}), "vid2world")
-    observation_of(settings)  # before hours of reading: does the start fit?
+    observation_of(settings)  # checks init_from and transfer before the data is read
     if settings["threads"] or "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(int(settings["threads"] or os.cpu_count() or 1))
     seed, out = int(settings["seed"]), pathlib.Path(str(settings["out"]))
@@ -79,7 +79,7 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
         window = clip.window(window)
     if set(stages) != {"autoencoder"}:
         for part in files:
-            part.windows(window)  # refused now, not after the first stage
+            part.windows(window)  # raises now rather than after the first stage
     data = Data(model, *files)
 
     figures: dict[str, dict[str, float]] = {}
@@ -108,7 +108,7 @@ def train(settings: Mapping[str, Any], command: str) -> pathlib.Path:
 
 @dataclass
 class Data:
-    """Training and held-out episodes, read into memory and encoded when a stage asks for it."""
+    """Training and held-out episodes, read into memory and encoded on first use."""
 
     model: WorldModel
     train: EpisodeFiles
@@ -125,7 +125,7 @@ class Data:
 
 
 def open_data(data: Mapping[str, Any]) -> tuple[EpisodeFiles, EpisodeFiles]:
-    """Training and validation episodes; without ``val``, the last tenth of the training ones."""
+    """Training and validation episodes; without ``val``, a tenth of the episodes is held out."""
     train_files = open_episodes(data["train"])
     if data.get("val"):
         return train_files, open_episodes(data["val"], action_spec=train_files.action_spec)
@@ -133,7 +133,7 @@ def open_data(data: Mapping[str, Any]) -> tuple[EpisodeFiles, EpisodeFiles]:
 
 
 def check_stages(settings: Mapping[str, Any]) -> list[str]:
-    """The stages to run. Raises V2WError for unknown ones and those without settings."""
+    """The stages to run. Raises V2WError for unknown stages and for stages without settings."""
     stages = list(settings["stages"])
     if not stages or any(stage not in STAGES for stage in stages):
         raise V2WError("stages", f"some of {list(STAGES)}", stages)

@@ -1,7 +1,7 @@
 """The training loop: schedule, EMA, progress, TensorBoard, validation, checkpoints, resume.
 
-Everything random in a step comes from a generator seeded with (seed, step), so a run that was
-stopped and resumed equals one that was not.
+All randomness of a step comes from generators seeded with (seed, step), so that a run that was
+stopped and resumed equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast to train.
+    """Settings of the training loop.
 
     Attributes:
-        num_steps: optimiser steps in all.
-        batch_size: clips (world model) or frames (autoencoder) computed at once.
-        accumulate: so many batches make one step; the same as one larger batch.
-        learning_rate: after ``warmup_steps``; falls linearly to zero over the last
-            ``cooldown`` share of the steps. Constant when both are 0.
-        betas: of AdamW.
-        ema_decay: of the average that is validated and saved; None: the weights themselves.
+        num_steps: number of optimiser steps.
+        batch_size: number of clips (world model) or frames (autoencoder) in a batch.
+        accumulate: number of batches whose gradients are accumulated in a step.
+        learning_rate: learning rate after ``warmup_steps``; it falls linearly to zero over the
+            last ``cooldown`` share of the steps. Constant if both are 0.
+        betas: betas of AdamW.
+        ema_decay: decay of the averaged weights, which are validated and saved; None: no average.
         precision: "float32", or "bfloat16" or "float16" for mixed precision (float16 with a
             scaled loss).
-        validate_every, checkpoint_every_s: steps between validations, seconds between
-            checkpoints.
+        validate_every: number of steps between validations.
+        checkpoint_every_s: seconds between checkpoints of the training state.
     """
 
     num_steps: int
@@ -67,7 +67,7 @@ class LoopConfig:
             raise V2WError("precision", f"one of {list(PRECISIONS)}", self.precision)
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of optimiser step ``step`` (from 0)."""
+        """Learning rate of optimiser step ``step``, counted from 0."""
         warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
         tail = max(int(self.num_steps * self.cooldown), 1)
         cool = min(1.0, (self.num_steps - step) / tail)
@@ -75,23 +75,25 @@ class LoopConfig:
 
 
 class Task(Protocol):
-    """What is trained: an autoencoder or a world model."""
+    """A training task: a module with its loss and its validation."""
 
     name: str
     module: nn.Module
 
     def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one batch drawn from ``generator``, and figures to log.
+        """Loss of a random batch, and figures to log.
 
-        ``progress``: the share of the run's steps that is done.
+        Args:
+            generator: CPU generator of all randomness.
+            progress: share of the run's steps that is done, 0..1.
         """
 
     def validate(self) -> dict[str, float]:
-        """Figures on held-out data, with the module's weights as they are."""
+        """Figures on held-out data with the current weights."""
 
 
 class Trainer:
-    """Runs a task. State lives in ``folder``: state.pt, metrics.jsonl, TensorBoard files."""
+    """Trains a task; ``folder`` has state.pt, metrics.jsonl and TensorBoard files."""
 
     def __init__(self, task: Task, config: LoopConfig, folder: pathlib.Path, seed: int) -> None:
         self.task = task
@@ -112,13 +114,13 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> dict[str, float]:
-        """Train to the last step; leaves the averaged weights, if any, in the module.
+        """Trains to the last step; the module then has the averaged weights, if any.
 
         Returns:
-            the last validation's figures, with "steps" and "minutes" (of training, all
-            resumed parts together).
+            figures of the last validation, with "steps" and "minutes" (training time of all
+            resumed parts).
         """
-        with _only_one(self.folder):
+        with _locked(self.folder):
             return self._run()
 
     def _run(self) -> dict[str, float]:
@@ -181,7 +183,7 @@ class Trainer:
         return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
     def _accumulate(self, generator: torch.Generator) -> dict[str, float]:
-        """Add one batch's share to the gradients."""
+        """Adds the gradients of one batch; returns its loss and figures."""
         config = self.config
         dtype = PRECISIONS[config.precision]
         with torch.autocast(self.device, dtype, enabled=dtype is not None):
@@ -213,7 +215,7 @@ class Trainer:
             self.task.module.train()
 
     def save(self) -> None:
-        """Write the state, whole or not at all."""
+        """Writes the training state atomically."""
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -252,8 +254,12 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def _only_one(folder: pathlib.Path) -> Iterator[None]:
-    """Two runs in one folder would overwrite each other's state."""
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Locks the folder, as two runs would overwrite each other's state.
+
+    Raises:
+        V2WError: another run has locked it.
+    """
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Vid2World's training: clips from files, encoded as they come, all frames noised independently.
+"""Vid2World's training on clips that are read from files and encoded on the fly.
 
-The autoencoder and CLIP's vision tower are frozen; the U-Net and the Resampler learn. The loss is
-:func:`v2w_core.diffusion.objective.training_loss`.
+The U-Net and the Resampler are trained, the autoencoder and CLIP's vision tower are frozen. The
+loss is :func:`v2w_core.diffusion.objective.training_loss`.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from v2w_core.models.attention import Context
 from v2w_core.models.stage import Stage
 from v2w_core.world_model import WorldModel
 
-#: Frames that the autoencoder encodes at once.
+#: Batch size of the autoencoder.
 ENCODED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """What happens to a clip before the loss.
+    """Preparation of clips and memory use.
 
     Attributes:
-        augment: colours and position are changed a little, once for all frames of a clip.
-        image_dropout: (low, high): the image for CLIP is mid grey where low <= u < high, u uniform
-            in [0, 1) for each clip.
-        recompute: activations are computed again in the backward pass (gradient checkpointing):
-            less memory, a third more work.
-        num_validation: held-out clips that a validation looks at.
-        num_frames: of a clip; None: the model's window. A model may be rolled out further than it
-            was trained (RECON's 20 frames after 16), at most as far as its window.
+        augment: whether colours and position change a little, equally in all frames of a clip.
+        image_dropout: (low, high): CLIP's image is mid grey if low <= u < high, with u uniform in
+            [0, 1) for each clip.
+        recompute: gradient checkpointing: less memory for a third more work.
+        num_validation: number of held-out clips of a validation.
+        num_frames: length of a clip; None: the model's window. A model may be rolled out further
+            than it was trained, up to its window (RECON: 20 frames after training on 16).
     """
 
     augment: bool = True
@@ -56,7 +55,7 @@ class ClipConfig:
             raise V2WError("vid2world.num_validation", "at least 1 clip", self.num_validation)
 
     def window(self, limit: int) -> int:
-        """Frames of a clip for a model of a window of ``limit``."""
+        """Length of a clip for a model with a window of ``limit`` frames."""
         frames = limit if self.num_frames is None else self.num_frames
         if not 2 <= frames <= limit:
             rule = f"2 to the model's window of {limit} frames"
@@ -79,7 +78,7 @@ class Vid2WorldTask:
         config: ClipConfig,
     ) -> None:
         if objective.forced_probability:
-            rule = "0 in the stage vid2world: teacher forcing knows no first frame and no context"
+            rule = "0 in the stage vid2world: teacher forcing has no first frame and no context"
             raise V2WError("objective.forced_probability", rule, objective.forced_probability)
         self.model = model
         model.autoencoder.requires_grad_(False)
@@ -114,9 +113,8 @@ class Vid2WorldTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The loss on held-out clips with nothing dropped: under their own actions, and under
-        another clip's (where there is another), which a model that follows its actions predicts
-        worse."""
+        """The loss on held-out clips without dropout, under the recorded actions and (if there is
+        another clip) under another clip's, where a model that follows actions is worse."""
         count = min(self.config.num_validation, len(self.val_windows))
         numbers = np.linspace(0, len(self.val_windows) - 1, count).astype(int)
         windows = [self.val_windows[int(i)] for i in numbers]
@@ -126,15 +124,18 @@ class Vid2WorldTask:
             found["loss_other_actions"] = self._validation_loss(windows, others)
         return found
 
-    def _validation_loss(self, windows: Sequence[Window], told: Sequence[Window]) -> float:
+    def _validation_loss(
+        self, windows: Sequence[Window], action_windows: Sequence[Window]
+    ) -> float:
+        """Mean loss of the frames of ``windows`` under the actions of ``action_windows``."""
         objective = dataclasses.replace(self.objective, action_dropout=0.0)
         generator = torch.Generator().manual_seed(0)
         total = 0.0
-        for window, other in zip(windows, told, strict=True):
+        for window, action_window in zip(windows, action_windows, strict=True):
             frames = self.val.frames(window, self.model.config.observation)[None]
-            actions = self.val.actions(other)[None]
-            seen = torch.zeros(1, dtype=torch.bool)
-            total += float(self._loss(frames, actions, seen, objective, generator))
+            actions = self.val.actions(action_window)[None]
+            is_grey = torch.zeros(1, dtype=torch.bool)
+            total += float(self._loss(frames, actions, is_grey, objective, generator))
         return total / len(windows)
 
     def _loss(
@@ -145,17 +146,17 @@ class Vid2WorldTask:
         objective: ObjectiveConfig,
         generator: torch.Generator,
     ) -> Tensor:
-        """Of clips uint8 [B, T, h, w, 3] with actions [B, T, A] as recorded."""
+        """Loss of clips uint8 [B, T, h, w, 3] with recorded actions [B, T, A]."""
         config = self.model.config
         images = to_images(frames.reshape(-1, *frames.shape[2:])).to(self.model.device)
         latents = self._encode(images, generator).unflatten(0, frames.shape[:2])
         first = images.unflatten(0, frames.shape[:2])[:, 0]
-        told = torch.from_numpy(config.action.normalise(actions)).to(self.model.device)
+        normalised = torch.from_numpy(config.action.normalise(actions)).to(self.model.device)
         return training_loss(
             self.model.unet,
             self.model.schedule,
             latents,
-            told,
+            normalised,
             objective,
             generator,
             context=self._context(first, is_grey),
@@ -163,14 +164,14 @@ class Vid2WorldTask:
         )
 
     def _encode(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Latents [N, C, h, w], drawn from the posterior, of images [N, 3, H, W]."""
+        """Latents [N, C, h, w] of images [N, 3, H, W], sampled from the posterior."""
         noise = torch.randn((len(images), *self.model.config.latent_shape), generator=generator)
         parts = zip(images.split(ENCODED_AT_ONCE), noise.split(ENCODED_AT_ONCE), strict=True)
         encode = self.model.autoencoder.sample
         return torch.cat([encode(part, draw.to(part.device)).float() for part, draw in parts])
 
     def _context(self, first: Tensor, is_grey: Tensor) -> Context | None:
-        """What first frames [B, 3, H, W] in [-1, 1] tell each frame of their clips."""
+        """Context of clips from their first frames [B, 3, H, W] in [-1, 1]."""
         if self.model.image_context is None:
             return None
         shown = first.masked_fill(is_grey.to(first.device)[:, None, None, None], 0.0)
@@ -179,7 +180,7 @@ class Vid2WorldTask:
 
 
 def augmented(frames: NDArray[np.uint8], generator: torch.Generator) -> NDArray[np.uint8]:
-    """Clips uint8 [B, T, h, w, 3], each changed in one way for all its frames."""
+    """Augments clips uint8 [B, T, h, w, 3], each with the same parameters in all frames."""
     from training.augmentation import augment_clip
 
     seeds = torch.randint(2**62, (len(frames),), generator=generator)

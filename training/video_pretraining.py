@@ -1,6 +1,7 @@
-"""Pre-trains plain video diffusion: not causal, told no actions, one noise level a clip.
+"""Pre-training of a video-diffusion model: non-causal, without actions, one noise level per clip.
 
-The base model that a world model is made of (Vid2World section 4.1), where no released one fits.
+It is the base that a world model is transferred from (Vid2World section 4.1) if no released one
+fits.
 """
 
 from __future__ import annotations
@@ -19,21 +20,24 @@ from v2w_core.diffusion.objective import ObjectiveConfig, video_loss
 from v2w_core.errors import V2WError
 from v2w_core.world_model import WorldModel
 
-#: One weight for all levels, as the released base models were trained.
+#: Equal weight for all noise levels, as for the released base models.
 OBJECTIVE = ObjectiveConfig(weighting="velocity")
 
 
 def video_config(config: WorldModelConfig) -> WorldModelConfig:
-    """The non-causal, action-free model of the same sizes."""
+    """Configuration of the non-causal model of the same sizes without actions."""
     unet = dataclasses.replace(config.unet, causal=False, action_dim=None)
     return dataclasses.replace(config, unet=unet)
 
 
 class VideoDiffusionTask:
-    """Mean squared error of the velocity of whole clips. Actions are never looked at.
+    """Video diffusion with the mean squared error of the velocity; ignores actions.
 
     Args:
-        train_starts, val_starts: frames of ``train`` and ``val`` at which clips may begin.
+        model: a non-causal model without actions.
+        train, val: training and held-out video.
+        train_starts, val_starts: indices of the first frames of their clips.
+        batch_size: number of clips in a batch.
     """
 
     name = "video diffusion"
@@ -63,7 +67,7 @@ class VideoDiffusionTask:
 
     @torch.no_grad()
     def validate(self, num_clips: int = 64) -> dict[str, float]:
-        """The loss on held-out clips, always the same ones at the same noise."""
+        """The loss on held-out clips, with the same clips and noise in every validation."""
         generator = torch.Generator().manual_seed(0)
         index = draw_windows(self.val_starts, num_clips, self.model.config.num_frames, generator)
         return {"loss": float(self._loss(self.val[index], generator))}

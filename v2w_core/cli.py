@@ -1,12 +1,12 @@
-"""``v2w``: the one console command. Subcommands come from the entry-point group "v2w.commands".
+"""The console command ``v2w``. Subcommands come from the entry-point group "v2w.commands".
 
 A subcommand is a module (or object) with three attributes:
 
 * ``HELP``: one line for ``v2w --help``;
 * ``add_arguments(parser)``: fills an argparse parser;
-* ``run(args) -> int | None``: does the work and returns the exit code.
+* ``run(args) -> int | None``: runs the subcommand and returns the exit code.
 
-Modules stay light: heavy imports (torch, rclpy, matplotlib) belong inside ``run``.
+Command modules must import quickly: heavy imports (torch, rclpy, matplotlib) belong inside ``run``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _commands() -> dict[str, EntryPoint]:
 
 
 def build_parser(selected: str | None) -> argparse.ArgumentParser:
-    """The parser; only the selected subcommand's arguments are loaded in full."""
+    """The parser. Only the selected subcommand gets its arguments; None selects all."""
     parser = argparse.ArgumentParser(
         prog="v2w", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Everything that makes a model, as frozen dataclasses and as config.yaml in a checkpoint."""
+"""Configuration of a model, as frozen dataclasses and as config.yaml in a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ PastWindow = Literal["recompute", "ring"]
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a rollout is drawn unless a call says otherwise.
+    """Default sampling settings of a rollout.
 
     Attributes:
-        num_steps: DDIM steps a frame.
-        guidance_scale: of the latest action; 1 is off and costs nothing.
-        guidance_rescale: pulls the guided prediction back to the plain one's spread.
-        history_level: the one small noise level of all history frames.
-        eta: noise added while sampling.
-        imagined_history: how an imagined frame becomes history. "reencode": once more through
-            the network at the history noise level, like a camera frame. "reuse": with what its
-            last denoising pass left in the cache, which costs nothing (with one step, the
-            frames after it see its action, not its pixels). Older checkpoints say "held" and
-            "denoised", which are still read.
-        past_window: what happens when the trained window is full. "ring": the oldest frame leaves
-            the cache; the frames that stay have seen it. "recompute": the newest num_history
-            frames are encoded anew. docs/past_window.md compares them.
-        num_sinks: so many first frames of the history never leave the ring.
+        num_steps: number of DDIM steps per frame.
+        guidance_scale: guidance scale of the latest action; 1 turns guidance off.
+        guidance_rescale: share (0..1) of the rescaling of the guided prediction to the standard
+            deviation of the conditional one.
+        history_level: history noise level, the small noise level of all history frames.
+        eta: DDIM's eta: 0 is deterministic, 1 adds as much noise as ancestral sampling.
+        imagined_history: how an imagined frame becomes history. "reencode": it passes through the
+            network once more at the history noise level, like a camera frame. "reuse": the cache
+            keeps the state of its last denoising pass, which costs nothing (with one step, later
+            frames depend on its action and not on its pixels). Older checkpoints have the names
+            "held" and "denoised", which are still read.
+        past_window: what happens when the trained window is full. "ring": the oldest frame is
+            evicted from the cache; the state of the other frames still depends on it.
+            "recompute": the newest num_history frames are encoded again. docs/past_window.md
+            compares them.
+        num_sinks: number of first frames of the history that the ring never evicts.
     """
 
     num_steps: int = 1
@@ -68,11 +70,11 @@ class WorldModelConfig:
     """Sizes, spaces and defaults of a world model.
 
     Attributes:
-        num_history: camera frames a rollout needs before it starts.
-        num_frames: the trained window, history and horizon together.
-        goal_distance: the learned distance of two views; None: the model has none.
-        context: what the model is shown of the first frame; None for our own models.
-        compat: quirks of the released code (``sampling`` of models with clip statistics only).
+        num_history: number of camera frames that a rollout starts from.
+        num_frames: length of the trained window, history and horizon together.
+        goal_distance: network that estimates the distance between two views; None without one.
+        context: image context of the first frame; None for our models.
+        compat: quirks of the released code, for sampling with models that cannot be cached.
     """
 
     action: ActionSpec
@@ -88,8 +90,8 @@ class WorldModelConfig:
     compat: CompatConfig = field(default_factory=CompatConfig)
 
     def __post_init__(self) -> None:
-        told = self.action.dim if self.unet.causal else None
-        if self.unet.action_dim not in (self.action.dim, told):
+        without_actions = self.action.dim if self.unet.causal else None
+        if self.unet.action_dim not in (self.action.dim, without_actions):
             rule = f"the ActionSpec's {self.action.dim} (none only in a model that is not causal)"
             raise V2WError("unet.action_dim", rule, self.unet.action_dim)
         if self.unet.out_channels != self.autoencoder.latent_channels:
@@ -104,27 +106,28 @@ class WorldModelConfig:
                 raise V2WError(f"observation.{name}", rule, getattr(self.observation, name))
         if not 1 <= self.num_history < self.num_frames:
             raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
-        most = min(self.num_history, self.num_frames - 2)  # one slot turns
+        most = min(self.num_history, self.num_frames - 2)  # one slot is left for eviction
         if self.sampling.past_window == "ring" and not 0 <= self.sampling.num_sinks <= most:
-            rule = f"0 to {most}: frames of the history, one slot of the window left to turn"
+            rule = f"0 to {most}: frames of the history, with one slot of the window left to evict"
             raise V2WError("sampling.num_sinks", rule, self.sampling.num_sinks)
 
     @property
     def action_guided(self) -> bool:
-        """False for video diffusion that was not made causal yet: it knows of no actions."""
+        """Whether the model is causal and conditioned on actions; False for video diffusion."""
         return self.unet.causal and self.unet.action_dim is not None
 
     @property
     def cacheable(self) -> bool:
-        """True for models whose past can be cached: no frame looks ahead, and a frame is told its
-        noise level and action only (no first frame, image context or dynamic rescale yet)."""
-        frame_alone = self.context is None and not self.first_frame_channels
-        strict = self.unet.causal and self.unet.norm_scope == "frame"
-        return strict and frame_alone and self.diffusion.base_scale == 1.0
+        """Whether earlier frames can be cached: the model is strictly causal, and its frames are
+        conditioned on noise levels and actions only (first-frame latents, image context and
+        dynamic rescale are not supported)."""
+        no_context = self.context is None and not self.first_frame_channels
+        strictly_causal = self.unet.causal and self.unet.norm_scope == "frame"
+        return strictly_causal and no_context and self.diffusion.base_scale == 1.0
 
     @property
     def first_frame_channels(self) -> int:
-        """Channels of the U-Net's input that hold the first frame's latents."""
+        """Number of input channels of the U-Net for the latents of the first frame."""
         return self.unet.in_channels - self.unet.out_channels
 
     @property
@@ -145,8 +148,8 @@ class WorldModelConfig:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            CheckpointError: a newer format version, unknown or missing keys, values that do not
-                fit each other.
+            CheckpointError: a newer format version, unknown or missing keys, or inconsistent
+                values.
         """
         version = data.get("format_version")
         if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
@@ -165,14 +168,18 @@ D = TypeVar("D")
 
 
 def build_dataclass(cls: type[D], data: Mapping[str, Any], where: str) -> D:
-    """A (nested) dataclass from plain data; lists become tuples, stray keys are errors."""
+    """A (nested) dataclass from plain data; lists become tuples.
+
+    Raises:
+        V2WError: unknown or missing keys, or values that the dataclass refuses.
+    """
     if not isinstance(data, Mapping):
         raise V2WError(where, "a mapping", data)
     hints = get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(known))
+    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - names)
     if unknown:
-        raise V2WError(f"{where}.{unknown[0]}", f"one of {sorted(known)}", unknown[0])
+        raise V2WError(f"{where}.{unknown[0]}", f"one of {sorted(names)}", unknown[0])
     values: dict[str, Any] = {}
     for name, value in data.items():
         hint = _without_none(hints[name]) if value is not None else None
@@ -188,7 +195,7 @@ def build_dataclass(cls: type[D], data: Mapping[str, Any], where: str) -> D:
 
 
 def _without_none(hint: Any) -> Any:
-    """X of ``X | None``, anything else as it is."""
+    """X of ``X | None``; any other type hint unchanged."""
     choices = [item for item in get_args(hint) if item is not type(None)]
     is_optional = isinstance(hint, UnionType) and len(choices) == 1
     return choices[0] if is_optional else hint

@@ -1,4 +1,4 @@
-"""What PyTorch's devices say when they fail, and float32 without short cuts."""
+"""Device utilities: classification of device errors, and exact float32 arithmetic."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 from v2w_core.errors import DeviceError, V2WError
 
-#: What messages of a CUDA device that is gone or broken have in common, whoever raises them.
+#: Phrases in the messages of a lost or broken CUDA device, from any library.
 DEVICE_ERRORS = ("cuda error", "cuda failure", "cudaerror", "cuda driver error", "nvml")
 
 
-#: What messages of memory that is used up have in common: PyTorch's on a GPU ("out of memory") and
-#: on a CPU ("can't allocate memory"), the system's, ONNX Runtime's, TensorRT's, cuBLAS', C++'s.
+#: Phrases in out-of-memory messages: PyTorch's on a GPU ("out of memory") and on a CPU ("can't
+#: allocate memory"), the system's, ONNX Runtime's, TensorRT's, cuBLAS', C++'s.
 OUT_OF_MEMORY = (
     "out of memory", "outofmemory", "can't allocate memory", "cannot allocate memory",
     "failed to allocate", "status_alloc_failed", "bad_alloc", "bad allocation",
@@ -22,9 +22,9 @@ OUT_OF_MEMORY = (
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory was used up, whoever says so: the error itself, or one that it wraps.
+    """Whether the error, or one in its chain of causes, is an out-of-memory error.
 
-    The device still works then; less at once may fit.
+    The device still works after one, and a smaller batch may fit.
     """
     while error is not None:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -38,10 +38,10 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 @contextmanager
 def exact_float32(*, fixed_shapes: bool = False) -> Iterator[None]:
-    """Float32 means float32: no convolution or product of a GPU is rounded to TF32.
+    """Disables TF32 in the convolutions and matrix products of a GPU.
 
     Args:
-        fixed_shapes: it is worth trying which of cuDNN's algorithms is the fastest.
+        fixed_shapes: whether shapes repeat, so that benchmarking cuDNN's algorithms pays off.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -54,11 +54,14 @@ def exact_float32(*, fixed_shapes: bool = False) -> Iterator[None]:
 
 @contextmanager
 def device_errors(what: str) -> Iterator[None]:
-    """Turns errors of a GPU that is gone or broken into a :class:`DeviceError`.
+    """Turns errors of a lost or broken GPU into a :class:`DeviceError`.
 
-    Rollouts are inside one already; it is for what else computes on the device (decoding, costs).
-    Out of memory is none of them: the device still works. Nor is an error of who asked, whose
-    message quotes what was asked for.
+    Rollouts have it already; it is for other computations on the device (decoding, costs).
+    Out-of-memory errors are left alone, because the device still works, and so are errors about
+    the caller's input, whose messages may quote any text.
+
+    Args:
+        what: ``field`` of the DeviceError.
     """
     try:
         yield
@@ -72,5 +75,5 @@ def device_errors(what: str) -> Iterator[None]:
         lost = lost or any(words in text for words in DEVICE_ERRORS)
         if not lost or out_of_memory(error):
             raise
-        rule = "the device answers; it is gone or broken, load the model again on another"
+        rule = "a working device; it is lost or broken, load the model again on another one"
         raise DeviceError(what, rule, str(error), code="MODEL_ERROR") from error

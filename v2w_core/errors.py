@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class V2WError(ValueError):
-    """Bad input. The command line exits with code 2, a ROS service answers with ``error_code``.
+    """Invalid input: the command line exits with 2, a ROS service responds with ``error_code``.
 
     Args:
-        field: what was wrong ("action_sequence", "topic", "checkpoint").
-        rule: what is allowed, and what to do about it.
-        value: the offending value, as it was given (shortened in the message).
-        code: one of the names of the ROS interfaces' error codes, so that a node can map the
-            error without parsing text ("INVALID_REQUEST", "HISTORY_STALE", ...).
+        field: name of the invalid input ("action_sequence", "topic", "checkpoint").
+        rule: what is allowed, and how to correct the input.
+        value: the invalid value (shortened in the message).
+        code: name of an error code of the ROS interfaces ("INVALID_REQUEST", "HISTORY_STALE",
+            ...), so that a node can map the error without parsing its text.
     """
 
     def __init__(
@@ -26,19 +26,19 @@ class V2WError(ValueError):
 
 
 class CheckpointError(V2WError):
-    """A checkpoint that is missing, truncated, of another format version, or that does not fit."""
+    """A checkpoint that is missing, truncated, incompatible or of another format version."""
 
 
 class DataError(V2WError):
-    """A recording, an episode or an image that cannot be used as it is."""
+    """A recording, an episode or an image that cannot be used."""
 
 
 class DeviceError(V2WError):
-    """The device that computes is gone or broken: nothing on it can be used any more."""
+    """The compute device is lost or broken: nothing on it can be used any more."""
 
 
 class Interrupted(Exception):
-    """Whoever asked for a rollout no longer wants it (a deadline, a cancelled plan)."""
+    """The caller stopped a rollout: its deadline has passed, or its plan was cancelled."""
 
 
 def _short(value: object, limit: int = 160) -> str:

@@ -15,14 +15,14 @@ Float64Array = NDArray[np.float64]
 
 
 def wrap_angle(angle: ArrayLike) -> Float64Array:
-    """Angles [...] in radians, moved into (-pi, pi]."""
+    """Angles [...] in radians, wrapped to (-pi, pi]."""
     array = np.asarray(angle, dtype=np.float64)
     wrapped = np.pi - np.mod(np.pi - array, 2.0 * np.pi)
     return np.asarray(wrapped, dtype=np.float64)
 
 
 def planar(poses: ArrayLike) -> Float64Array:
-    """(x, y, z, yaw) [..., 4] -> (x, y, yaw) [..., 3]; poses [..., 3] are returned as they are.
+    """(x, y, z, yaw) [..., 4] -> (x, y, yaw) [..., 3]; poses [..., 3] are returned unchanged.
 
     Raises:
         V2WError: the last axis has neither 3 nor 4 entries.
@@ -34,7 +34,7 @@ def planar(poses: ArrayLike) -> Float64Array:
 
 
 def integrate_actions(actions: ArrayLike, start_pose: ArrayLike = (0.0, 0.0, 0.0)) -> Float64Array:
-    """The path that body-frame displacements lead along.
+    """Integrates body-frame displacements into a path of poses.
 
     Args:
         actions: (dx, dy, dyaw) [..., horizon, 3] in metres and radians.
@@ -88,7 +88,7 @@ def yaw_from_quaternion(x: float, y: float, z: float, w: float) -> float:
 
 
 def interpolate_poses(stamps_ns: ArrayLike, poses: ArrayLike, query_ns: ArrayLike) -> Float64Array:
-    """Poses at given times: positions linearly, yaw the short way round the circle.
+    """Interpolates poses at given times: positions linearly, yaw along the shorter arc.
 
     Args:
         stamps_ns: strictly increasing int64 [N], N >= 1.

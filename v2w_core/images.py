@@ -1,4 +1,4 @@
-"""Images in and out: decode, encode and resize RGB uint8 frames (OpenCV, but never BGR outside)."""
+"""Decoding, encoding and resizing of RGB uint8 frames with OpenCV (BGR stays inside)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def check_frames(frames: object, *, field: str = "frames", min_frames: int = 1) -> ImageArray:
-    """The frames as an array, or DataError unless they are uint8 RGB [T, H, W, 3]."""
+    """The frames as an array.
+
+    Raises:
+        DataError: not uint8 RGB [T, H, W, 3], or fewer than ``min_frames`` frames.
+    """
     array = np.asarray(frames)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
         raise DataError(field, "uint8 RGB [T, H, W, 3]", f"{array.dtype} {list(array.shape)}")
@@ -30,16 +34,18 @@ def check_frames(frames: object, *, field: str = "frames", min_frames: int = 1) 
 def decode_image(
     data: bytes | memoryview | ImageArray, *, field: str = "image", rgb_only: bool = False
 ) -> ImageArray:
-    """Encoded picture (JPEG, PNG, and what else OpenCV reads) -> RGB uint8 [H, W, 3].
+    """Encoded picture (JPEG, PNG or another format of OpenCV) -> RGB uint8 [H, W, 3].
 
     Grey pictures become grey RGB, an alpha channel is dropped, EXIF rotation is ignored.
 
     Args:
-        rgb_only: refuse grey pictures, alpha channels and 16 bits instead: a data set of colour
-            pictures in which one is not is a mistake; a camera or a goal picture may be grey.
+        data: the encoded bytes.
+        field: name of the picture in error messages.
+        rgb_only: refuse grey pictures, alpha channels and 16-bit pictures, which are mistakes in a
+            data set of colour pictures; a camera image or a goal image may be grey.
 
     Raises:
-        DataError: empty, truncated, or no picture at all; not RGB where it must be.
+        DataError: empty or truncated data, not a picture, or (with ``rgb_only``) not RGB.
     """
     raw = bytes(data)
     if not raw:
@@ -86,7 +92,7 @@ def encode_image(frame: ImageArray, image_format: ImageFormat = "jpeg", quality:
 def resize_frame(frame: ImageArray, spec: ObservationSpec) -> ImageArray:
     """One RGB frame uint8 [H, W, 3] -> uint8 [spec.height, spec.width, 3].
 
-    A frame that has that size already is returned as it is: it was prepared before.
+    A frame that already has this size is returned unchanged.
     """
     if frame.shape[:2] == (spec.height, spec.width):
         return frame
@@ -113,8 +119,8 @@ def resize_frame(frame: ImageArray, spec: ObservationSpec) -> ImageArray:
 def resize_frames(frames: ImageArray, spec: ObservationSpec) -> ImageArray:
     """RGB frames uint8 [T, H, W, 3] -> uint8 [T, spec.height, spec.width, 3].
 
-    See :class:`~v2w_core.spec.ObservationSpec` for what happens to another aspect. Frames of the
-    right size are returned as they are.
+    :class:`~v2w_core.spec.ObservationSpec` describes how the aspect changes. Frames that already
+    have this size are returned unchanged.
 
     Raises:
         DataError: not uint8 RGB [T, H, W, 3].
@@ -129,7 +135,7 @@ def resize_frames(frames: ImageArray, spec: ObservationSpec) -> ImageArray:
 
 
 def _centre(frame: ImageArray, height: float, width: float) -> ImageArray:
-    """The middle of at most height x width pixels."""
+    """Centre crop of at most height x width pixels."""
     keep_h = min(frame.shape[0], max(1, round(height)))
     keep_w = min(frame.shape[1], max(1, round(width)))
     top, left = (frame.shape[0] - keep_h) // 2, (frame.shape[1] - keep_w) // 2

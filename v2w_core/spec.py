@@ -1,7 +1,7 @@
-"""What a model sees and does: ActionSpec and ObservationSpec, frozen and self-validating.
+"""Action and observation spaces: ActionSpec and ObservationSpec, frozen and self-validating.
 
-Both travel inside the checkpoint (config.yaml) and inside every episode file, so that neither a
-planner nor a node ever guesses a unit, a bound or a rate.
+Checkpoints (config.yaml) store both and episode files the ActionSpec, so that neither a planner nor
+a node has to guess a unit, a bound or a rate.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ActionSpec:
     """The action space: one row of ``action_sequence [horizon, dim]`` in physical units.
 
     Attributes:
-        names: one name a dimension, e.g. ("dx", "dy", "dyaw").
-        units: one unit a dimension, e.g. ("m", "m", "rad").
+        names: name of each dimension, e.g. ("dx", "dy", "dyaw").
+        units: unit of each dimension, e.g. ("m", "m", "rad").
         low, high: inclusive bounds in physical units.
-        rate_hz: steps a second; each action is held for ``dt_s`` = 1 / rate_hz.
-        offset, scale: the model sees (action - offset) / scale.
+        rate_hz: steps per second; each action lasts ``dt_s`` = 1 / rate_hz.
+        offset, scale: normalisation; the model's input is (action - offset) / scale.
     """
 
     names: tuple[str, ...]
@@ -84,18 +84,22 @@ class ActionSpec:
 
     @property
     def is_planar(self) -> bool:
-        """True when (dx, dy, dyaw) are among the names, in metres and radians of the body frame."""
+        """Whether dx, dy and dyaw (metres and radians in the body frame) are among the names."""
         return all(name in self.names for name in PLANAR_NAMES)
 
     def planar_indices(self) -> tuple[int, int, int]:
-        """Columns of dx, dy and dyaw. Raises V2WError when the spec is not planar."""
+        """Indices of dx, dy and dyaw.
+
+        Raises:
+            V2WError: the spec is not planar.
+        """
         if not self.is_planar:
             raise V2WError("ActionSpec.names", f"must contain {PLANAR_NAMES}", self.names)
         x, y, yaw = (self.names.index(name) for name in PLANAR_NAMES)
         return x, y, yaw
 
     def normalise(self, actions: ArrayLike) -> FloatArray:
-        """Physical [..., dim] -> what the model sees, float32 [..., dim]."""
+        """Physical actions [..., dim] -> normalised actions, float32 [..., dim]."""
         array = np.asarray(actions, dtype=np.float32)
         return (array - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)  # type: ignore[return-value]
 
@@ -105,7 +109,7 @@ class ActionSpec:
         return array * np.array(self.scale, np.float32) + np.array(self.offset, np.float32)
 
     def clip(self, actions: ArrayLike) -> FloatArray:
-        """Actions moved into the bounds, float32, same shape."""
+        """Actions clipped to the bounds, float32, same shape."""
         array = np.asarray(actions, dtype=np.float32)
         return np.clip(array, np.array(self.low, np.float32), np.array(self.high, np.float32))
 
@@ -121,7 +125,8 @@ class ActionSpec:
 
         Raises:
             V2WError: wrong rank, width or length, NaN or infinity, or (with ``bounds``) an entry
-                outside [low, high] by more than 1e-4 of the range; names the first offender.
+                outside [low, high] by more than 1e-4 of the range. The message has the index of
+                the first such entry.
         """
         try:
             array = np.array(actions, dtype=np.float32)
@@ -173,15 +178,15 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What the camera image becomes: RGB uint8 [height, width, 3].
+    """Format of the model's frames, RGB uint8 [height, width, 3], and how images are resized to it.
 
     Attributes:
-        height, width: pixels after resizing.
+        height, width: size in pixels after resizing.
         resize: "stretch" ignores the aspect, "crop" keeps the centre, "pad" adds black bars.
-        inner_size: (height, width) that the picture is stretched to between the black bars of
-            "pad"; None: as large as its own aspect allows.
-        crop_aspect: width / height; the picture's centre of this aspect is what everything else
-            starts from. None: the whole picture.
+        inner_size: (height, width) of the picture between the black bars of "pad"; None: the
+            largest size with the picture's aspect.
+        crop_aspect: aspect (width / height) of the centre crop that precedes everything else; None:
+            no crop.
     """
 
     height: int

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from v2w_core.config import WorldModelConfig
 from v2w_core.models.autoencoder import AutoencoderConfig
 from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
-
-if TYPE_CHECKING:
-    pass
-
 
 PLANAR_4HZ = ActionSpec(
     names=("dx", "dy", "dyaw"),
@@ -23,7 +17,7 @@ PLANAR_4HZ = ActionSpec(
 
 
 def tiny_config(action: ActionSpec = PLANAR_4HZ, size: int = 32) -> WorldModelConfig:
-    """A model small enough for tests: ``size`` x ``size`` frames, some ten thousand weights."""
+    """Configuration of a model small enough for tests, with ``size`` x ``size`` frames."""
     return WorldModelConfig(
         action=action,
         observation=ObservationSpec(size, size),

@@ -18,7 +18,7 @@ from v2w_core.diffusion.compat import RELEASED
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
 from v2w_core.diffusion.window_sampler import WindowSampler
 from v2w_core.models.autoencoder import Autoencoder, AutoencoderConfig
-from v2w_core.models.conditioning import beside_first_frame, shift_actions
+from v2w_core.models.conditioning import concat_first_frame, shift_actions
 from v2w_core.models.image_context.clip_preprocess import clip_images
 from v2w_core.models.image_context.image_context import frame_tokens
 from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
@@ -217,7 +217,7 @@ def write_training(it, unet, schedule):
     sigma = (1 - signal**2).sqrt()
     scaled = clean * schedule.scale[at["t"]][:, :, None, None, None]
     noisy, target = signal * scaled + sigma * noise, signal * noise - sigma * scaled
-    x = beside_first_frame(noisy, clean[:, :1]).transpose(1, 2)
+    x = concat_first_frame(noisy, clean[:, :1]).transpose(1, 2)
     told = shift_actions(at["action"]), at["action_mask"]
     predicted = velocity(unet, x, at["t"], at["ctx"], *told).transpose(1, 2)
     error = (predicted - target).square().mean(dim=(2, 3, 4))

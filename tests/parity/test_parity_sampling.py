@@ -7,10 +7,10 @@ import torch
 
 from recordings import RecordedDenoiser, SamplingCase
 from v2w_core.diffusion.compat import RELEASED
-from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
+from v2w_core.diffusion.objective import ObjectiveConfig, diffusion_forcing_error
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
 from v2w_core.diffusion.window_sampler import WindowSampler
-from v2w_core.models.conditioning import beside_first_frame, shift_actions
+from v2w_core.models.conditioning import concat_first_frame, shift_actions
 from v2w_core.models.image_context.image_context import frame_tokens
 
 LIMIT, EXACT = 1e-4, 1e-5
@@ -124,10 +124,10 @@ def test_training(recorded, case, unet, schedule):
     scaled = schedule.rescaled(clean, at["t"])
     noisy = schedule.add_noise(scaled, noise, at["t"])
     target = schedule.velocity(scaled, noise, at["t"])
-    x = beside_first_frame(noisy, clean[:, :1])
+    x = concat_first_frame(noisy, clean[:, :1])
     predicted, _ = unet(x, at["t"], *told, context=tokens)
-    error = forcing_error(
-        unet, schedule, clean, at["t"], noise, told, ObjectiveConfig(weighting="velocity"), tokens
+    error = diffusion_forcing_error(
+        unet, schedule, clean, at["t"], noise, *told, ObjectiveConfig(weighting="velocity"), tokens
     )
     ours = {"x_scaled": scaled, "x_noisy": noisy, "target_v": target, "pred": predicted}
     ours = {name: value.transpose(1, 2) for name, value in ours.items()}

@@ -148,13 +148,13 @@ def test_bad_settings_are_refused(changes):
 def test_the_imagined_past_is_the_models_own_and_the_loss_is_of_the_recorded_frames(schedule):
     unet = small_unet()
     seen = []
-    forward = unet.forward_forced
+    forward = unet.forward_teacher_forced
 
     def spy(past, past_level, targets, target_level, *told):
         seen.append((past, targets, target_level, torch.is_grad_enabled()))
         return forward(past, past_level, targets, target_level, *told)
 
-    unet.forward_forced = spy
+    unet.forward_teacher_forced = spy
     latents, actions = random(4, 6, unet.config.in_channels, 8, 8), random(4, 6, 3)
     config = ObjectiveConfig(
         forced_probability=1, imagined_past_probability=1, forced_past_max_level=0

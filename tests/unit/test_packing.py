@@ -93,13 +93,13 @@ def test_only_float32_inference_on_a_cpu_packs(layer, monkeypatch):
         half(x.bfloat16())
         meta = copy.deepcopy(layer).to("meta")
         assert meta(x.to("meta")).device.type == "meta"
-        monkeypatch.setattr(prepacked, "MOST", 2**18)
+        monkeypatch.setattr(prepacked, "MAX_BYTES", 2**18)
         layer(x)
     assert not any(map(is_packed, (layer, half, meta)))
 
 
 def test_a_network_is_counted_and_compiled_as_without(monkeypatch):
-    monkeypatch.setattr(prepacked, "LEAST", 1)
+    monkeypatch.setattr(prepacked, "MIN_BYTES", 1)
     unet = small_unet()
     given = (
         torch.randn(1, 2, *(unet.config.in_channels, 4, 4)),

@@ -21,7 +21,7 @@ from training.trainer import LoopConfig
 from training.vid2world import ClipConfig
 from v2w_core.cli import main
 from v2w_core.config import build_dataclass
-from v2w_core.diffusion.objective import ObjectiveConfig, forcing_error
+from v2w_core.diffusion.objective import ObjectiveConfig, diffusion_forcing_error
 from v2w_core.errors import V2WError
 from v2w_core.rollout.window_session import WindowSession
 from v2w_core.testing import PLANAR_4HZ
@@ -68,7 +68,9 @@ def test_an_experiment_is_the_papers(domain, imported):
     assert millions == pytest.approx(1440.91, abs=0.02)
     objective = build_dataclass(ObjectiveConfig, chosen["objective"], "objective")
     context = model.frame_context(tokens, 16)
-    error = forcing_error(model.unet, model.schedule, clip, level, clip, told, objective, context)
+    error = diffusion_forcing_error(
+        model.unet, model.schedule, clip, level, clip, *told, objective, context
+    )
     assert error.shape == (1, 16)
 
     assert check_stages(chosen) == ["vid2world"]

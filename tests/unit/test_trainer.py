@@ -119,9 +119,9 @@ def test_a_damaged_state_is_named_and_not_executed(tmp_path: pathlib.Path) -> No
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: pathlib.Path) -> None:
-    from training.trainer import _only_one
+    from training.trainer import _locked
 
-    with _only_one(tmp_path), pytest.raises(V2WError, match="no other run"):
+    with _locked(tmp_path), pytest.raises(V2WError, match="no other run"):
         Trainer(Line(), config(2), tmp_path, seed=0).run()
 
 

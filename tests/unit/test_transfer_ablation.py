@@ -112,7 +112,7 @@ def test_all_arms_of_a_seed_share_their_action_layers_and_autoencoder(base):
 def test_arms_share_clips_levels_and_noise_and_differ_in_dropped_actions(base):
     data = video()
     starts = data.window_starts(WINDOW)
-    held_out = Windows.of(data, starts, 4, CONFIG)
+    held_out = Windows.evenly_spaced(data, starts, 4, CONFIG)
     seen = []
     for arm in (Arm("shift", False), Arm("extrapolative", True), Arm(None, True)):
         model = build_arm(arm, base, CONFIG, seed=0)
@@ -132,7 +132,7 @@ def test_arms_share_clips_levels_and_noise_and_differ_in_dropped_actions(base):
 
 def test_other_actions_are_another_episodes_from_the_last_given_frame_on():
     data = video()
-    windows = Windows.of(data, data.window_starts(WINDOW), 4, CONFIG)
+    windows = Windows.evenly_spaced(data, data.window_starts(WINDOW), 4, CONFIG)
     given = CONFIG.num_history - 1
     assert torch.equal(windows.actions[:, :given], windows.other_actions[:, :given])
     assert (windows.actions[:, given:] != windows.other_actions[:, given:]).all()

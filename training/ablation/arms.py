@@ -1,4 +1,4 @@
-"""The arms of the transfer ablation: what each begins from, and how all are fine-tuned."""
+"""Arms of the transfer ablation: their initial weights and their fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from v2w_core.transfer.causal_transfer import causal_model
 from v2w_core.transfer.weight_transfer import TransferMode
 from v2w_core.world_model import WorldModel
 
-#: Of the guided arms' actions (Vid2World section 4.2); 0 for the arms without action guidance.
+#: Action dropout of the guided arms (Vid2World section 4.2); the other arms have none.
 ACTION_DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to a causal, action-conditioned model.
+    """A way to obtain a causal, action-conditioned model.
 
     Attributes:
-        transfer: of the temporal kernels; None begins from scratch.
-        guided: trained with action dropout and sampled with action guidance.
+        transfer: transfer mode of the temporal kernels; None: trained from scratch.
+        guided: whether it is trained with action dropout and sampled with action guidance.
     """
 
     transfer: TransferMode | None
@@ -44,7 +44,7 @@ class Arm:
 
     @property
     def objective(self) -> ObjectiveConfig:
-        """Diffusion forcing as in the paper: levels independent for all frames, nothing else."""
+        """Diffusion forcing as in the paper, with independent noise levels for all frames."""
         return ObjectiveConfig(
             past_probability=0.0,
             blind_probability=0.0,
@@ -68,8 +68,10 @@ def build_arm(arm: Arm, base: WorldModel, config: WorldModelConfig, seed: int) -
     """The causal model before fine-tuning.
 
     Args:
-        base: the non-causal, action-free model; its autoencoder serves all arms.
-        seed: of the action layers, which all arms have fresh (and, from scratch, of the rest).
+        arm: the arm.
+        base: the non-causal model without actions, whose autoencoder all arms use.
+        config: configuration of the causal model.
+        seed: seed of the new layers: the action layers, or all layers from scratch.
     """
     if arm.transfer is not None:
         return causal_model(base, config, arm.transfer, seed).to(base.device)
@@ -80,12 +82,13 @@ def build_arm(arm: Arm, base: WorldModel, config: WorldModelConfig, seed: int) -
 
 @dataclass(frozen=True)
 class Windows:
-    """Held-out clips with another episode's actions beside their own.
+    """Held-out clips with the recorded actions and with another episode's.
 
     Attributes:
-        latents: [W, T, C, h, w]; actions, other_actions: [W, T, A] normalised, actions[:, t] leads
-            from frame t to t + 1. The given frames' actions are the recorded ones in both.
-        frames: [W, T] numbers of the frames in the video.
+        latents: [W, T, C, h, w].
+        actions, other_actions: [W, T, A] normalised; actions[:, t] leads from frame t to t + 1.
+            The history's actions are the recorded ones in both.
+        frames: [W, T], indices of the frames in the video.
     """
 
     latents: Tensor
@@ -94,7 +97,7 @@ class Windows:
     frames: Tensor
 
     @classmethod
-    def of(
+    def evenly_spaced(
         cls,
         video: LatentVideo,
         starts: NDArray[np.int64],
@@ -102,7 +105,7 @@ class Windows:
         config: WorldModelConfig,
         offset: float = 0.0,
     ) -> Windows:
-        """``count`` windows evenly apart; ``offset`` (0 to 1) moves them all by part of the gap."""
+        """``count`` evenly spaced windows, all shifted by ``offset`` (0 to 1) of their spacing."""
         at = ((torch.arange(count) + offset) * len(starts) / count).long()
         frames = torch.from_numpy(starts)[at][:, None] + torch.arange(config.num_frames)[None]
         actions = video.actions[frames]
@@ -112,7 +115,7 @@ class Windows:
 
 
 class FineTuningTask:
-    """Diffusion forcing of one arm; its validation is the error of the next frame."""
+    """Fine-tuning of an arm with diffusion forcing, validated by the error of the next frame."""
 
     name = "world model"
 
@@ -153,27 +156,31 @@ class FineTuningTask:
 def next_frame_error(model: WorldModel, latents: Tensor, actions: Tensor, chunk: int = 32) -> float:
     """Mean squared error of next frames' latents, predicted in one step and without guidance.
 
-    Every frame after the first ``num_history`` is predicted from the recorded frames before it,
-    held at the history noise level, always with the same noise.
+    Every frame after the first ``num_history`` is predicted from the recorded frames before it at
+    the history noise level. The noise is the same in every call.
 
     Args:
+        model: the causal model.
         latents, actions: as in :class:`Windows`.
+        chunk: number of windows computed at once.
     """
     schedule, device = model.schedule, model.device
     history = model.config.num_history
     generator = torch.Generator().manual_seed(0)
     errors = []
     for part, acts in zip(latents.split(chunk), actions.split(chunk), strict=True):
-        clean, told = part.to(device), shift_actions(acts.to(device))
+        clean, aligned = part.to(device), shift_actions(acts.to(device))
         past_noise, noise = (
             torch.randn(part.shape, generator=generator).to(device) for _ in range(2)
         )
         low = torch.full(part.shape[:2], model.config.sampling.history_level, device=device)
         high = torch.full_like(low, schedule.num_levels - 1)
-        known = torch.ones_like(low, dtype=torch.bool)
-        known[:, 0] = False
+        action_mask = torch.ones_like(low, dtype=torch.bool)
+        action_mask[:, 0] = False
         past = schedule.add_noise(clean, past_noise, low)
-        _, velocity = model.unet.forward_forced(past, low, noise, high, told, known)
+        _, velocity = model.unet.forward_teacher_forced(
+            past, low, noise, high, aligned, action_mask
+        )
         predicted, _ = schedule.from_velocity(noise, velocity, high)
         errors.append((predicted - clean)[:, history:].square().mean(dim=(1, 2, 3, 4)).cpu())
     return float(torch.cat(errors).mean())

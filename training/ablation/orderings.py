@@ -1,4 +1,4 @@
-"""Does an ordering of the paper's ablation (Vid2World, Table 2) show in ours?"""
+"""Comparison of our ablation's orderings with those of the paper (Vid2World, Table 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the table; ``sign`` is 1 where more is better, -1 where less is."""
+    """A column of the table; ``sign`` is 1 if higher is better, -1 if lower is."""
 
     key: str
     title: str
@@ -26,7 +26,7 @@ FRECHET = Metric("frechet", "Frechet distance", -1, 2)
 ACTION_GAP = Metric("action_gap", "action gap (dB)", 1, 2)
 METRICS = (PSNR, SSIM, FRECHET, ACTION_GAP)
 
-#: Table 2 (RT-1, 30,000 steps); its Frechet distance is FVD. It has no other arms of ours.
+#: Table 2 (RT-1, 30,000 steps), whose Frechet distance is FVD. The other arms are not in it.
 PAPER: dict[str, dict[str, float]] = {
     "shift": {"psnr": 21.5, "ssim": 0.799, "frechet": 29.9},
     "masked": {"psnr": 22.9, "ssim": 0.824, "frechet": 29.4},
@@ -35,7 +35,7 @@ PAPER: dict[str, dict[str, float]] = {
     "extrapolative_guided": {"psnr": 23.9, "ssim": 0.839, "frechet": 22.4},
 }
 
-#: (what the paper finds better, than what)
+#: Pairs of arms (better, worse) in the paper.
 PAIRS = (
     ("extrapolative", "masked"),
     ("masked", "shift"),
@@ -44,7 +44,7 @@ PAIRS = (
     ("extrapolative_guided", "extrapolative"),
     ("extrapolative_guided", "masked_guided"),
 )
-#: Not in Table 2.
+#: Further pairs (better, worse), which are not in Table 2.
 MORE_PAIRS = (
     ("shift_guided", "shift"),
     ("masked_guided", "shift_guided"),
@@ -55,12 +55,15 @@ MORE_PAIRS = (
 
 @dataclass(frozen=True)
 class Ordering:
-    """One metric of one pair of arms.
+    """Ordering of a pair of arms in a metric.
 
     Attributes:
-        paper: by how much ``better`` is better than ``worse`` in Table 2; None: not in it. Where
-            it is not positive (one tie, one difference of 0.001), the paper has no such ordering.
-        ours: the same of each seed (positive: better), as both arms of a seed share their data.
+        better, worse: names of the arms, in the paper's order.
+        metric: the metric.
+        paper: difference of ``better`` to ``worse`` in Table 2 (positive: better); None: not in
+            it. If it is not positive (a tie and a difference of 0.001), the paper has no such
+            ordering.
+        ours: the same difference for each seed; both arms of a seed have the same data.
     """
 
     better: str
@@ -75,12 +78,12 @@ class Ordering:
 
     @property
     def claimed(self) -> bool:
-        """Whether the paper's numbers say so."""
+        """Whether the paper's numbers have this ordering."""
         return self.paper is not None and self.paper > 0
 
     @property
     def shows(self) -> bool:
-        """In every seed."""
+        """Whether every seed has this ordering."""
         return all(value > 0 for value in self.ours)
 
     @property
@@ -96,10 +99,11 @@ class Ordering:
 
 
 def orderings(arms: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[Ordering]:
-    """All metrics of all pairs.
+    """Orderings of all pairs in all metrics.
 
     Args:
-        arms: name -> "scores", one mapping of metrics a seed.
+        arms: name -> results with "scores", a mapping of metrics for each seed.
+        pairs: names of the arms (better, worse).
     """
     found = []
     for better, worse in pairs:
@@ -108,16 +112,17 @@ def orderings(arms: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list
             if metric.key in PAPER.get(better, {}) and metric.key in PAPER.get(worse, {}):
                 difference = PAPER[better][metric.key] - PAPER[worse][metric.key]
                 paper = round(metric.sign * difference, 6)
-            ours = metric.sign * (of(arms, better, metric) - of(arms, worse, metric))
+            first, second = (seed_scores(arms, name, metric) for name in (better, worse))
+            ours = metric.sign * (first - second)
             found.append(Ordering(better, worse, metric, paper, tuple(float(v) for v in ours)))
     return found
 
 
-def of(arms: Mapping[str, Any], name: str, metric: Metric) -> NDArray[np.float64]:
-    """A metric of an arm, one value a seed."""
+def seed_scores(arms: Mapping[str, Any], name: str, metric: Metric) -> NDArray[np.float64]:
+    """A metric of an arm for each seed, [num_seeds]."""
     return np.array([scores[metric.key] for scores in arms[name]["scores"]], dtype=np.float64)
 
 
 def spread(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Sample standard deviation; 0 of a single value."""
+    """Sample standard deviation; 0 for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

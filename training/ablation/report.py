@@ -1,4 +1,4 @@
-"""The ablation as a page: table, orderings beside the paper's, learning curves."""
+"""The ablation's results as a page: scores, orderings compared with the paper's, curves."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from training.ablation.orderings import (
     PAIRS,
     PAPER,
     Ordering,
-    of,
     orderings,
+    seed_scores,
     spread,
 )
 from training.ablation.scores import FEATURES
 from v2w_core.media.plots import line_plot
 
-#: PSNR above a repeated frame, and below another episode's actions, that count as something.
+#: Smallest relevant PSNR difference to repeating the last frame, and to another episode's actions.
 WORTH_DB, FOLLOWED_DB = 0.5, 0.1
 _TITLES = {arm.name: arm.title for arm in ARMS}
 
 
 def curves(results: Mapping[str, Any], *, guided: bool) -> bytes:
-    """Error of the next frame against fine-tuning steps, a band of one standard deviation; PNG.
+    """PNG of the next frame's error over fine-tuning steps, with a band of one standard deviation.
 
     Args:
-        guided: the arms trained with action dropout, or those without.
+        results: results of ``Ablation.run``.
+        guided: whether to draw the guided or the other arms.
     """
     series = {}
     for arm in (arm for arm in ARMS if arm.guided == guided):
@@ -49,10 +50,10 @@ def curves(results: Mapping[str, Any], *, guided: bool) -> bytes:
 
 
 def page(results: Mapping[str, Any], images: Sequence[str]) -> str:
-    """Markdown.
+    """The page as Markdown.
 
     Args:
-        results: of ``Ablation.run``, with "command", "machine" and "date".
+        results: results of ``Ablation.run``, with "command", "machine" and "date" added.
         images: paths of the curves, relative to the page.
     """
     arms = results["arms"]
@@ -125,7 +126,7 @@ def page(results: Mapping[str, Any], images: Sequence[str]) -> str:
 
 
 def summary(found: Sequence[Ordering], num_seeds: int) -> str:
-    """How many of the paper's orderings show, and which do not."""
+    """Text with the number of the paper's orderings that show, and those that do not."""
     claimed = [item for item in found if item.claimed]
     missing: dict[str, list[str]] = {}
     for item in claimed:
@@ -143,11 +144,12 @@ def summary(found: Sequence[Ordering], num_seeds: int) -> str:
 
 
 def caveats(results: Mapping[str, Any]) -> list[str]:
-    """What must be known before an ordering is read: whether the models learned to predict at all,
-    whether they follow actions, and whether the guidance scale was free."""
+    """Limits on the interpretation of the orderings: whether the models predict at all, whether
+    they follow actions, and whether the guidance scale is at the edge of its range."""
     arms, copy = results["arms"], results["references"]["last frame repeated"]
     means = {
-        m.key: {arm.name: float(of(arms, arm.name, m).mean()) for arm in ARMS} for m in METRICS
+        m.key: {arm.name: float(seed_scores(arms, arm.name, m).mean()) for arm in ARMS}
+        for m in METRICS
     }
     found = []
     margins = [value - copy["psnr"] for value in means["psnr"].values()]
@@ -184,7 +186,10 @@ def _scores_table(results: Mapping[str, Any]) -> list[str]:
     heads = [f"{m.title} {'^' if m.sign > 0 else 'v'}" for m in METRICS]
     rows = [["weights", "action guidance", *heads, "paper: FVD, SSIM, PSNR"]]
     for arm in ARMS:
-        cells = [_cell(of(results["arms"], arm.name, metric), metric.digits) for metric in METRICS]
+        cells = [
+            _cell(seed_scores(results["arms"], arm.name, metric), metric.digits)
+            for metric in METRICS
+        ]
         paper = PAPER.get(arm.name)
         theirs = f"{paper['frechet']}, {paper['ssim']:.3f}, {paper['psnr']}" if paper else "-"
         rows.append([arm.transfer or "from scratch", "yes" if arm.guided else "no", *cells, theirs])
@@ -268,7 +273,7 @@ def _pair(item: Ordering) -> str:
 
 
 def _cell(values: Sequence[float] | NDArray[np.float64], digits: int, sign: str = "") -> str:
-    """Mean and standard deviation; one seed has no deviation."""
+    """Mean and standard deviation; for one seed the mean only."""
     mean = f"{np.mean(values):{sign}.{digits}f}"
     return mean if len(values) == 1 else f"{mean} +- {spread(values):.{digits}f}"
 

@@ -1,7 +1,7 @@
-"""Runs the transfer ablation: pre-train once, fine-tune every arm with every seed, score them.
+"""Runs the transfer ablation: pre-trains once, fine-tunes every arm with every seed, scores them.
 
-Every part leaves a file when it is done and is skipped when the file is there; trainings resume at
-the step where they stopped (``training.trainer``). So the same call finishes what was interrupted.
+Every part writes a file when it is done and is skipped if the file exists; trainings resume at the
+step where they stopped (``training.trainer``). The same call therefore finishes an interrupted run.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ SAMPLING = SamplingConfig(num_steps=8, guidance_rescale=0.7, history_level=20, e
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """Sizes of the ablation. The defaults take a little over an hour of two CPU cores.
+    """Sizes of the ablation. The defaults take a little over an hour on two CPU cores.
 
     Attributes:
-        unlabelled: share of the training episodes that only pre-training sees, without their
-            actions; the arms are fine-tuned on the others.
-        batch_size: clips a step, for pre-training and fine-tuning.
+        unlabelled: share of the training episodes that are used, without actions, for pre-training
+            only; the arms are fine-tuned on the others.
+        batch_size: number of clips in a batch of pre-training and fine-tuning.
         finetune_rate: learning rate of every arm, constant after ``warmup_steps``.
-        ema_decay: of the averaged weights that are evaluated, of every arm.
-        curve_every: fine-tuning steps between two points of the curves.
-        curve_windows, choice_windows, score_windows: held-out windows for the curves, for choosing
-            the guidance scale, and for the table. Choosing has held-out episodes of its own.
-        choice_episodes: share of the held-out episodes for choosing.
-        scales: guidance scales to choose from; one for all guided arms.
-        sampling: of all arms.
+        ema_decay: decay of the averaged weights of every arm, which are evaluated.
+        curve_every: number of fine-tuning steps between two points of the curves.
+        curve_windows, choice_windows, score_windows: number of held-out windows for the curves,
+            for choosing the guidance scale, and for the table. Those for choosing are from
+            separate episodes.
+        choice_episodes: share of the held-out episodes for choosing the guidance scale.
+        scales: guidance scales to choose from; all guided arms have the same.
+        sampling: sampling settings of all arms.
     """
 
     pretrain_steps: int = 3600
@@ -79,7 +80,7 @@ class AblationConfig:
             raise V2WError("scales", "guidance scales above 1", self.scales)
 
     def world_model(self, network: WorldModelConfig) -> WorldModelConfig:
-        """The causal model: the autoencoder, spaces and window of ``network``, its own U-Net."""
+        """Configuration of the causal model: that of ``network`` with a smaller U-Net."""
         unet = dataclasses.replace(
             network.unet,
             model_channels=self.model_channels,
@@ -91,13 +92,18 @@ class AblationConfig:
 
 
 class Ablation:
-    """One ablation in a folder.
+    """An ablation in a folder.
 
     Args:
-        checkpoint: whose autoencoder all arms share and whose features the Frechet distance
+        config: sizes.
+        checkpoint: model whose autoencoder all arms use and whose features the Frechet distance
             compares.
-        train, val: folders of episodes.
-        out: the folder; a run that was begun there with other settings is refused.
+        train, val: folders of training and held-out episodes.
+        out: folder of the results.
+        device: torch device.
+
+    Raises:
+        V2WError: ``out`` has a run with other settings.
     """
 
     def __init__(
@@ -114,11 +120,11 @@ class Ablation:
         self.model_config = config.world_model(network.config)
         sources = {"checkpoint": checkpoint, "train": train, "val": val}
         self.sources = {name: shown_path(path) for name, path in sources.items()}
-        self._same_settings()
+        self._check_settings()
         began = time.monotonic()
         self.train = encode_episodes(network, train, out / "latents" / "train.safetensors")
         self.val = encode_episodes(network, val, out / "latents" / "val.safetensors")
-        self._took("encoding", began)
+        self._record_minutes("encoding", began)
         self.val_folder = val
         window = network.config.num_frames
         cut = round(self.train.num_episodes * config.unlabelled)
@@ -129,7 +135,7 @@ class Ablation:
         self.test_starts = self.val.window_starts(window, slice(cut, None))
 
     def run(self, num_seeds: int) -> dict[str, Any]:
-        """Everything that is not done yet; the results as plain data."""
+        """Runs everything that is not done yet; returns the results as plain data."""
         base = self.base()
         runs = [(arm, seed) for seed in range(num_seeds) for arm in ARMS]
         trained = self._each(runs, "training.json", lambda a, s: self.train_arm(a, s, base))
@@ -166,7 +172,7 @@ class Ablation:
         }
 
     def base(self) -> WorldModel:
-        """The pre-trained non-causal, action-free model."""
+        """The pre-trained non-causal model without actions."""
         folder = self.out / "base"
         if not (folder / "training.json").is_file():
             model = WorldModel.build(video_config(self.model_config), seed=0)
@@ -188,10 +194,10 @@ class Ablation:
         return WorldModel.from_pretrained(folder / "checkpoint", str(self.network.device))
 
     def train_arm(self, arm: Arm, seed: int, base: WorldModel) -> dict[str, Any]:
-        """Fine-tunes; the curve has the untrained model as step 0."""
+        """Fine-tunes an arm; step 0 of the curve is the model before fine-tuning."""
         folder = self.folder(arm, seed)
         model = build_arm(arm, base, self.model_config, seed)
-        held_out = Windows.of(
+        held_out = Windows.evenly_spaced(
             self.val, self.test_starts, self.config.curve_windows, self.model_config
         )
         task = FineTuningTask(
@@ -212,7 +218,7 @@ class Ablation:
         return {"curve": {"steps": steps, **rows}, "minutes": minutes}
 
     def choose_scale(self) -> tuple[float, dict[str, dict[str, float]]]:
-        """The scale of the best mean PSNR over the guided arms of seed 0, and all scales' PSNR."""
+        """The scale with the best mean PSNR of the guided arms of seed 0, and all PSNR values."""
         file = self.out / "guidance.json"
         if not file.is_file():
             began = time.monotonic()
@@ -229,7 +235,7 @@ class Ablation:
             ):
                 table.setdefault(str(scale), {})[arm.name] = judge.psnr(model, scale)
             _write(file, table)
-            self._took("guidance scale", began)
+            self._record_minutes("guidance scale", began)
         table = _read(file)
         means = {float(k): sum(row.values()) / len(row) for k, row in table.items()}
         return max(self.config.scales, key=lambda scale: means[scale]), table
@@ -248,7 +254,7 @@ class Ablation:
         file: str,
         work: Callable[[Arm, int], dict[str, Any]],
     ) -> list[dict[str, Any]]:
-        """The files of all runs, made where they are missing, with the remaining time."""
+        """Contents of the file of each run, computed if missing; prints the remaining time."""
         missing = [run for run in runs if not (self.folder(*run) / file).is_file()]
         began = time.monotonic()
         for number, (arm, seed) in enumerate(missing, start=1):
@@ -263,30 +269,30 @@ class Ablation:
         return WorldModel.from_pretrained(folder, str(self.network.device))
 
     def _judge(self, starts: NDArray[np.int64], count: int) -> Judge:
-        windows = Windows.of(self.val, starts, count, self.model_config)
+        windows = Windows.evenly_spaced(self.val, starts, count, self.model_config)
         clips = load_clips(self.val_folder, self.network.config.observation)
         ahead = windows.frames[:, self.model_config.num_history :]
         return Judge(self.network, windows, clips.frames[ahead.numpy()])
 
     def _references(self, judge: Judge) -> dict[str, dict[str, float]]:
-        another = Windows.of(
+        another = Windows.evenly_spaced(
             self.val, self.test_starts, self.config.score_windows, self.model_config, offset=0.5
         )
         return judge.references(another.latents)
 
-    def _took(self, part: str, began: float) -> None:
-        """Keeps how long a part took the first time, in minutes."""
+    def _record_minutes(self, part: str, began: float) -> None:
+        """Records the duration of a part in minutes, unless it is already recorded."""
         file = self.out / "minutes.json"
-        known = _read(file) if file.is_file() else {}
-        _write(file, {part: (time.monotonic() - began) / 60, **known})
+        recorded = _read(file) if file.is_file() else {}
+        _write(file, {part: (time.monotonic() - began) / 60, **recorded})
 
-    def _same_settings(self) -> None:
-        """More seeds may join a finished run; anything else would mix two ablations."""
+    def _check_settings(self) -> None:
+        """Stores the settings. Raises V2WError if the folder has a run with other settings."""
         settings = json.loads(json.dumps({**dataclasses.asdict(self.config), **self.sources}))
         file = self.out / "settings.json"
         if file.is_file():
-            known = _read(file)
-            changed = {k: v for k, v in settings.items() if known.get(k) != v}
+            stored = _read(file)
+            changed = {k: v for k, v in settings.items() if stored.get(k) != v}
             if changed:
                 rule = f"the settings that {self.out} was begun with; choose another --out"
                 raise V2WError(next(iter(changed)), rule, changed)
@@ -294,7 +300,7 @@ class Ablation:
 
 
 def validations(file: pathlib.Path) -> dict[int, dict[str, float]]:
-    """Validation figures by step; a resumed run repeats some steps with the same figures."""
+    """Validation figures by step; the steps that a resumed run repeats have the same figures."""
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     other = ("step", "seconds", "group")
     return {

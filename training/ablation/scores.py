@@ -1,4 +1,4 @@
-"""What the ablation's table holds: imagined frames of held-out windows against recorded ones."""
+"""Scores of the ablation's table: imagined frames of held-out windows against recorded ones."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Scores:
     """Means over held-out windows and steps ahead.
 
     Attributes:
-        psnr: of frames imagined under the recorded actions (dB), ``ssim`` likewise.
-        frechet: distance of their features from the recorded frames'.
-        action_gap: PSNR minus that under another episode's actions (dB).
+        psnr, ssim: PSNR (dB) and SSIM of frames imagined under the recorded actions.
+        frechet: Frechet distance of their features to those of the recorded frames.
+        action_gap: ``psnr`` minus the PSNR under another episode's actions (dB).
     """
 
     psnr: float
@@ -46,9 +46,10 @@ class Judge:
     """Scores models on the same windows with the same noise.
 
     Args:
-        network: whose features the Frechet distance compares.
+        network: model whose features the Frechet distance compares.
         windows: held-out clips.
-        recorded: their pictures uint8 [W, horizon, height, width, 3] after the given frames.
+        recorded: uint8 [W, horizon, height, width, 3], their frames after the history.
+        chunk: number of windows computed at once.
     """
 
     def __init__(
@@ -59,18 +60,18 @@ class Judge:
         self.recorded = recorded
         self.chunk = chunk
         history = network.config.num_history
-        self.given, self.ahead = windows.latents[:, :history], windows.latents[:, history:]
+        self.history, self.ahead = windows.latents[:, :history], windows.latents[:, history:]
         self.features = self.features_of(self.ahead)
 
     def score(self, model: WorldModel, guidance_scale: float) -> Scores:
-        """Rolls every window out under its own and under another episode's actions."""
+        """Scores of rollouts under the recorded and under another episode's actions."""
         right = self.imagine(model, self.windows.actions, guidance_scale)
         other = self.imagine(model, self.windows.other_actions, guidance_scale)
         found = self.compare(right)
         return Scores(**found, action_gap=found["psnr"] - self.psnr_of(other))
 
     def psnr(self, model: WorldModel, guidance_scale: float) -> float:
-        """PSNR (dB) under the recorded actions."""
+        """PSNR (dB) of rollouts under the recorded actions."""
         return self.psnr_of(self.imagine(model, self.windows.actions, guidance_scale))
 
     def psnr_of(self, ahead: Tensor) -> float:
@@ -78,18 +79,19 @@ class Judge:
         return float(psnr_limited(self.pictures(ahead), self.recorded).mean())
 
     def references(self, another_sample: Tensor) -> dict[str, dict[str, float]]:
-        """What repeating the last given frame gives, and what no model of these latents beats.
+        """Reference scores: of the last history frame repeated, of the recorded frames through the
+        autoencoder (the upper bound for these latents), and of other recordings.
 
         Args:
-            another_sample: [W, T, C, h, w] latents of other windows of the same episodes: how far
-                apart are the features of two samples of recordings?
+            another_sample: [W, T, C, h, w], latents of other windows of the same episodes, for the
+                Frechet distance between two samples of recordings.
         """
-        history = self.given.shape[1]
+        history = self.history.shape[1]
         features = self.features_of(another_sample[:, history:], another_sample[:, :history])
         decoded = self.compare(self.ahead)
         del decoded["frechet"]  # zero: the features are of the same latents
         return {
-            "last frame repeated": self.compare(self.given[:, -1:].expand_as(self.ahead)),
+            "last frame repeated": self.compare(self.history[:, -1:].expand_as(self.ahead)),
             "recorded, through the autoencoder": decoded,
             "other recordings": {"frechet": frechet_distance(features, self.features)},
         }
@@ -104,21 +106,24 @@ class Judge:
         }
 
     def imagine(self, model: WorldModel, actions: Tensor, guidance_scale: float) -> Tensor:
-        """[W, horizon, C, h, w]; the noise is the same for every model and for any actions."""
+        """Latents [W, horizon, C, h, w] of rollouts; the noise is the same in every call."""
         generator = torch.Generator().manual_seed(0)
-        parts = zip(self.given.split(self.chunk), actions.split(self.chunk), strict=True)
+        parts = zip(self.history.split(self.chunk), actions.split(self.chunk), strict=True)
         return torch.cat(
             [imagine_latents(model, a, b, generator, guidance_scale) for a, b in parts]
         )
 
     def pictures(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Decoded frames; all models have the same autoencoder."""
+        """Decoded frames of latents; all models have the same autoencoder."""
         return self.network.decode(latents.to(self.network.device))
 
     @torch.no_grad()
-    def features_of(self, ahead: Tensor, given: Tensor | None = None) -> NDArray[np.float64]:
-        """Features [W * horizon, D] of latents [W, horizon, C, h, w] after the given frames."""
-        before = self.given if given is None else given
+    def features_of(self, ahead: Tensor, history: Tensor | None = None) -> NDArray[np.float64]:
+        """Features [W * horizon, D] of latents ``ahead`` [W, horizon, C, h, w] after a history.
+
+        ``history`` defaults to the history of the held-out windows.
+        """
+        before = self.history if history is None else history
         found: list[Tensor] = []
         handle = self.network.unet.middle_block.register_forward_hook(
             lambda _module, _inputs, out: found.append(out)

@@ -1,4 +1,4 @@
-"""``v2w collect``: records an exploring robot in the simulated maze, one episode file each."""
+"""``v2w collect``: records episodes of an exploring robot in the simulated maze."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Records the episodes; 0 when all are there."""
+    """Records the episodes that are missing."""
     for name, lowest in (("episodes", 1), ("steps", 1), ("seed", 0), ("maze_seed", 0)):
         if getattr(args, name) < lowest:
             option = f"--{name.replace('_', '-')}"
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_image_size(text: str) -> tuple[int, int]:
-    """Turns WIDTHxHEIGHT, such as 160x120, into (height, width). Raises V2WError."""
+    """(height, width) from WIDTHxHEIGHT, such as 160x120. Raises V2WError for other texts."""
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
         raise V2WError("--image-size", "WIDTHxHEIGHT in pixels, such as 160x120", text)
@@ -102,11 +102,10 @@ def parse_image_size(text: str) -> tuple[int, int]:
 def check_folder(
     folder: Path, wanted: dict[str, Any], image_size: tuple[int, int]
 ) -> dict[str, int]:
-    """File name -> number of steps of the episodes in the folder.
+    """Number of steps of each episode in the folder, by file name.
 
     Raises:
-        DataError: an episode of another maze, action spec or image size, or one that cannot be
-            read.
+        DataError: an episode has another maze, action space or image size, or cannot be read.
     """
     from v2w_core.data.episode import list_episodes, read_episode
 
@@ -135,9 +134,9 @@ def check_folder(
 
 
 def record_episode(env: DoomMazeEnv, path: Path, *, steps: int, seed: int, index: int) -> int:
-    """Records one episode of ``steps`` actions; returns the number of frames.
+    """Records an episode of ``steps`` actions; returns its number of frames.
 
-    The episode depends on the maze, ``seed`` and ``index`` alone, not on what was recorded before.
+    The episode depends on the maze, ``seed`` and ``index`` only.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""``v2w evaluate``: measure a checkpoint's predictions, or planning with it."""
+"""``v2w evaluate``: evaluation of a checkpoint's predictions, or of planning with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUBJECTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One sub-subcommand a subject; each is a module with HELP, add_arguments and run."""
+    """Adds a subcommand for each subject, a module with HELP, add_arguments and run."""
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     for name, path in SUBJECTS.items():
         if importlib.util.find_spec(path) is None:

@@ -1,4 +1,4 @@
-"""``v2w train``: the autoencoder and the world model, from a hydra configuration."""
+"""``v2w train``: training of a world model from a hydra configuration."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A robot with a camera in a generated maze: a gymnasium environment over ViZDoom.
 
 Actions are planar displacements in the body frame (dx, dy in metres, dyaw in radians) at 4 Hz.
-Inside a step a deadbeat controller chooses thrusts, so that the real displacement equals the
-command in free space to about a millimetre, whatever the robot did before; against a wall it
-slides or stops. x is east, y north, yaw counter-clockwise from east (REP 103).
+Within a step a deadbeat controller chooses thrusts, so that in free space the real displacement
+equals the command to about a millimetre for any initial velocity; at a wall the robot slides or
+stops. x is east, y north, yaw counter-clockwise from east (REP 103).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from training.envs.top_down import TopDownMap, draw_top_down
 from v2w_core.errors import V2WError
 from v2w_core.spec import ActionSpec
 
-#: Nominal tics a second, and tics in one 4 Hz step.
+#: Nominal tics per second, and tics in a 4 Hz step.
 TIC_HZ = 36
 STEP_TICS = 9
 RADIANS_PER_STEP = 2.0 * math.pi / ANGLE_STEPS
@@ -41,7 +41,7 @@ ACTION_SPEC = ActionSpec(
     rate_hz=TIC_HZ / STEP_TICS,
 )
 
-#: Observed and commanded displacement differ by more than this: the robot touched a wall.
+#: Difference of observed and commanded displacement from which a step counts as a collision.
 COLLISION_M = 0.02
 
 Pose = tuple[float, float, float]
@@ -49,14 +49,14 @@ Observation = dict[str, Any]
 
 
 class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """First-person maze navigation. Deterministic; an episode never ends by itself.
+    """First-person maze navigation. It is deterministic, and episodes never end.
 
     Observations: ``image`` uint8 [height, width, 3] RGB, ``pose`` float64 [3] (x m, y m, yaw rad).
 
     Args:
-        maze_seed: which maze; the same seed gives the same map and textures.
-        image_size: (height, width) of the image; 90 degrees wide, made for 4:3.
-        rows, columns: cells of 2.5 m.
+        maze_seed: seed of the maze; the same seed gives the same map and textures.
+        image_size: (height, width) in pixels; the field of view is 90 degrees, meant for 4:3.
+        rows, columns: number of cells of 2.5 m.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
@@ -89,13 +89,13 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     @property
     def pose(self) -> Pose:
-        """(x m, y m, yaw rad in [-pi, pi)) of the robot now."""
+        """Current pose of the robot (x m, y m, yaw rad in [-pi, pi))."""
         engine = self._engine
         yaw = (engine.angle + ANGLE_STEPS // 2) % ANGLE_STEPS - ANGLE_STEPS // 2
         return engine.x / UNITS_PER_M, engine.y / UNITS_PER_M, yaw * RADIANS_PER_STEP
 
     def is_free(self, x: float, y: float) -> bool:
-        """True when the robot (a square of 1 m) fits at (x, y) in metres."""
+        """Whether the robot (a square of 1 m) fits at (x, y) in metres."""
         return self.maze.is_free(x, y)
 
     def sample_free_pose(self, rng: np.random.Generator) -> Pose:
@@ -105,7 +105,7 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Puts the robot at rest at ``options["pose"]`` or at a random free pose."""
+        """Places the robot at rest at ``options["pose"]`` or at a random free pose."""
         super().reset(seed=seed)
         pose = (options or {}).get("pose")
         if pose is None:
@@ -113,13 +113,13 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self.teleport(*pose), {"action": np.zeros(3, np.float32), "collided": False}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One step of 0.25 s with the displacement ``action`` [3] (dx m, dy m, dyaw rad).
+        """A step of 0.25 s with the displacement ``action`` [3] (dx m, dy m, dyaw rad).
 
-        ``info["action"]`` is the real displacement in the body frame of the step's start,
-        ``info["collided"]`` tells whether a wall changed it.
+        ``info["action"]`` is the real displacement in the body frame at the start of the step,
+        ``info["collided"]`` whether a wall changed it.
 
         Raises:
-            V2WError: not three finite numbers within the bounds of ``ACTION_SPEC``.
+            V2WError: ``action`` is not three finite numbers within the bounds of ``ACTION_SPEC``.
         """
         command = ACTION_SPEC.validate(np.asarray(action)[None], horizon=1, field="action")[0]
         before = self.pose
@@ -130,11 +130,12 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self._observe(), 0.0, False, False, info
 
     def drive(self, vx: float, vy: float, wz: float, num_tics: int) -> Observation:
-        """Holds a velocity command for ``num_tics`` tics of 1/36 s.
+        """Applies a velocity command for ``num_tics`` tics of 1/36 s.
 
         Args:
-            vx, vy: m/s along the body's x (forward) and y (left), turning with the body.
-            wz: rad/s, counter-clockwise.
+            vx, vy: linear velocity in the body frame (forward, left) in m/s.
+            wz: angular velocity in rad/s, counter-clockwise.
+            num_tics: duration, at least 1.
         """
         if not all(math.isfinite(value) for value in (vx, vy, wz)) or num_tics < 1:
             raise V2WError("drive", "finite velocities and at least 1 tic", (vx, vy, wz, num_tics))
@@ -151,7 +152,7 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self._observe()
 
     def teleport(self, x: float, y: float, yaw: float) -> Observation:
-        """Puts the robot at rest at (x m, y m, yaw rad); the same pose gives the same pixels.
+        """Places the robot at rest at (x m, y m, yaw rad); the same pose gives the same image.
 
         Raises:
             V2WError: the robot does not fit there.
@@ -162,16 +163,16 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def simulate(
         self, pose: Pose, candidates: ArrayLike, *, frames: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
-        """What really happens: every candidate is driven from ``pose``, at rest; then back.
+        """Simulates every candidate from ``pose`` at rest, then returns to the current pose.
 
         Args:
-            pose: where all candidates start (x m, y m, yaw rad).
-            candidates: [K, horizon, 3] displacements within the bounds.
-            frames: also return the images.
+            pose: start pose of all candidates (x m, y m, yaw rad).
+            candidates: [K, horizon, 3], displacements within the bounds.
+            frames: whether to return the images.
 
         Returns:
             poses float64 [K, horizon + 1, 3], and frames uint8 [K, horizon, height, width, 3] or
-            None. The robot ends at rest where it was before the call.
+            None. The robot is then at rest at the pose that it had before the call.
         """
         actions = ACTION_SPEC.validate(candidates, field="candidates")
         if actions.ndim != 3:
@@ -201,17 +202,17 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self._engine.frame()
 
     def close(self) -> None:
-        """Ends the engine. May be called twice."""
+        """Stops the engine. May be called more than once."""
         self._engine.close()
 
     def _observe(self) -> Observation:
         return {"image": self._engine.frame(), "pose": np.array(self.pose)}
 
     def _move(self, command: NDArray[np.float32]) -> None:
-        """Nine tics along a straight line in the world while the body turns evenly.
+        """Nine tics along a straight line in the world frame while the body turns evenly.
 
-        Velocities inside the step follow the motion law, which is exact in free space; the
-        engine is only asked at the end, because each observation renders an image.
+        Velocities within the step follow the motion law, which is exact in free space. The engine
+        is observed at the end only, because each observation renders an image.
         """
         engine = self._engine
         velocity, angle = engine.velocity, engine.angle
@@ -242,7 +243,11 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         *,
         observe: bool,
     ) -> tuple[tuple[float, float], tuple[float, float]]:
-        """One tic towards the world velocity ``target``; returns (velocity, move) of free space."""
+        """A tic towards the world-frame velocity ``target``.
+
+        Returns:
+            velocity and displacement after the tic, as predicted for free space.
+        """
         yaw = angle * RADIANS_PER_STEP
         ahead, aside = _rotate(target[0] - velocity[0], target[1] - velocity[1], -yaw)
         forward, left = _thrust(ahead), _thrust(aside)
@@ -254,7 +259,7 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return (moved[0] * FRICTION, moved[1] * FRICTION), moved
 
     def _brake(self) -> None:
-        """Tics until the robot is exactly at rest (at most a few)."""
+        """Runs a few tics until the robot is exactly at rest."""
         engine = self._engine
         for _ in range(60):
             if engine.velocity == (0.0, 0.0):
@@ -267,18 +272,18 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def _jump(self, x: float, y: float, yaw: float, *, check: bool = True) -> None:
         if not all(math.isfinite(value) for value in (x, y, yaw)):
             raise V2WError("pose", "finite x, y and yaw", (x, y, yaw))
-        # leaning against a wall is allowed: the robot gets there by itself
+        # touching a wall is allowed, as the robot can drive there
         if check and not self.maze.is_free(x, y, margin_m=-0.002):
             raise V2WError("pose", "a free place, half a metre from every wall", (x, y))
         engine = self._engine
         self._brake()
         ux, uy = x * UNITS_PER_M, y * UNITS_PER_M
-        engine.warp(round(ux), round(uy))  # the engine knows whole units only
+        engine.warp(round(ux), round(uy))  # the engine warps to whole units only
         turn = round(yaw / RADIANS_PER_STEP) - engine.angle
         half = ANGLE_STEPS // 2
         engine.tic(0, 0, (turn + half) % ANGLE_STEPS - half)
         offset = (ux - engine.x, uy - engine.y)
-        if max(abs(offset[0]), abs(offset[1])) > 1.0 / 64.0:  # the rest by one push and a stop
+        if max(abs(offset[0]), abs(offset[1])) > 1.0 / 64.0:  # one thrust for the remainder
             velocity, _ = self._tic((0.0, 0.0), offset, engine.angle, 0, observe=False)
             self._tic(velocity, (0.0, 0.0), engine.angle, 0, observe=True)
         self._brake()

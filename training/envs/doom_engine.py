@@ -1,9 +1,9 @@
 """ViZDoom as a deterministic rigid-body engine: one tic at a time, in map units and angle steps.
 
-The engine's motion law, one tic: velocity before the move u = v + thrust / 32, position p += u,
-velocity after it v = 0.90625 u (zero when u is small and there is no thrust). Thrusts are
-integers within +-50 along the body's axes. Angles count in 1/65536 of a turn, which makes turns
-exact. The engine runs as a process of its own in a private temporary folder.
+Motion law of a tic: velocity before the move u = v + thrust / 32, position p += u, velocity after
+it v = 0.90625 u (zero if u is small and there is no thrust). Thrusts are integers within +-50 along
+the body's axes. Angles are in units of 1/65536 of a turn, which makes turns exact. The engine runs
+as a separate process in a private temporary folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_THRUST = 50
 THRUST_TO_SPEED = 1.0 / 32.0
 FRICTION = 0.90625
 STOP_SPEED = 0.0625
-#: Tics after the start during which the engine ignores all input, with some to spare.
+#: Tics after the start during which the engine ignores all input, with a margin.
 WARM_UP_TICS = 20
 
 _RESOLUTIONS = ((160, 120), (320, 240), (640, 480), (800, 600), (1024, 768), (1600, 1200))
@@ -38,9 +38,9 @@ _HIDDEN = (
     "corpses", "screen_flashes",
 )  # fmt: skip
 
-# The engine writes into its working directory: the launcher gives it a private one, and the
-# caller's own directory is never touched (chdir here would affect every thread). Beside it runs a
-# watcher: an engine whose parent was killed would otherwise wait for orders for ever.
+# The engine writes into its working directory, so that the launcher changes to a private one (chdir
+# in this process would affect every thread). A watcher process ends an engine whose parent was
+# killed, which would otherwise wait for commands forever.
 _LAUNCHER = """\
 #!/bin/sh
 cd {folder} || exit 1
@@ -69,17 +69,17 @@ exec {engine} "$@"
 
 
 class DoomEngine:
-    """A running game with one maze and nothing in it but the camera.
+    """A running game with a maze that is empty except for the camera.
 
     Args:
         maze: the map.
-        image_size: (height, width); rendered at the next larger resolution the engine has.
-        seed: the game's own seed (it has no visible effect on an empty maze).
+        image_size: (height, width) in pixels; rendered at the engine's next larger resolution.
+        seed: seed of the game (without visible effect in an empty maze).
 
     Attributes:
-        x, y: position in map units, as of the last observed tic.
-        velocity: (vx, vy) in units a tic, world frame, as of the last observed tic.
-        angle: 0..65535, counter-clockwise from east, as of the last observed tic.
+        x, y: position in map units, at the last observed tic.
+        velocity: (vx, vy) in map units per tic, world frame, at the last observed tic.
+        angle: 0..65535, counter-clockwise from east, at the last observed tic.
     """
 
     def __init__(self, maze: Maze, image_size: tuple[int, int], seed: int = 0) -> None:
@@ -148,9 +148,9 @@ class DoomEngine:
         Args:
             forward, left: thrust, integers within +-50.
             turn: angle steps, counter-clockwise.
-            observe: also render and read position, velocity and angle (about 0.1 ms).
+            observe: whether to render and read position, velocity and angle (about 0.1 ms).
         """
-        # The engine rounds towards counter-clockwise: a third of a step keeps away from the edge.
+        # The engine rounds towards counter-clockwise; a third of a step avoids the rounding edge.
         clockwise = (0.3 - turn) * (360.0 / ANGLE_STEPS) if turn else 0.0
         self._game.set_action([forward, -left, clockwise])
         self._game.advance_action(1, observe)
@@ -161,7 +161,7 @@ class DoomEngine:
             self.angle = round(degrees * (ANGLE_STEPS / 360.0)) % ANGLE_STEPS
 
     def warp(self, x: int, y: int) -> None:
-        """Asks for a jump to integer map units; the next tic makes it. Momentum is kept."""
+        """Moves the camera to integer map units in the next tic. Its velocity is kept."""
         self._game.send_game_command(f"warp {int(x)} {int(y)}")
 
     def frame(self) -> NDArray[np.uint8]:
@@ -176,7 +176,7 @@ class DoomEngine:
         return np.asarray(resized, dtype=np.uint8)
 
     def close(self) -> None:
-        """Ends the game and removes its temporary folder. May be called twice."""
+        """Ends the game and removes its temporary folder. May be called more than once."""
         self._close()
 
 

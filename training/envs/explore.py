@@ -1,9 +1,9 @@
 """Exploration: smooth random driving that covers the maze and the whole range of actions.
 
-The robot changes between modes (cruise, curve, turn on the spot, sideways, backwards, stop,
-anything) every few steps; inside a mode the action follows an Ornstein-Uhlenbeck process around
-the mode's mean. Near walls it mostly, not always, turns to the freer side: a world model must
-also see what touching a wall does.
+The robot switches between modes (cruise, curve, turn on the spot, sideways, backwards, stop,
+anything) every few steps; within a mode the action follows an Ornstein-Uhlenbeck process around the
+mode's mean. Near walls it usually turns to the freer side, but not always, as a world model must
+also learn from collisions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from training.envs.doom import ACTION_SPEC, DoomMazeEnv
 
 @dataclass(frozen=True)
 class Mode:
-    """Mean and spread of (dx m, dy m, dyaw rad), how often and for how many steps."""
+    """A mode of driving.
+
+    Attributes:
+        share: relative frequency.
+        mean, spread: mean and standard deviation of the action (dx m, dy m, dyaw rad).
+        steps: minimum and maximum duration.
+        mirrored: whether dy and dyaw change their sign with probability 1/2.
+    """
 
     share: float
     mean: tuple[float, float, float]
@@ -38,19 +45,19 @@ MODES: dict[str, Mode] = {
     "anything": Mode(0.18, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1, 4)),
 }
 
-#: Share of what is left of the last action's deviation one step later.
+#: Autocorrelation of the action's deviation from the mean, from one step to the next.
 MEMORY = 0.7
-#: How far ahead the robot looks for walls, and how often it does something about them.
+#: Distance at which the robot detects walls, and the probability that it avoids them.
 LOOK_M = 0.6
 CARE = 0.8
 
 
 class Explorer:
-    """Chooses the next action of an exploring robot; deterministic for a generator's state.
+    """Chooses the actions of an exploring robot; deterministic for a state of the generator.
 
     Args:
-        env: the environment to drive in (only looked at, never stepped).
-        rng: the source of randomness.
+        env: the environment, which is read but never stepped.
+        rng: random generator.
     """
 
     def __init__(self, env: DoomMazeEnv, rng: np.random.Generator) -> None:
@@ -82,14 +89,14 @@ class Explorer:
         mode, rng = MODES[name], self._rng
         self._mean = np.array(mode.mean)
         self._spread = np.array(mode.spread)
-        if name == "anything":  # what a planner's candidates look like, corners included
+        if name == "anything":  # like a planner's candidates, corners of the bounds included
             self._mean = rng.uniform(1.3 * self._low, 1.3 * self._high)
         elif mode.mirrored and rng.random() < 0.5:
             self._mean[1:] *= -1.0
         self._steps_left = int(rng.integers(mode.steps[0], mode.steps[1] + 1))
 
     def _blocked(self, action: NDArray[np.float64]) -> bool:
-        """True when going on like this hits a wall within the next steps."""
+        """Whether continuing with ``action`` hits a wall within the next steps."""
         distance = math.hypot(action[0], action[1])
         if distance < 0.05:
             return False
@@ -103,7 +110,7 @@ class Explorer:
         return all(self._env.is_free(x + s * cosine, y + s * sine) for s in steps)
 
     def _avoid(self) -> None:
-        """Turns on the spot towards the side where the robot can go, for a few steps."""
+        """Starts a turn of a few steps towards a side without a wall."""
         sides = [sign for sign in (-1.0, 1.0) if self._free(sign * 1.0, LOOK_M)]
         sign = float(self._rng.choice(sides or [-1.0, 1.0]))
         self._mean = np.array([self._rng.uniform(-0.05, 0.15), 0.0, sign * 0.36])

@@ -1,8 +1,8 @@
 """A seeded maze: open cells on a grid, written as a UDMF map that ViZDoom loads.
 
 The maze is a grid of blocks. Even block rows and columns are walls (0.25 m), odd ones cells
-(2.25 m); a wall block between two cells may be open. Every face of every cell has a wall texture
-of its own, every cell a floor, a ceiling and a light: what the camera sees tells where it is.
+(2.25 m); a wall block between two cells may be open. Wall textures differ between the faces of
+cells, and floors, ceilings and lights between cells, so that views identify their pose.
 
 Lengths here are map units unless a name says otherwise; 32 units = 1 m. x is east, y is north.
 """
@@ -26,13 +26,13 @@ WALL = 8
 CELL = 72
 CEILING = 96
 
-#: Side of a block: (row step, column step) to the block beyond it.
+#: Side of a block -> (row step, column step) to the next block.
 SIDES = {"south": (-1, 0), "north": (1, 0), "west": (0, -1), "east": (0, 1)}
 
 
 @dataclass(frozen=True)
 class Face:
-    """One textured wall face, from (x0, y0) to (x1, y1) with the open side on its right."""
+    """A textured wall face, from (x0, y0) to (x1, y1) with the open side on its right."""
 
     x0: int
     y0: int
@@ -49,9 +49,10 @@ class Maze:
 
     Attributes:
         xs, ys: block boundaries, int [columns * 2 + 2] and [rows * 2 + 2].
-        sector: int [blocks_y, blocks_x]; the cell a block belongs to, -1 for a solid block.
+        sector: int [blocks_y, blocks_x], the cell of each block, -1 for a solid block.
         faces: all wall faces.
-        floors: the floor's mean colour of each sector.
+        floors: mean colour of each cell's floor.
+        textmap: the map in UDMF.
     """
 
     seed: int
@@ -70,7 +71,7 @@ class Maze:
         return float(self.xs[-1] / UNITS_PER_M), float(self.ys[-1] / UNITS_PER_M)
 
     def is_free(self, x_m: float, y_m: float, margin_m: float = 0.02) -> bool:
-        """True when the robot's 1 m x 1 m square around (x, y) in metres overlaps no wall."""
+        """Whether the robot's 1 m x 1 m square around (x, y) in metres overlaps no wall."""
         reach = PLAYER_RADIUS + margin_m * UNITS_PER_M
         x, y = x_m * UNITS_PER_M, y_m * UNITS_PER_M
         if not (x - reach >= 0 and y - reach >= 0):
@@ -106,9 +107,9 @@ def build_maze(seed: int = 0, *, rows: int = 3, columns: int = 4, loops: float =
     """A random maze in which every cell can be reached.
 
     Args:
-        seed: the same seed gives the same map, textures and lights.
-        rows, columns: cells; each is 2.25 m wide plus a wall of 0.25 m.
-        loops: share of the walls left by the spanning tree that are taken away.
+        seed: seed of map, textures and lights.
+        rows, columns: number of cells; each is 2.25 m wide plus a wall of 0.25 m.
+        loops: share of the spanning tree's remaining walls that are removed.
 
     Raises:
         V2WError: fewer than 1 or more than 12 rows or columns.
@@ -138,7 +139,7 @@ def build_maze(seed: int = 0, *, rows: int = 3, columns: int = 4, loops: float =
 
 
 def _carve(rng: np.random.Generator, rows: int, columns: int, loops: float) -> NDArray[np.int64]:
-    """Blocks with their sector: a random spanning tree of cells plus some loops."""
+    """Sector of each block, for a random spanning tree of cells plus some loops."""
     sector = np.full((2 * rows + 1, 2 * columns + 1), -1, dtype=np.int64)
     sector[1::2, 1::2] = np.arange(rows * columns).reshape(rows, columns)
     parent = list(range(rows * columns))
@@ -162,7 +163,7 @@ def _carve(rng: np.random.Generator, rows: int, columns: int, loops: float) -> N
             sector[r, c] = one
     for r, c, one in left[: round(loops * len(left))]:
         sector[r, c] = one
-    for r in range(2, 2 * rows, 2):  # a pillar that no wall touches goes too
+    for r in range(2, 2 * rows, 2):  # remove pillars without walls
         for c in range(2, 2 * columns, 2):
             if all(sector[r + dr, c + dc] >= 0 for dr, dc in SIDES.values()):
                 sector[r, c] = sector[r - 1, c]
@@ -170,7 +171,7 @@ def _carve(rng: np.random.Generator, rows: int, columns: int, loops: float) -> N
 
 
 def _shuffled(rng: np.random.Generator, count: int, choices: int) -> list[int]:
-    """``count`` numbers below ``choices``, each used about equally often."""
+    """``count`` random numbers below ``choices``, each about equally often."""
     rounds = [rng.permutation(choices) for _ in range(-(-count // choices))]
     return [int(i) for i in np.concatenate(rounds)[:count]]
 
@@ -178,7 +179,7 @@ def _shuffled(rng: np.random.Generator, count: int, choices: int) -> list[int]:
 def _choose_textures(
     rng: np.random.Generator, sector: NDArray[np.int64], columns: int
 ) -> dict[tuple[int, str], tuple[str, Colour]]:
-    """A wall texture for every side of a cell that has one; neighbours get colours far apart."""
+    """A wall texture for every side with a wall; nearby walls get dissimilar colours."""
     length: dict[tuple[int, str], int] = {}
     for r, c in np.argwhere(sector >= 0):
         for side, (dr, dc) in SIDES.items():

@@ -1,7 +1,7 @@
 """Textures of freedoom2.wad that are easy to tell apart, each with its mean colour (RGB, 0-255).
 
-None of them is animated: a view depends on the pose alone. Mean colours serve two ends: nearby
-walls get colours far apart, and the top-down map paints each wall in its own colour.
+None of them is animated, so that a view depends on the pose only. Mean colours are used to give
+nearby walls dissimilar colours, and to draw the top-down map.
 """
 
 from __future__ import annotations
@@ -68,5 +68,5 @@ CEILINGS: tuple[tuple[str, Colour], ...] = (
     ("FLOOR0_2", (119, 79, 43)),
 )
 
-#: Colours of the light in a region, as UDMF numbers 0xRRGGBB; mild, so that textures keep theirs.
+#: Colours of light as UDMF numbers 0xRRGGBB, pale, so that textures keep their colours.
 LIGHTS: tuple[int, ...] = (0xFFFFFF, 0xFFE8D0, 0xD8E8FF, 0xE0FFD8, 0xFFDCEC, 0xFFF6C8)

@@ -1,4 +1,4 @@
-"""The maze from above: floors and walls in their mean colours, for pictures with paths on them."""
+"""Top-down map of the maze, with floors and walls in their mean colours."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class TopDownMap:
 
     Attributes:
         image: uint8 [rows, columns, 3] RGB.
-        pixels_per_m: scale.
-        height_m: extent along y; the picture's top edge is y = height_m.
+        pixels_per_m: scale in pixels per metre.
+        height_m: extent along y in metres; the top edge of the picture is y = height_m.
     """
 
     image: NDArray[np.uint8]
@@ -50,7 +50,7 @@ def draw_top_down(maze: Maze, pixels_per_m: float = 48.0) -> TopDownMap:
         image[where] = (150 + floor * 0.35).astype(np.uint8)
     half_wall = 4
     for face in maze.faces:
-        # The open side is on the right of the face's direction: the wall lies to its left.
+        # The open side is on the right of the face's direction, the wall on its left.
         nx, ny = np.sign(face.y0 - face.y1) * half_wall, np.sign(face.x1 - face.x0) * half_wall
         image[box(face.x0, face.y0, face.x1 + nx, face.y1 + ny)] = face.colour
     return TopDownMap(image, pixels_per_m, float(maze.ys[-1]) / UNITS_PER_M)

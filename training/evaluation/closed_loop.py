@@ -1,4 +1,4 @@
-"""Drives one controller to one goal in the simulator and records what happened."""
+"""Closed-loop runs of a controller to a goal in the simulator."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """One drive.
+    """A run to a goal.
 
     Attributes:
-        planner: its name.
-        poses: [N + 1, 3], the start first.
-        reached_step: the first step after which the goal was reached; None: never.
-        stopped: the planner believed to have arrived and ended the run.
-        stopped_at_goal: it was right.
-        stop_reason: what it believed.
-        plan_s: planning time of every plan.
-        collisions: steps in which a wall changed the motion.
+        planner: name of the planner.
+        poses: [N + 1, 3], poses (x m, y m, yaw rad), the start first.
+        reached_step: first step after which the goal was reached; None: never.
+        stopped: whether the planner ended the run because it detected arrival.
+        stopped_at_goal: whether the robot was at the goal then.
+        stop_reason: reason for the arrival.
+        plan_s: planning time of every plan in seconds.
+        collisions: number of steps in which a wall changed the motion.
+        distances: the planner's estimate of the distance to the goal before every decision.
     """
 
     planner: str
@@ -43,7 +44,7 @@ class Run:
     distances: list[float] = field(default_factory=list)
 
     def record(self, case: GoalCase) -> dict[str, Any]:
-        """Plain numbers for JSON."""
+        """The run as JSON values."""
         metres, radians = errors(as_pose(self.poses[-1]), case.goal_pose)
         return {
             "planner": self.planner,
@@ -67,7 +68,7 @@ class Run:
 
 
 def goal_image(env: DoomMazeEnv, case: GoalCase) -> NDArray[np.uint8]:
-    """What the camera sees at the goal, uint8 [H, W, 3]."""
+    """Camera image at the goal, uint8 [H, W, 3]."""
     image: NDArray[np.uint8] = env.teleport(*case.goal_pose)["image"]
     return image
 
@@ -75,9 +76,9 @@ def goal_image(env: DoomMazeEnv, case: GoalCase) -> NDArray[np.uint8]:
 def drive(
     env: DoomMazeEnv, case: GoalCase, controller: Controller, name: str, max_steps: int
 ) -> Run:
-    """At most ``max_steps`` steps; a planner that believes to have arrived ends the run.
+    """Drives at most ``max_steps`` steps; a planner that detects arrival ends the run.
 
-    The history is seen by standing in each of the recorded poses; the robot starts at rest.
+    The frames of the history are rendered at the recorded poses; the robot starts at rest.
     """
     views = [env.teleport(*as_pose(pose))["image"] for pose in case.history_poses]
     length = len(views)

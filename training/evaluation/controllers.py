@@ -1,4 +1,4 @@
-"""The planners that ``v2w evaluate planning`` compares, each made anew for every goal."""
+"""The controllers that ``v2w evaluate planning`` compares; each goal gets new instances."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 class Controller(Protocol):
-    """Drives towards one goal."""
+    """Chooses actions towards a goal."""
 
     def decide(self, observation: Observation) -> Decision:
-        """The next actions; an arrival ends the run."""
+        """The next actions, or arrival, which ends the run."""
         ...
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of all planners.
+    """Settings of the planners.
 
-    Args:
-        num_candidates, num_iterations, horizon: of the planners that optimise.
-        num_execute: actions of a plan that are driven before the next one.
-        deadline_s: of a plan; None: no limit.
-        imagination: of ``cem``.
+    Attributes:
+        num_candidates, num_iterations, horizon: sizes of CEM.
+        num_execute: number of actions of a plan that are executed before the next plan.
+        deadline_s: time limit of a plan with the world model in seconds; None: no limit.
+        imagination: imagination settings of ``cem``.
     """
 
     num_candidates: int = 64
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass
 class RandomController:
-    """Uniform actions within the bounds; never stops."""
+    """Uniform random actions within the bounds; never stops."""
 
     spec: ActionSpec
     rng: np.random.Generator
@@ -65,8 +65,7 @@ class RandomController:
 
 @dataclass(frozen=True)
 class SimulatedPose:
-    """The cost that a perfect model would give: distance to the goal of where candidates really
-    lead, walls included."""
+    """Cost of a perfect model: distance to the goal of the simulated poses, walls included."""
 
     env: DoomMazeEnv
     start: Pose
@@ -79,7 +78,7 @@ class SimulatedPose:
 
 @dataclass(frozen=True)
 class OracleGoal:
-    """A goal pose that is planned for in the simulator itself."""
+    """A goal pose whose cost is computed in the simulator."""
 
     env: DoomMazeEnv
     goal: PoseGoal
@@ -94,11 +93,13 @@ class OracleGoal:
 
 @dataclass(frozen=True)
 class Factory:
-    """Makes the controllers by name.
+    """Creates controllers by name.
 
-    Args:
-        env: the simulator (only the oracle plans in it).
-        model: the world model; None when ``cem`` is not wanted.
+    Attributes:
+        env: the simulator, in which only the oracle plans.
+        model: the world model; None if ``cem`` is not used.
+        spec: the action space.
+        settings: settings of the planners.
     """
 
     env: DoomMazeEnv
@@ -109,11 +110,11 @@ class Factory:
     def make(
         self, name: str, case: GoalCase, goal_image: NDArray[np.uint8], seed: int
     ) -> Controller:
-        """A fresh controller for one goal. ``name`` is one of ``PLANNERS``."""
+        """A new controller for a goal; ``name`` is one of ``PLANNERS``."""
         return PLANNERS[name](self, case, goal_image, seed)
 
     def cem(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
-        """CEM in the world model; sees the goal image only."""
+        """CEM in the world model with the goal image as its only information about the goal."""
         assert self.model is not None
         settings = self.settings
         planner = Planner(self.spec, settings.horizon, imagination=settings.imagination)
@@ -124,7 +125,7 @@ class Factory:
         return RandomController(self.spec, np.random.default_rng(seed))
 
     def straight(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
-        """Told the goal's pose, but knows of no wall: the shortest way there, and turn."""
+        """Plans to the goal's pose without a model of the walls: the straight way, then a turn."""
         planner = Planner(self.spec, self.settings.horizon)
         return self._mpc(planner, PoseGoal(case.goal_pose), None, seed, num_iterations=8)
 

@@ -1,4 +1,4 @@
-"""Image goals for closed-loop evaluation: the start and the view to reach, from recordings."""
+"""Image goals for closed-loop evaluation, with start and goal pose from recordings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from v2w_core.geometry import planar, relative_motion
 if TYPE_CHECKING:
     from training.envs.doom import DoomMazeEnv
 
-#: A goal is reached within both of these.
+#: Tolerances within which a goal is reached.
 REACHED_M = 0.4
 REACHED_RAD = math.radians(20.0)
 
@@ -27,13 +27,14 @@ Pose = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class GoalCase:
-    """One start and one goal.
+    """A start and a goal.
 
     Attributes:
-        episode: name of the recording; ``start`` and ``steps``: frame index, and how many frames
-            later the goal was seen.
+        episode: name of the recording.
+        start: frame index of the start.
+        steps: number of frames from the start to the goal.
         history_poses: [num_history, 3], the last one is the start.
-        history_actions: [num_history - 1, 3] real displacements between them.
+        history_actions: [num_history - 1, 3], recorded displacements between them.
         goal_pose: (x m, y m, yaw rad) in the maze.
     """
 
@@ -50,7 +51,7 @@ class GoalCase:
 
 
 def as_pose(values: Sequence[float] | NDArray[np.float64]) -> Pose:
-    """Three floats."""
+    """The first three values as a tuple of floats."""
     return float(values[0]), float(values[1]), float(values[2])
 
 
@@ -61,13 +62,17 @@ def errors(pose: Pose, goal: Pose) -> tuple[float, float]:
 
 
 def is_reached(pose: Pose, goal: Pose) -> bool:
-    """Within 0.4 m and 20 degrees."""
+    """Whether the pose is within 0.4 m and 20 degrees of the goal."""
     metres, radians = errors(pose, goal)
     return metres <= REACHED_M and radians <= REACHED_RAD
 
 
 def maze_seed_of(paths: Sequence[Path]) -> int:
-    """The maze that all episodes were recorded in. Raises DataError when there is none or two."""
+    """Seed of the maze in which all episodes were recorded.
+
+    Raises:
+        DataError: there is no episode, or they are not of one maze.
+    """
     if not paths:
         raise DataError("--episodes", "a folder with episodes of v2w collect", "no episode")
     seeds = {read_episode(path).attributes.get("maze_seed") for path in paths}
@@ -88,11 +93,11 @@ def select_goals(
 ) -> list[GoalCase]:
     """Random goals, spread evenly over the episodes; the same seed gives the same goals.
 
-    A goal is a recorded view ``steps`` frames after the start and not yet reached there (more
-    than 0.4 m or 20 degrees away); the robot must be able to stand in every pose that is needed.
+    A goal is a recorded view ``steps`` (minimum, maximum) frames after the start, and more than
+    0.4 m or 20 degrees away from it. All poses of a case must be free of collisions.
 
     Raises:
-        DataError: the episodes do not have as many goals.
+        DataError: the episodes do not have enough goals.
     """
     if num_goals < 1:
         raise V2WError("--goals", "at least 1", num_goals)

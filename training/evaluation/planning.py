@@ -1,4 +1,4 @@
-"""``v2w evaluate planning``: closed loop in the simulator, image goals from held-out episodes."""
+"""``v2w evaluate planning``: closed-loop evaluation in the simulator on image goals."""
 
 from __future__ import annotations
 
@@ -64,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Drives, prints a table, writes JSON and a picture. Raises V2WError for unusable input."""
+    """Runs all planners, prints a table, writes JSON and a picture.
+
+    Raises:
+        V2WError: invalid input.
+    """
     from training.envs.doom import ACTION_SPEC, DoomMazeEnv
     from training.evaluation.controllers import Factory, Settings
     from training.evaluation.goals import maze_seed_of, select_goals
@@ -104,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_model(args: argparse.Namespace) -> WorldModel:
-    """The checkpoint that the arguments name."""
+    """The world model of the arguments' checkpoint."""
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.world_model import WorldModel
 
@@ -113,7 +117,7 @@ def load_model(args: argparse.Namespace) -> WorldModel:
 
 
 def parse_planners(text: str) -> list[str]:
-    """Names separated by commas. Raises V2WError for an unknown one."""
+    """Names of planners from a text with commas. Raises V2WError for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in PLANNER_NAMES:
@@ -152,7 +156,7 @@ def drive_all(
 
 
 def summary(cases: list[GoalCase], runs: dict[str, list[Run]]) -> dict[str, Any]:
-    """The results as plain numbers; plan times are those of ``cem``."""
+    """The results as JSON values; planning times are those of ``cem``."""
     times = np.array([s for run in runs.get("cem", []) for s in run.plan_s])
     records = [
         run.record(case) for done in runs.values() for run, case in zip(done, cases, strict=True)
@@ -176,7 +180,7 @@ def _share(values: Any) -> float:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Planner, reached, stopped there, stopped elsewhere."""
+    """Prints the shares of goals reached and of runs stopped at the goal and elsewhere."""
     print(f"{result['num_goals']} image goals, 4 to 8 steps away")
     print(f"{'planner':>10} {'reached':>9} {'stopped there':>14} {'stopped elsewhere':>18}")
     for name, reached in result["success"].items():
@@ -190,7 +194,7 @@ def print_table(result: dict[str, Any]) -> None:
 def draw_runs(
     env: DoomMazeEnv, cases: list[GoalCase], runs: dict[str, list[Run]], num_shown: int = 6
 ) -> NDArray[np.uint8]:
-    """Maps with the paths to the first goals: grey dot = start, arrow = goal."""
+    """Maps with the paths to the first goals: white dot = start, yellow arrow = goal."""
     import cv2
 
     from v2w_core.media.pictures import contact_sheet

@@ -1,4 +1,4 @@
-"""``v2w evaluate prediction``: how well the model foresees held-out episodes."""
+"""``v2w evaluate prediction``: prediction error on held-out episodes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ SCORES = ("psnr", "psnr_copy", "psnr_other_actions")
 
 @dataclass(frozen=True)
 class Case:
-    """One window: what is given, what came next, and another episode's actions.
+    """A recorded window, with another episode's actions for comparison.
 
     Attributes:
+        name: episode and frame, for captions.
         history: uint8 [num_history, h, w, 3] at the model's size.
-        recorded: uint8 [horizon, h, w, 3].
-        history_actions: [num_history - 1, A]; ``actions`` and ``other_actions`` [horizon, A].
+        recorded: uint8 [horizon, h, w, 3], the frames after the history.
+        history_actions: [num_history - 1, A].
+        actions, other_actions: [horizon, A], recorded and from another episode.
     """
 
     name: str
@@ -55,7 +57,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A case with what was imagined: uint8 [2, horizon, h, w, 3] under recorded, other actions."""
+    """Rollouts of a case and their scores per step.
+
+    Attributes:
+        case: the window.
+        imagined: uint8 [2, horizon, h, w, 3], under the recorded and under the other actions.
+        psnr, ssim: [horizon], of the rollout under the recorded actions.
+        psnr_copy: [horizon], of repeating the last history frame.
+        psnr_other_actions: [horizon], of the rollout under the other actions.
+    """
 
     case: Case
     imagined: NDArray[np.uint8]
@@ -124,7 +134,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_episodes(folder: Path, spec: ActionSpec) -> list[Episode]:
-    """The folder's episodes. Raises V2WError when there are not two, or they do not fit."""
+    """The folder's episodes.
+
+    Raises:
+        V2WError: there are fewer than two, or their action space is not ``spec``.
+    """
     from v2w_core.data.episode import list_episodes, read_episode
 
     episodes = [read_episode(path) for path in list_episodes(folder)]
@@ -139,7 +153,7 @@ def read_episodes(folder: Path, spec: ActionSpec) -> list[Episode]:
 def draw_windows(
     episodes: Sequence[Episode], num_windows: int, num_history: int, horizon: int, seed: int
 ) -> tuple[list[Window], list[Window]]:
-    """Windows, and for each a window of another episode; the same seed draws the same."""
+    """Random windows, and for each a window of another episode; deterministic for a seed."""
     from v2w_core.data.windows import WindowIndex
 
     index = WindowIndex([len(episode) for episode in episodes], num_history + horizon)
@@ -162,7 +176,7 @@ def read_cases(
     model: WorldModel, episodes: Sequence[Episode], windows: Sequence[Window],
     others: Sequence[Window],
 ) -> Iterator[Case]:  # fmt: skip
-    """Decodes one window after another."""
+    """Yields a decoded case for each window."""
     num_history = model.config.num_history
     for window, other in zip(windows, others, strict=True):
         episode = episodes[window.episode]
@@ -177,7 +191,7 @@ def read_cases(
 
 
 def predict(model: WorldModel, case: Case, args: argparse.Namespace) -> Prediction:
-    """Imagines both action sequences from one shared history."""
+    """Rolls out both action sequences from the shared history."""
     from v2w_core.metrics.image import ssim
     from v2w_core.metrics.steps import psnr_copy, psnr_limited
 
@@ -198,7 +212,7 @@ def predict(model: WorldModel, case: Case, args: argparse.Namespace) -> Predicti
 
 
 def summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The results as plain numbers: means over all windows and steps, in dB."""
+    """The results as JSON values: means over all windows, per step and in total."""
     result: dict[str, Any] = {
         "num_windows": len(predictions),
         "horizon": len(predictions[0].case.actions),
@@ -214,7 +228,7 @@ def summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Step ahead, and the three PSNR."""
+    """Prints the PSNR and SSIM per step ahead and their means."""
     print(f"{result['num_windows']} windows of {result['num_episodes']} episodes, "
           f"{result['num_history']} frames given; PSNR in dB")  # fmt: skip
     print(f"{'step':>6} {'recorded':>9} {'copy':>9} {'other':>9} {'SSIM':>7}")
@@ -231,7 +245,7 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def picture(predictions: Sequence[Prediction]) -> NDArray[np.uint8]:
-    """The best, the median and the worst window: given, recorded and imagined frames."""
+    """A contact sheet of the best, the median and the worst window."""
     from v2w_core.media.pictures import contact_sheet
     from v2w_core.media.rollout_sheet import best_median_worst
 

@@ -1,4 +1,4 @@
-"""Action sequences as a person gives them: a word, numbers, or a file. Nothing is executed."""
+"""Parsing of action sequences on the command line: a keyword, numbers or a file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ def parse_actions(
     """Actions float32 [horizon, A] in physical units, within the bounds.
 
     Args:
-        text: "zero", one action as numbers with commas ("0.3,0,0.1", repeated), or a file:
-            .npy [horizon, A], .csv (a row a step, a head line is allowed), .json (a list of rows,
+        text: "zero", numbers with commas ("0.3,0,0.1", one action that is repeated), or a file:
+            .npy [horizon, A], .csv (a row per step, a header is allowed) or .json (a list of rows,
             or an object with "action_sequence" as ``v2w plan --json`` writes it).
-        num_steps: steps wanted; None takes the whole file, or ``default_steps``.
+        spec: the action space.
+        num_steps: number of steps; None: all rows of a file, or ``default_steps``.
+        default_steps: number of steps of a repeated action.
 
     Raises:
-        V2WError: no such file, not numbers, of a wrong width, too few steps, NaN, out of bounds.
+        V2WError: the file does not exist, or the actions are not numbers, not finite, out of
+            bounds, too few or of wrong width.
     """
     steps = default_steps if num_steps is None else num_steps
     if text == "zero":

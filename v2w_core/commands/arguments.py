@@ -1,20 +1,16 @@
-"""Arguments that several commands share."""
+"""Command-line arguments shared by several commands."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
 
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS
 from v2w_core.errors import V2WError
 
-if TYPE_CHECKING:
-    pass
-
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """How frames are drawn; shared by the commands that imagine."""
+    """Adds the arguments of sampling, seed, device and back end."""
     add = parser.add_argument
     add("--num-sampling-steps", type=int, metavar="N",
         help="denoising steps a frame (default: the checkpoint's)")  # fmt: skip
@@ -26,7 +22,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
-    """What computes rollouts."""
+    """Adds the arguments of the back end."""
     text = "what computes rollouts; auto: the fastest that can be built (default: %(default)s)"
     parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default="eager", help=text)
     text = "of the arithmetic; fp16 and bf16 on a GPU only (default: %(default)s)"
@@ -34,7 +30,7 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_sampling_arguments(args: argparse.Namespace) -> None:
-    """Raises V2WError for numbers that cannot be used, before anything slow begins."""
+    """Raises V2WError for invalid sampling arguments, before anything slow runs."""
     steps, scale = args.num_sampling_steps, args.guidance_scale
     if steps is not None and not 1 <= steps <= 1000:
         raise V2WError("--num-sampling-steps", "from 1 to 1000", steps)

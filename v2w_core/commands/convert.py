@@ -1,4 +1,4 @@
-"""``v2w convert``: a recording or a data set becomes episodes to train on."""
+"""``v2w convert``: conversion of a recording or a data set to episodes for training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ examples:
   v2w data preview runs/my_robot            look at the result
 """
 
-#: Listed in full on the screen; more are in the summary (--json).
+#: Maximum number of printed lines of each list; the summary (--json) is complete.
 MAX_LINES = 20
 
 
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
-    """Options without a default here: one that is given for another kind is refused."""
+    """Adds the options of single kinds, without defaults, so that misplaced ones are detected."""
     add = parser.add_argument_group("bag, rlds and recon").add_argument
     add(
         "--rate-hz",
@@ -130,7 +130,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace, kind: str) -> dict[str, Any]:
-    """The options that were given and belong to the kind; DataError for those of another."""
+    """The given options of ``kind``.
+
+    Raises:
+        DataError: an option of another kind was given.
+    """
     from v2w_core.data.sources.kinds import KINDS
 
     given: dict[str, Any] = {}

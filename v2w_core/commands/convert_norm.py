@@ -1,4 +1,4 @@
-"""``v2w convert-norm``: a model whose frames look ahead becomes strictly causal."""
+"""``v2w convert-norm``: conversion of an imported model to a strictly causal one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``v2w data info`` and ``v2w data preview``: what is in the episodes."""
+"""``v2w data info`` and ``v2w data preview``: a summary and pictures of episodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ examples:
   v2w data preview runs/episodes --out runs/preview
 """
 
-#: Action dimensions whose ranges are in the table; all of them are in the JSON.
+#: Maximum number of action ranges in the table; the JSON has all of them.
 MAX_RANGES = 7
 
 
@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def episode_paths(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders replaced by their episodes; DataError when there is none."""
+    """Paths of episodes, with folders replaced by the episodes in them.
+
+    Raises:
+        DataError: there is no episode.
+    """
     from v2w_core.data.episode import list_episodes
 
     found: list[Path] = []
@@ -62,7 +66,7 @@ def episode_paths(paths: Sequence[Path]) -> list[Path]:
 
 
 def describe(episode: Episode) -> dict[str, Any]:
-    """One row of ``v2w data info``, JSON values."""
+    """A row of ``v2w data info`` as JSON values."""
     return {
         "path": str(episode.path),
         "frames": len(episode),
@@ -153,7 +157,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArray]:
-    """Every frame with its number and, below it, the action taken there, as bars and numbers."""
+    """Yields every frame with its index, and below it bars of the action that starts there."""
     import numpy as np
 
     from v2w_core.media.pictures import action_bars, draw_text
@@ -172,7 +176,7 @@ def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArra
 
 
 def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> ImageArray:
-    """The pictures in rows of at most 1400 pixels; each row's label says which frames they are."""
+    """A contact sheet with rows of at most 1400 pixels, labelled with the frame indices."""
     from v2w_core.media.pictures import contact_sheet
 
     shown = _shown(pictures, largest=448)
@@ -189,7 +193,7 @@ def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> Im
 
 
 def _shown(frames: ImageArray, largest: int = 640) -> ImageArray:
-    """Frames at a size that is pleasant to look at: from 160 pixels wide, same aspect."""
+    """Frames scaled to a width of 160 to ``largest`` pixels, with the same aspect."""
     from v2w_core.images import resize_frames
     from v2w_core.spec import ObservationSpec
 

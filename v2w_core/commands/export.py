@@ -1,4 +1,4 @@
-"""``v2w export``: build the engine of a back end, hold it to eager float32, time it."""
+"""``v2w export``: builds a back end's engine, checks its parity with eager float32, times it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds, prints. Raises V2WError when it cannot be built or is not exact."""
+    """Builds the engine and prints its figures.
+
+    Raises:
+        V2WError: the engine cannot be built, or fails the parity check.
+    """
     from v2w_core.backends.base import BackendOptions
     from v2w_core.backends.registry import make_backend
     from v2w_core.checkpoint import default_checkpoint
@@ -83,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def build_only(model: WorldModel, folder: Path, precision: str) -> int:
-    """Engines of the step's graphs for every GPU, untried."""
+    """Writes the step's graphs and engines for any GPU, without running them."""
     from v2w_core.backends.onnx_step.tensorrt_rtx import build_engines
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,7 @@ def build_only(model: WorldModel, folder: Path, precision: str) -> int:
 
 
 def print_figures(info: dict[str, Any]) -> None:
-    """Parity and latency of a manifest."""
+    """Prints the parity and latency in a manifest."""
     parity = info["parity"]
     worst = max(value for name, value in parity.items() if name != "tolerance")
     print(f"parity with eager float32: largest difference {worst:.1e} of imagined latents "

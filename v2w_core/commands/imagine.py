@@ -1,4 +1,4 @@
-"""``v2w imagine``: what the model believes that a sequence of actions leads to."""
+"""``v2w imagine``: a rollout from an episode under a given sequence of actions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Imagines, writes, prints. Raises V2WError for input that cannot be used."""
+    """Runs the rollout, writes the files and prints a table. Raises V2WError for invalid input."""
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.data.episode import read_episode
     from v2w_core.files import write_text
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def imagine(
     model: WorldModel, episode: Episode, args: argparse.Namespace
 ) -> tuple[RolloutPicture, dict[str, Any]]:
-    """One rollout, and its numbers. Raises V2WError for steps or actions that do not fit."""
+    """A rollout and its numbers. Raises V2WError for an invalid start, steps or actions."""
     from v2w_core.commands.action_arguments import parse_actions
     from v2w_core.media.rollout_sheet import RolloutPicture
     from v2w_core.metrics.steps import psnr_copy, psnr_limited
@@ -140,7 +140,7 @@ def imagine(
 
 
 def print_table(picture: RolloutPicture, result: dict[str, Any]) -> None:
-    """Step, action, and how near the imagined frame is to the recorded one."""
+    """Prints step, action and (for recorded actions) PSNR of each imagined frame."""
     spec = picture.action_spec
     heads = [f"{n} {u}" for n, u in zip(spec.names, spec.units, strict=True)]
     truth = result["psnr_per_step"] is not None

@@ -1,4 +1,4 @@
-"""``v2w import``: an original Vid2World or DynamiCrafter .ckpt becomes a checkpoint folder."""
+"""``v2w import``: conversion of a Vid2World or DynamiCrafter .ckpt to a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from v2w_core.progress import progress
 from v2w_core.transfer.released_names import KINDS
 
-#: What a source on the Hugging Face hub begins with.
+#: Prefix of a source on the Hugging Face hub.
 HUB = "hf:"
 
 HELP = "turn an original Vid2World or DynamiCrafter checkpoint into one of ours"
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find(source: str) -> Path:
-    """The local file, or the hub's after a download. Only ``hf:`` ever goes to the network.
+    """Path of the source, which is downloaded first if it starts with ``hf:``.
 
     Raises:
-        CheckpointError: the hub has no such file, or cannot be reached.
+        CheckpointError: the hub does not have the file, or cannot be reached.
     """
     from v2w_core.errors import CheckpointError
 

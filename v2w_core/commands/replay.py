@@ -1,4 +1,4 @@
-"""``v2w replay``: imagination beside a real recording."""
+"""``v2w replay``: rollouts compared with a real recording."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_times(text: str | None) -> list[float] | None:
-    """Seconds separated by commas. Raises V2WError for anything else."""
+    """Seconds from a text with commas. Raises V2WError for anything else."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Recordings of any source -> episodes: written under temporary names, renamed at the end."""
+"""Conversion of recordings to episodes: written under temporary names, renamed at the end."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from v2w_core.spec import ActionSpec, ObservationSpec
 
 @dataclass
 class Converted:
-    """What was written.
+    """Result of a conversion.
 
     Attributes:
-        action_spec: of all episodes.
-        paths, lengths: the episodes and their numbers of frames.
-        action_min, action_max: [A], over all actions.
-        num_outside: steps with an action beyond the spec's bounds.
+        action_spec: the action space of all episodes.
+        paths, lengths: files of the episodes and their numbers of frames.
+        action_min, action_max: [A], minimum and maximum of all actions.
+        num_outside: number of steps with an action outside the bounds.
         too_short: lengths of the recordings that were left out.
     """
 
@@ -47,7 +47,7 @@ class Converted:
         self.action_max = -self.action_min
 
     def add(self, recording: Recording, path: Path) -> None:
-        """Counts a recording that was written to ``path``."""
+        """Adds a recording that was written to ``path``."""
         self.paths.append(path)
         self.lengths.append(len(recording))
         actions = recording.actions
@@ -69,7 +69,7 @@ def convert(
     quality: int = 95,
     overwrite: bool = False,
 ) -> Converted:
-    """Writes one episode for each recording; all of them appear at the end, or none.
+    """Writes an episode for each recording; if one fails, none is kept.
 
     Earlier episodes of that name go at the same moment, however many there were.
 
@@ -145,7 +145,7 @@ def _write(
 
 
 def _fit_bounds(done: Converted) -> None:
-    """Bounds a little beyond all of the data, in every episode."""
+    """Sets the action bounds of every episode to a little more than the range of all data."""
     low, high = bounds_around(done.action_min, done.action_max)
     spec = done.action_spec
     done.action_spec = replace(spec, low=low, high=high, scale=())

@@ -1,7 +1,7 @@
-"""CS:GO's keyboard and mouse as the 51 numbers of its recordings.
+"""Encoding of CS:GO's keyboard and mouse as the 51 numbers of its recordings.
 
-Thirteen keys and mouse buttons that may be held together, then two one-hot groups: the bin of the
-mouse's horizontal movement (23, bin 11 is no movement) and of its vertical one (15, bin 7).
+Thirteen keys and mouse buttons that may be pressed together, then two one-hot groups: the bin of
+the mouse's horizontal movement (23, bin 11 is no movement) and of its vertical one (15, bin 7).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from v2w_core.errors import DataError
 
-#: In the order of the vector; "fire" and "aim" are the left and the right mouse button.
+#: Keys in the order of the vector; "fire" and "aim" are the left and the right mouse button.
 KEYS = ("w", "a", "s", "d", "space", "ctrl", "shift", "1", "2", "3", "r", "fire", "aim")
 MOUSE_X_BINS, MOUSE_Y_BINS = 23, 15
 MOUSE_X_STILL, MOUSE_Y_STILL = 11, 7
@@ -28,11 +28,11 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class CsgoAction:
-    """What is held down, and how the mouse moves during one frame (1/16 s).
+    """Keys that are held down and the movement of the mouse during one frame (1/16 s).
 
     Attributes:
-        held: names out of :data:`KEYS`.
-        mouse_x, mouse_y: bins, 0..22 and 0..14; the middle one is no movement.
+        held: names of the keys, from :data:`KEYS`.
+        mouse_x, mouse_y: bins 0..22 and 0..14; the middle one is no movement.
     """
 
     held: frozenset[str] = frozenset()
@@ -80,8 +80,8 @@ def check_multi_hot(vectors: ArrayLike, *, field: str = "actions") -> NDArray[np
     """The vectors as float32 [N, 51].
 
     Raises:
-        DataError: another width, entries other than 0 and 1, a mouse group without exactly one 1;
-            names the first offender.
+        DataError: another width, entries other than 0 and 1, or a mouse group without exactly one
+            1. The message has the index of the first invalid entry.
     """
     rows = np.asarray(vectors, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != DIM:

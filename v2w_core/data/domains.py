@@ -1,7 +1,7 @@
-"""The three domains of the released models: what a step is, and how a picture is prepared.
+"""Action spaces and frame formats of the released models' three domains.
 
-Converters write episodes with these action spaces, and imported checkpoints carry them, so that an
-episode fits its model without an option. A picture becomes 320x512 in each domain's own way.
+Converters write episodes with these action spaces, and imported checkpoints have them, so that an
+episode fits its model without an option. Each domain resizes images to 320x512 differently.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from v2w_core.data.csgo_actions import KEYS, MOUSE_X_BINS, MOUSE_Y_BINS
 from v2w_core.spec import ActionSpec, ObservationSpec
 
-#: RT-1's action: fields of the recorded dict, alphabetically as the released model saw them, each
-#: with the names, the unit and the largest magnitude of its entries.
+#: RT-1's action: fields of the recorded dict in alphabetical order, as in the released model, with
+#: the names, the unit and the largest magnitude of their entries.
 RT1_FIELDS: dict[str, tuple[tuple[str, ...], str, float]] = {
     "base_displacement_vector": (("base_dx", "base_dy"), "m", 1.0),
     "base_displacement_vertical_rotation": (("base_dyaw",), "rad", math.pi),
@@ -23,7 +23,7 @@ RT1_FIELDS: dict[str, tuple[tuple[str, ...], str, float]] = {
 }
 
 _RT1 = tuple((name, unit, bound) for names, unit, bound in RT1_FIELDS.values() for name in names)
-#: 13 numbers at 3 Hz, which reach the model as they are.
+#: 13 numbers at 3 Hz, not normalised.
 RT1_ACTION = ActionSpec(
     names=tuple(name for name, _, _ in _RT1),
     units=tuple(unit for _, unit, _ in _RT1),
@@ -48,11 +48,11 @@ CSGO_ACTION = ActionSpec(
     scale=(1.0,) * len(_CSGO),
 )
 
-#: The released RECON model counts displacements in waypoints, which it sees from -1 to 1.
+#: The released RECON model measures displacements in waypoints, normalised to -1..1.
 WAYPOINT_SPACING_M = 0.25
 _LOW, _HIGH = (-2.5, -4.0), (5.0, 4.0)
 _PAIRS = tuple(zip(_LOW, _HIGH, strict=True))
-#: (dx m, dy m, dyaw rad) at 4 Hz; dyaw reaches the model in radians.
+#: (dx m, dy m, dyaw rad) at 4 Hz; dyaw is not normalised.
 RECON_ACTION = ActionSpec(
     names=("dx", "dy", "dyaw"),
     units=("m", "m", "rad"),

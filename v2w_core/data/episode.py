@@ -1,8 +1,8 @@
-"""The episode store: one HDF5 file an episode, written to a temporary name and renamed.
+"""The episode store: one HDF5 file per episode, written to a temporary name and renamed.
 
 Layout, format version 1 (T frames, A action dimensions):
 
-* ``frames``     [T] variable-length uint8, one JPEG or PNG a frame
+* ``frames``     [T] variable-length uint8, one JPEG or PNG per frame
 * ``actions``    [T-1, A] float32, physical units; ``actions[i]`` leads from frame i to i + 1
 * ``poses``      [T, 4] float64, x y z in metres and yaw in radians, in one fixed frame
 * ``stamps_ns``  [T] int64, strictly increasing
@@ -44,24 +44,24 @@ __all__ = [
     "write_episode",
 ]
 
-#: Larger pictures are refused on reading: a damaged header must not ask for all the memory.
+#: Largest height and width on reading: a damaged header must not exhaust the memory.
 MAX_SIDE = 16384
 
 
 @dataclass(frozen=True)
 class Episode:
-    """A recording. Frames are decoded when asked for; everything else is in memory.
+    """A recording. Frames are read and decoded on demand; everything else is in memory.
 
     Attributes:
-        path: the file.
+        path: path of the file.
         actions: float32 [T-1, A] in physical units.
         poses: float64 [T, 4], x y z in metres, yaw in radians, in one fixed frame.
         stamps_ns: int64 [T], strictly increasing.
         action_spec: names, units, bounds and rate of the actions.
-        source: where the recording is from.
+        source: origin of the recording.
         image_size: (height, width) in pixels.
         image_format: "jpeg" or "png".
-        attributes: whatever the source added (JSON values).
+        attributes: additional attributes of the source (JSON values).
     """
 
     path: Path
@@ -79,14 +79,14 @@ class Episode:
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first frame to the last."""
+        """Time from the first frame to the last, in seconds."""
         return float(self.stamps_ns[-1] - self.stamps_ns[0]) * 1e-9
 
     def encoded_frames(self, start: int = 0, stop: int | None = None) -> list[bytes]:
-        """Frames start..stop-1 as they are in the file (JPEG or PNG bytes).
+        """Frames start..stop-1 as encoded in the file (JPEG or PNG bytes).
 
         Raises:
-            DataError: the file has gone or can no longer be read.
+            DataError: the file no longer exists or cannot be read.
         """
         try:
             with h5py.File(self.path, "r") as file:
@@ -95,7 +95,7 @@ class Episode:
             raise DataError(str(self.path), "a readable episode", str(error)) from error
 
     def frames(self, start: int = 0, stop: int | None = None) -> ImageArray:
-        """RGB uint8 [stop - start, H, W, 3], decoded; slices as a Python list does.
+        """Decoded frames, RGB uint8 [stop - start, H, W, 3]; ``start`` and ``stop`` as in a slice.
 
         Raises:
             DataError: a frame is damaged or not of the episode's size.
@@ -112,11 +112,11 @@ class Episode:
 
 
 def read_episode(path: str | os.PathLike[str]) -> Episode:
-    """Opens and checks an episode; frames stay in the file until they are asked for.
+    """Opens and checks an episode; its frames are read later, on demand.
 
     Raises:
-        DataError: no such file, not an episode, truncated, of another format version, or with
-            contents that break a rule; the message names the file and the rule.
+        DataError: the file does not exist, is not an episode, is truncated, has another format
+            version or invalid contents. The message names the file and the rule.
     """
     target = Path(path)
     if not target.is_file():
@@ -147,7 +147,7 @@ def list_episodes(folder: str | os.PathLike[str]) -> list[Path]:
     """Episode files of a folder, sorted by name; temporary and hidden files are ignored.
 
     Raises:
-        DataError: no such folder.
+        DataError: the folder does not exist.
     """
     root = Path(folder)
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Writing episodes: to a temporary name in the same folder, checked, then renamed.
+"""Writing of episodes: to a temporary name in the same folder, checked, then renamed.
 
 The layout is described in :mod:`v2w_core.data.episode`.
 """
@@ -25,19 +25,19 @@ SUFFIX = ".h5"
 
 
 class EpisodeWriter:
-    """Writes an episode frame by frame; only ``close`` makes the file appear under its name.
+    """Writes an episode frame by frame; the file gets its final name in ``close`` only.
 
-    As a context manager it closes at the end, and aborts when an exception leaves the block.
+    As a context manager it closes at the end of the block, and aborts on an exception.
 
     Args:
-        path: the target, suffix .h5; an existing file is replaced at the end.
-        action_spec: the actions' names, units, bounds and rate; ``close`` may replace it.
-        source: where the frames are from.
-        attributes: free JSON values.
-        image_format, quality: how frames are encoded (JPEG quality 1-100).
+        path: the target file, suffix .h5; an existing file is replaced at the end.
+        action_spec: names, units, bounds and rate of the actions; ``close`` may replace it.
+        source: origin of the frames.
+        attributes: additional attributes (JSON values).
+        image_format, quality: encoding of the frames (JPEG quality 1-100).
 
     Raises:
-        DataError: wrong suffix, frames of changing size, bad poses, stamps or actions.
+        DataError: a wrong suffix, frames of different sizes, or invalid poses, stamps or actions.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EpisodeWriter:
         self._stamps: list[int] = []
         self._actions: list[ArrayLike] = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own for every process: a killed writer's leftover is never picked up.
+        # The name has the process id, so that the file of a killed writer is never reused.
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._file: h5py.File | None = h5py.File(self._temporary, "w")
         self._frames = self._file.create_dataset(
@@ -80,9 +80,14 @@ class EpisodeWriter:
         stamp_ns: int,
         action: ArrayLike | None = None,
     ) -> None:
-        """Appends a frame uint8 [H, W, 3], its pose [4] and stamp, the action [A] leading to it.
+        """Appends a frame.
 
-        The first frame has no action. Actions may instead be given to ``close`` all at once.
+        Args:
+            frame: RGB uint8 [H, W, 3].
+            pose: (x m, y m, z m, yaw rad).
+            stamp_ns: time stamp in nanoseconds.
+            action: [A], the action that leads to this frame; the first frame has none. All
+                actions may be passed to ``close`` instead.
         """
         if self._file is None:
             raise DataError(str(self.path), "add before close", "a closed writer")
@@ -109,11 +114,11 @@ class EpisodeWriter:
     def close(
         self, actions: ArrayLike | None = None, *, action_spec: ActionSpec | None = None
     ) -> Path:
-        """Checks everything, writes the rest and renames the file to its name.
+        """Checks and writes actions, poses and stamps, and renames the file to its final name.
 
         Args:
-            actions: float [T-1, A], when they were not given to ``add``.
-            action_spec: replaces the one given at the start.
+            actions: float [T-1, A], if they were not passed to ``add``.
+            action_spec: replaces the spec of the constructor.
         """
         if self._file is None:
             raise DataError(str(self.path), "close once", "a closed writer")
@@ -148,7 +153,7 @@ class EpisodeWriter:
         file.flush()
 
     def abort(self) -> None:
-        """Drops what was written; the target is left as it was."""
+        """Deletes the temporary file; the target is left unchanged."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -182,11 +187,11 @@ def write_episode(
     image_format: ImageFormat = "jpeg",
     quality: int = 95,
 ) -> Path:
-    """Writes a whole episode; see :class:`Episode` for shapes and units.
+    """Writes a whole episode; :class:`~v2w_core.data.episode.Episode` has shapes and units.
 
     Raises:
-        DataError: lengths that do not fit, NaN, stamps that do not increase, frames that are not
-            RGB uint8 of one size. The target is then left as it was.
+        DataError: inconsistent lengths, NaN, stamps that do not increase, or frames that are not
+            RGB uint8 of one size. The target is then left unchanged.
     """
     pictures = list(frames)
     pose_rows = np.asarray(poses, dtype=np.float64)
@@ -209,7 +214,7 @@ def write_episode(
 
 
 def replace_action_spec(path: Path, spec: ActionSpec) -> None:
-    """Another ActionSpec for a closed episode file, in place (its bounds were not known before)."""
+    """Replaces the ActionSpec of a closed episode file in place."""
     with h5py.File(path, "r+") as file:
         file.attrs["action_spec"] = json.dumps(spec.to_dict())
 
@@ -223,7 +228,22 @@ def check_rows(
     *,
     name: str,
 ) -> NDArray[np.float32]:
-    """The actions float32 [T-1, A], after all rules that hold between the arrays are checked."""
+    """Checks the arrays of an episode against each other.
+
+    Args:
+        num_frames: number of frames, T.
+        actions: [T-1, A].
+        poses: [T, 4].
+        stamps_ns: [T].
+        spec: the action space.
+        name: name of the episode in error messages.
+
+    Returns:
+        the actions as float32 [T-1, A].
+
+    Raises:
+        DataError: wrong shapes, NaN or infinity, or stamps that do not increase.
+    """
     if num_frames < 2:
         raise DataError(f"{name}: frames", "at least 2 frames", num_frames)
     if poses.shape != (num_frames, 4):

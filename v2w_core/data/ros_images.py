@@ -56,8 +56,8 @@ def frame_from_message(message: Any, *, field: str = "image") -> ImageArray:
         field: what errors call the image, e.g. the topic.
 
     Raises:
-        DataError: an unknown encoding, a depth image, sizes that do not fit the data, a picture
-            that cannot be decoded.
+        DataError: an unknown encoding, a depth image, sizes that do not match the data, or an
+            image that cannot be decoded.
     """
     if hasattr(message, "encoding"):
         return _from_raw(message, field)

@@ -1,4 +1,4 @@
-"""An index of fixed-length windows over many episodes: pure arithmetic, the same every time."""
+"""Index of fixed-length windows over many episodes; deterministic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from v2w_core.errors import DataError
 
 @dataclass(frozen=True)
 class Window:
-    """Frames start..stop-1 of one episode; its actions are start..stop-2."""
+    """Frames start..stop-1 of an episode, with the actions start..stop-2 between them."""
 
     episode: int
     start: int
@@ -21,14 +21,14 @@ class Window:
 
 
 class WindowIndex:
-    """Every window of ``window`` frames, ``stride`` apart, episode by episode.
+    """All windows of ``window`` frames at a stride of ``stride``, episode by episode.
+
+    Episodes shorter than a window have none; ``skipped`` counts them.
 
     Args:
-        lengths: frames of each episode.
-        window: frames in a window, at least 1.
-        stride: frames between the starts of two windows of an episode.
-
-    Episodes shorter than a window contribute none; ``skipped`` counts them.
+        lengths: number of frames of each episode.
+        window: number of frames in a window, at least 1.
+        stride: number of frames between the starts of successive windows of an episode.
 
     Raises:
         DataError: window or stride below 1, or no episode is long enough.
@@ -72,11 +72,11 @@ def split_episodes(
     """Episode numbers (training, held out), both sorted; whole episodes are held out.
 
     Args:
-        num_episodes: at least 2 when ``held_out`` is above 0.
-        held_out: fraction from 0 to below 1; at least one episode when above 0.
+        num_episodes: number of episodes, at least 2 if ``held_out`` is above 0.
+        held_out: fraction, from 0 to below 1; if above 0, at least one episode is held out.
 
     Raises:
-        DataError: a fraction out of range, or too few episodes to split.
+        DataError: the fraction is out of range, or there are too few episodes to split.
     """
     if not 0 <= held_out < 1:
         raise DataError("held_out", "a fraction from 0 to below 1", held_out)

@@ -10,7 +10,7 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: flo
 
     Args:
         conditional, unconditional: predictions [B, ...] with and without the latest action.
-        scale: 1 is no guidance.
+        scale: guidance scale; 1 is no guidance.
         rescale: 0 keeps the guided prediction, 1 gives it c's standard deviation per sample.
     """
     guided = unconditional + scale * (conditional - unconditional)

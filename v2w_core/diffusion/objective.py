@@ -1,8 +1,8 @@
-"""Diffusion forcing: every frame of a clip has its own, independent noise level.
+"""Diffusion forcing: every frame of a clip has an independent noise level.
 
-The loss is the mean squared error of the velocity (Vid2World section 4.3). How levels are drawn
-is a mixture: independent for all frames, or a clean past up to a random cut and noise after it,
-which is what a rollout looks like.
+The loss is the mean squared error of the velocity (Vid2World section 4.3). Noise levels are drawn
+from a mixture: independent levels for all frames, or nearly clean frames up to a random cut and
+noisy ones after it, as in a rollout.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import V2WError
 from v2w_core.models.attention import Context
-from v2w_core.models.conditioning import beside_first_frame, shift_actions
+from v2w_core.models.conditioning import concat_first_frame, shift_actions
 from v2w_core.models.unet import UNet
 
+#: Options that are probabilities or shares, between 0 and 1.
 SHARES = (
     "past_probability",
     "blind_probability",
@@ -31,23 +32,23 @@ SHARES = (
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """How noise levels are drawn and weighed.
+    """Distribution of noise levels and weighting of the loss.
 
     Attributes:
         past_probability: share of clips whose frames before a random cut are nearly clean.
-        blind_probability: share of clips (of all) whose frames after the cut are pure noise.
-        past_max_level: the nearly clean frames' levels are uniform in 0..past_max_level.
-        min_past: the cut leaves at least so many clean frames.
-        forced_probability: share of steps that are teacher-forced: every frame of half as many
-            clips is denoised with a clean past of its own (``UNet.forward_forced``), which a
-            rollout's next frame is. Needs a causal model.
-        forced_past_max_level: the past's levels there, more often low than high, so that a
-            rollout survives its own small mistakes.
-        imagined_past_probability: share of the teacher-forced steps whose past is, from a random
-            frame on, what the model itself imagines there (one more pass, without gradients): a
-            rollout's history is imagined, and the model learns to go on from its own mistakes.
-        imagined_past_after: from this share of the training on; before, what the model imagines
-            teaches nothing.
+        blind_probability: share of all clips whose frames after the cut are pure noise.
+        past_max_level: maximum noise level of the nearly clean frames, drawn uniformly from 0 on.
+        min_past: minimum number of nearly clean frames before the cut.
+        forced_probability: share of steps with teacher forcing: half as many clips, of which
+            every frame is denoised given a nearly clean past (``UNet.forward_teacher_forced``),
+            like the next frame of a rollout. Needs a causal model.
+        forced_past_max_level: maximum noise level of the past in teacher forcing; low levels are
+            drawn more often. It makes rollouts robust to small errors in their history.
+        imagined_past_probability: share of the teacher-forced steps whose past is imagined by the
+            model from a random frame on (one more pass, without gradients), as in a rollout: the
+            model learns to continue from its own errors.
+        imagined_past_after: share of the training after which imagined pasts are used; before it,
+            imagined frames are too poor to learn from.
         action_dropout: probability that a frame's action is the null action (0.2 in the paper).
         weighting: "velocity" weighs all levels alike, "x0" by 1 - alpha-bar, which makes the
             loss the error of the predicted clean frame.
@@ -82,7 +83,7 @@ def draw_noise_levels(
     config: ObjectiveConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """Noise levels [batch, num_frames], int64."""
+    """Random noise levels [batch, num_frames], int64."""
     uniform = torch.rand(batch, num_frames, generator=generator)
     levels = (uniform * num_levels).long()
     high = ((1 - uniform**2) * num_levels).long().clamp(max=num_levels - 1)
@@ -112,12 +113,12 @@ def training_loss(
 
     Args:
         latents: [B, T, C, H, W], clean and normalised.
-        actions: [B, T, A] normalised, actions[:, t] leads from frame t to t+1 (last unused).
-        generator: on the CPU; draws levels, noise and dropout, so that a step can be repeated.
+        actions: [B, T, A] normalised; actions[:, t] leads from frame t to t+1 (the last is unused).
+        generator: CPU generator of levels, noise and dropout; makes a step reproducible.
         progress: share of the training that is done, 0..1.
-        context: for models with ``context_dim`` (diffusion forcing only).
-        zero_first_action: as in ``CompatConfig``: frame 0 is told a zero action, dropped out like
-            any other; if not, it is told none.
+        context: text and image tokens, for models with ``context_dim`` (diffusion forcing only).
+        zero_first_action: whether frame 0 has a zero action, dropped out like any other, instead
+            of the null action (see ``CompatConfig``).
     """
     forced = bool(torch.rand((), generator=generator) < config.forced_probability)
     if forced:
@@ -126,38 +127,48 @@ def training_loss(
     batch, num_frames = latents.shape[:2]
     keep = torch.rand(batch, num_frames, generator=generator) >= config.action_dropout
     keep[:, 0] &= zero_first_action
-    told = shift_actions(actions), keep.to(latents.device)
+    aligned, action_mask = shift_actions(actions), keep.to(latents.device)
     if forced:
         imagine = config.imagined_past_probability if progress >= config.imagined_past_after else 0
-        return _teacher_forcing(unet, schedule, latents, told, config, generator, imagine)
+        return _teacher_forcing_loss(
+            unet, schedule, latents, aligned, action_mask, config, generator, imagine
+        )
     levels = draw_noise_levels(batch, num_frames, schedule.num_levels, config, generator)
     noise = _noise_like(latents, generator)
-    return forcing_error(unet, schedule, latents, levels, noise, told, config, context).mean()
+    return diffusion_forcing_error(
+        unet, schedule, latents, levels, noise, aligned, action_mask, config, context
+    ).mean()
 
 
-def forcing_error(
+def diffusion_forcing_error(
     unet: UNet,
     schedule: NoiseSchedule,
     latents: Tensor,
     levels: Tensor,
     noise: Tensor,
-    told: tuple[Tensor | None, Tensor | None],
+    actions: Tensor | None,
+    action_mask: Tensor | None,
     config: ObjectiveConfig,
     context: Context | None = None,
 ) -> Tensor:
-    """Diffusion forcing with everything drawn: the error [B, T] of each frame's velocity.
+    """Error [B, T] of each frame's velocity for given noise levels and noise.
 
     Args:
-        latents, noise: [B, T, C, H, W]; levels: [B, T].
-        told: the action that leads to each frame [B, T, A], and which are known [B, T]; None for
-            models without actions.
+        latents: [B, T, C, H, W], clean and normalised.
+        levels: noise levels [B, T].
+        noise: standard normal noise, shape of ``latents``.
+        actions: [B, T, A] normalised and aligned: actions[:, t] leads to frame t. None for models
+            without actions.
+        action_mask: [B, T], False where the action is the null action.
+        config: only ``weighting`` is used.
+        context: text and image tokens, for models with ``context_dim``.
     """
-    noisy = _Noisy(schedule, latents, levels, noise)
-    x = noisy.latents
+    noised = _NoisedFrames(schedule, latents, levels, noise)
+    x = noised.latents
     if unet.config.in_channels > latents.shape[2]:
-        x = beside_first_frame(x, latents[:, :1])
-    predicted, _ = unet(x, noisy.level, *told, context=context)
-    return noisy.error(predicted, config)
+        x = concat_first_frame(x, latents[:, :1])
+    predicted, _ = unet(x, noised.level, actions, action_mask, context=context)
+    return noised.error(predicted, config)
 
 
 def video_loss(
@@ -167,26 +178,28 @@ def video_loss(
     config: ObjectiveConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """Scalar loss of plain video diffusion: one noise level a clip, no actions.
+    """Scalar loss of plain video diffusion: one noise level per clip, no actions.
 
-    What a base model is pre-trained with, before it is made causal.
+    A base model is pre-trained with it before it is made causal.
 
     Args:
         latents: [B, T, C, H, W], clean and normalised.
-        config: its ``weighting`` only.
-        generator: on the CPU; draws levels and noise.
+        config: only ``weighting`` is used.
+        generator: CPU generator of levels and noise.
     """
     batch, num_frames = latents.shape[:2]
     level = torch.randint(schedule.num_levels, (batch, 1), generator=generator)
     levels, noise = level.expand(batch, num_frames), _noise_like(latents, generator)
-    return forcing_error(unet, schedule, latents, levels, noise, (None, None), config).mean()
+    error = diffusion_forcing_error(unet, schedule, latents, levels, noise, None, None, config)
+    return error.mean()
 
 
-def _teacher_forcing(
+def _teacher_forcing_loss(
     unet: UNet,
     schedule: NoiseSchedule,
     latents: Tensor,
-    told: tuple[Tensor, Tensor],
+    actions: Tensor,
+    action_mask: Tensor,
     config: ObjectiveConfig,
     generator: torch.Generator,
     imagined_past_probability: float,
@@ -199,12 +212,12 @@ def _teacher_forcing(
     blind = torch.rand(shape, generator=generator) < config.blind_probability
     before = latents
     if bool(torch.rand((), generator=generator) < imagined_past_probability):
-        before = _imagined_past(unet, schedule, latents, told[0], config.min_past, generator)
+        before = _imagined_past(unet, schedule, latents, actions, config.min_past, generator)
     past_noise, noise = _noise_like(latents, generator), _noise_like(latents, generator)
-    past = _Noisy(schedule, before, low.long().clamp(max=last), past_noise)
-    targets = _Noisy(schedule, latents, torch.where(blind, last, high), noise)
-    _, predicted = unet.forward_forced(
-        past.latents, past.level, targets.latents, targets.level, *told
+    past = _NoisedFrames(schedule, before, low.long().clamp(max=last), past_noise)
+    targets = _NoisedFrames(schedule, latents, torch.where(blind, last, high), noise)
+    _, predicted = unet.forward_teacher_forced(
+        past.latents, past.level, targets.latents, targets.level, actions, action_mask
     )
     return targets.error(predicted, config)[:, 1:].mean()  # the first frame has no past
 
@@ -218,17 +231,17 @@ def _imagined_past(
     min_past: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """The clips [B, T, C, H, W], each from a random frame on as the model imagines it.
+    """The clips [B, T, C, H, W] with imagined frames from a random frame on.
 
-    Every frame is imagined in one step from pure noise and the recorded frames before it.
+    Each is imagined in one sampling step from pure noise, given the recorded frames before it.
     """
     shape, last = latents.shape[:2], schedule.num_levels - 1
-    known = torch.ones(shape, dtype=torch.bool, device=latents.device)
-    known[:, 0] = False
+    action_mask = torch.ones(shape, dtype=torch.bool, device=latents.device)
+    action_mask[:, 0] = False
     clean = torch.zeros(shape, dtype=torch.long, device=latents.device)
     noise = _noise_like(latents, generator)
     level = torch.full_like(clean, last)
-    _, velocity = unet.forward_forced(latents, clean, noise, level, actions, known)
+    _, velocity = unet.forward_teacher_forced(latents, clean, noise, level, actions, action_mask)
     imagined, _ = schedule.from_velocity(noise, velocity.float(), level)
     imagined = imagined / schedule.scale[last]
     cut = torch.randint(min_past, shape[1] + 1, (shape[0], 1), generator=generator)
@@ -240,8 +253,8 @@ def _noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(latents.shape, generator=generator).to(latents.device)
 
 
-class _Noisy:
-    """Frames at noise levels, dynamically rescaled, and how far a velocity is from theirs."""
+class _NoisedFrames:
+    """Dynamically rescaled frames with noise added, and the error of a predicted velocity."""
 
     def __init__(
         self, schedule: NoiseSchedule, clean: Tensor, level: Tensor, noise: Tensor
@@ -253,6 +266,6 @@ class _Noisy:
         self.noise_share = 1 - schedule.alphas_cumprod[self.level]
 
     def error(self, predicted: Tensor, config: ObjectiveConfig) -> Tensor:
-        """[B, T]"""
+        """Weighted squared error [B, T] of the velocity ``predicted``."""
         error = (predicted.float() - self.target).square().mean(dim=(2, 3, 4))
         return error * self.noise_share if config.weighting == "x0" else error

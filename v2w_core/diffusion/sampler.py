@@ -1,4 +1,4 @@
-"""DDIM with trailing spacing: one frame from pure noise, given what came before it."""
+"""DDIM sampling with trailing spacing of the noise levels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
 
-#: (noisy latents [B, 1, C, H, W], levels [B, 1]) -> velocity, same shape
+#: (noisy latents [B, T, C, H, W], noise levels [B, T]) -> velocity, shape of the latents
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -22,13 +22,14 @@ def ddim_sample(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Latents [B, T, C, H, W] from pure noise ``x`` of that shape.
+    """Clean latents [B, T, C, H, W], sampled from pure noise ``x`` of the same shape.
 
     Args:
-        denoise: predicts the velocity; it carries history, actions and guidance.
-        num_steps: sampling steps; 1 gives the model's mean prediction.
+        denoise: predicts the velocity, given history, actions and guidance.
+        num_steps: number of sampling steps; 1 gives the model's mean prediction.
         eta: 0 is deterministic, 1 adds as much noise as ancestral sampling (the same noise to
-            every sample of the batch), drawn from ``generator`` on the CPU.
+            every sample of the batch).
+        generator: CPU generator of the noise that ``eta`` adds.
     """
     levels = trailing_levels(num_steps, schedule.num_levels)
     for index, level in enumerate(levels):

@@ -12,15 +12,15 @@ from v2w_core.errors import V2WError
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Noise schedule (Vid2World appendix: values of the released models).
+    """Noise schedule; the defaults are those of the released models (Vid2World appendix).
 
     Attributes:
         num_levels: number of noise levels (diffusion timesteps).
-        beta_start, beta_end: ends of the scaled-linear schedule.
-        zero_terminal_snr: the last level is pure noise.
+        beta_start, beta_end: first and last beta of the scaled-linear schedule.
+        zero_terminal_snr: whether the last level is pure noise.
         base_scale, turning_level: dynamic rescale: a clean frame at level n is multiplied by a
             factor that falls linearly from 1 to ``base_scale`` over ``turning_level`` levels and
-            stays there. 1 is off; the released models have 0.7.
+            stays there. A ``base_scale`` of 1 turns it off; the released models have 0.7.
     """
 
     num_levels: int = 1000

@@ -1,4 +1,4 @@
-"""The released models' sampler: every denoising step computes the whole window."""
+"""Sampler of the released models: every denoising step computes the whole window."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.schedule import NoiseSchedule, ddim_sigma, trailing_levels
 from v2w_core.errors import V2WError
 
-#: Draws standard normal noise of a shape; a recording for parity, a generator else.
+#: Standard normal noise of a given shape, from a generator or (for parity) from a recording.
 Noise = Callable[[Sequence[int]], Tensor]
 
 
 class WindowDenoiser(Protocol):
-    """Velocity [B, T, C, H, W] of a whole window; ``guided=False`` leaves out what guidance does.
+    """Velocity [B, T, C, H, W] of a whole window.
 
-    While sampling autoregressively, guidance leaves out the newest frame's action only.
+    ``guided=False`` is the unconditional branch of guidance; in autoregressive sampling it masks
+    the newest frame's action only.
     """
 
     def __call__(self, x: Tensor, noise_level: Tensor, *, guided: bool) -> Tensor: ...
 
 
 class WindowState(NamedTuple):
-    """How far frames were sampled one by one.
+    """State of autoregressive sampling after T frames.
 
     Attributes:
-        frames: [B, T, C, h, w], clean, the history first.
-        initial_noise: [B, num_frames, C, h, w], from which frames are denoised.
-        history_noise: [B, T', C, h, w] of the frames that are history by now.
-        noise: draws what is drawn on the way.
+        frames: [B, T, C, h, w], clean latents, the history first.
+        initial_noise: [B, num_frames, C, h, w], the noise from which each frame is denoised.
+        history_noise: [B, T', C, h, w], noise added to the frames that are used as history.
+        noise: source of all further noise.
     """
 
     frames: Tensor
@@ -43,7 +44,7 @@ class WindowState(NamedTuple):
     noise: Noise
 
     def select(self, indices: Tensor) -> WindowState:
-        """Of these clips only."""
+        """The state of the clips ``indices``."""
         return self._replace(
             frames=self.frames[indices],
             initial_noise=self.initial_noise[indices],
@@ -57,7 +58,7 @@ class WindowSampler:
 
     Attributes:
         num_steps, eta, guidance_scale, guidance_rescale: as in ``SamplingConfig``.
-        history_level: of the frames before the newest, unless ``history_at_second_level``.
+        history_level: history noise level, unless ``compat.history_at_second_level``.
     """
 
     schedule: NoiseSchedule
@@ -74,12 +75,13 @@ class WindowSampler:
 
     def autoregressive(self, denoise: WindowDenoiser, history: Tensor, num_frames: int,
                        noise: Noise) -> Tensor:  # fmt: skip
-        """Frames after ``history`` one by one (Vid2World Algorithm 2).
+        """Samples the frames after ``history`` one by one (Vid2World Algorithm 2).
 
         Args:
+            denoise: the model, for windows of up to ``num_frames`` frames.
             history: [B, H, C, h, w] clean latents, H >= 1.
-            num_frames: of the result, history included.
-            noise: called in the released code's order.
+            num_frames: number of frames of the result, history included.
+            noise: source of all noise, called in the order of the released code.
 
         Returns:
             latents [B, num_frames, C, h, w]; the first H are ``history`` itself.
@@ -98,7 +100,7 @@ class WindowSampler:
         return WindowState(history, initial, noise(history.shape), noise)
 
     def next_frame(self, denoise: WindowDenoiser, state: WindowState) -> WindowState:
-        """The state with one frame more."""
+        """The state after one more frame is sampled."""
         frames, noise = state.frames, state.noise
         num_frames = frames.shape[1]
         level = self.history_level
@@ -118,7 +120,7 @@ class WindowSampler:
         return WindowState(torch.cat([frames, x], dim=1), state.initial_noise, history_noise, noise)
 
     def together(self, denoise: WindowDenoiser, shape: Sequence[int], noise: Noise) -> Tensor:
-        """All frames [B, T, C, H, W] of a clip at once, as video diffusion does."""
+        """Samples all frames [B, T, C, H, W] of a clip jointly, as video diffusion does."""
         x = noise(shape)
         none = torch.zeros(shape[0], 0, dtype=torch.long, device=x.device)
         for step in range(self.num_steps):
@@ -128,16 +130,19 @@ class WindowSampler:
     def _step(
         self, denoise: WindowDenoiser, x: Tensor, past_level: Tensor, step: int, noise: Noise
     ) -> Tensor:
-        """One DDIM step; frames beyond the past are at the step's level."""
+        """One DDIM step; frames after the history are at the level of sampling step ``step``."""
         levels = self.levels()
         now = torch.full(x.shape[:2], levels[step], device=x.device)
         now[:, : past_level.shape[1]] = past_level
         v = denoise(x, now, guided=True)
         if self.guidance_scale != 1.0:
-            plain = denoise(x, now, guided=False)
+            unconditional = denoise(x, now, guided=False)
             first = 0 if self.compat.rescale_over_history else past_level.shape[1]
             guided = guide(
-                v[:, first:], plain[:, first:], self.guidance_scale, self.guidance_rescale
+                v[:, first:],
+                unconditional[:, first:],
+                self.guidance_scale,
+                self.guidance_rescale,
             )
             v = torch.cat([v[:, :first], guided], dim=1)
         x0, residual = self.schedule.from_velocity(x, v, now)

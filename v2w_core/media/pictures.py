@@ -1,4 +1,4 @@
-"""Pictures: text on images, action bars, contact sheets, PNG files."""
+"""Drawing on images: text, action bars and contact sheets; writing of PNG files."""
 
 from __future__ import annotations
 
@@ -50,10 +50,13 @@ def label_strip(width: int, text: str, height: int = 22) -> ImageArray:
 def action_bars(
     width: int, action: ArrayLike, names: Sequence[str], low: ArrayLike, high: ArrayLike
 ) -> ImageArray:
-    """A strip uint8 [16 A, width, 3]: one bar a dimension, from zero towards its bound, and number.
+    """A strip uint8 [16 A, width, 3] with a bar and the value of each action dimension.
 
     Args:
-        action: [A] in physical units; names, low, high: [A] each.
+        width: width in pixels.
+        action: [A] in physical units.
+        names: [A], names of the dimensions.
+        low, high: [A], bounds; a full bar is the larger one in magnitude.
     """
     values, bounds = np.asarray(action, dtype=float), np.stack([np.asarray(low), np.asarray(high)])
     strip = np.full((16 * len(values), width, 3), 255, dtype=np.uint8)
@@ -82,12 +85,12 @@ def contact_sheet(
 
     Args:
         rows: uint8 [T, h, w, 3] each; lengths and sizes may differ.
-        labels: one for each row, or none at all.
-        min_height: smaller frames are enlarged (whole multiples, pixels stay square).
+        labels: one label per row, or none at all.
+        min_height: minimum height; smaller frames are enlarged by an integer factor.
         gap: white pixels between frames.
 
     Raises:
-        DataError: no rows, or labels that do not fit.
+        DataError: there are no rows, or the number of labels does not match.
     """
     if not len(rows) or (labels and len(labels) != len(rows)):
         rule = "at least one row, and one label for each or none"

@@ -1,7 +1,4 @@
-"""Pictures, videos and reports: what a person looks at. Every file appears complete or not at all.
-
-Frames are RGB uint8 [T, H, W, 3]. matplotlib and PyAV are imported when they are first needed.
-"""
+"""Line charts as PNG. matplotlib is imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -23,10 +20,10 @@ def line_plot(
     """A line chart as PNG bytes.
 
     Args:
-        series: legend text -> y values, (x values, y values), or (x, y, half the width of a band
-            around y); without x they count from 1.
-        title, x_label, y_label: with units.
-        size: inches, 110 pixels each.
+        series: legend text -> y values, (x values, y values), or (x values, y values, half-width
+            of a band around y). Without x values they are 1, 2, ...
+        title, x_label, y_label: texts, with units.
+        size: width and height in inches of 110 pixels.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 

@@ -1,4 +1,4 @@
-"""Reports: one HTML file with tables and pictures inside."""
+"""Reports: a single HTML file with embedded tables, pictures and videos."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from v2w_core.images import ImageArray, encode_image
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report, shown in this order: heading, text, table, pictures, videos.
+    """A section of a report: heading, text, table, pictures and videos, in this order.
 
     Attributes:
         heading: plain text.
         text: plain text; blank lines separate paragraphs.
-        table: rows of cells, the first row is the head; numbers get four significant digits.
+        table: rows of cells, the header first; floats have four significant digits.
         pictures: (caption, RGB uint8 image or PNG/JPEG bytes).
         videos: (caption, path of an mp4 or its bytes).
     """
@@ -35,7 +35,7 @@ class Section:
 
 
 def write_report(path: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> Path:
-    """Writes one HTML file that needs no other file and no network."""
+    """Writes a self-contained HTML file."""
     body = "\n".join(_section(item) for item in sections)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

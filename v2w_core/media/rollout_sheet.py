@@ -1,4 +1,4 @@
-"""Pictures of a rollout: frames with their step, their score and the action that leads to them."""
+"""Pictures of a rollout: frames with step, score and the action that leads to them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from v2w_core.spec import ActionSpec
 
 @dataclass(frozen=True)
 class RolloutPicture:
-    """What there is to show of one rollout. Frames are RGB uint8 of one size.
+    """A rollout to be drawn. Frames are RGB uint8 of one size.
 
     Attributes:
         history: [num_history, h, w, 3], newest last.
         imagined: [horizon, h, w, 3].
-        recorded: [horizon, h, w, 3], what the camera saw, or None when nobody knows.
-        history_actions: [num_history - 1, A]; ``actions`` [horizon, A], physical units.
-        psnr: [horizon] dB beside the recorded frames, or None.
-        title: put in front of every caption of the video.
+        actions: [horizon, A], physical units.
+        history_actions: [num_history - 1, A], physical units.
+        action_spec: the action space.
+        recorded: [horizon, h, w, 3], frames of the camera, or None if there are none.
+        psnr: [horizon] PSNR in dB against the recorded frames, or None.
+        title: text at the top of the sheet and of every video frame.
     """
 
     history: ImageArray
@@ -45,7 +47,7 @@ class RolloutPicture:
         return action_bars(width, action, spec.names, spec.low, spec.high)
 
     def sheet(self, *, min_height: int = 112) -> ImageArray:
-        """A contact sheet: history, recorded and imagined rows; a label and bars at every step."""
+        """A contact sheet: rows of history, recorded and imagined frames with action bars."""
         past = [None, *self.history_actions]
         newest = len(self.history) - 1
         first = [
@@ -83,9 +85,9 @@ class RolloutPicture:
         return np.concatenate(parts, axis=0)
 
     def video_frames(self, *, min_height: int = 240) -> Iterator[ImageArray]:
-        """Frames of a video: history, then recorded (where known) beside imagined.
+        """Frames of a video: history, then imagined frames beside the recorded ones, if any.
 
-        All are of one size, whatever the rollout's horizon is.
+        All have the same size, for rollouts of any horizon.
         """
         newest = len(self.history) - 1
         for index, frame in enumerate(self.history):
@@ -122,14 +124,14 @@ class RolloutPicture:
 
 
 def enlarge(frame: ImageArray, min_height: int) -> ImageArray:
-    """The frame [h, w, 3] in whole multiples of its size; pixels stay square."""
+    """The frame [h, w, 3], enlarged by an integer factor to at least ``min_height``."""
     factor = max(1, -(-min_height // frame.shape[0]))
     large: ImageArray = np.repeat(np.repeat(frame, factor, axis=0), factor, axis=1)
     return large
 
 
 def best_median_worst(scores: Sequence[float]) -> dict[str, int]:
-    """Numbers of the best, the median and the worst of some scores (higher is better).
+    """Indices of the best, the median and the worst score (higher is better).
 
     Fewer than three scores give fewer entries.
     """

@@ -1,4 +1,4 @@
-"""Video files of frames."""
+"""Writing of video files. PyAV is imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from v2w_core.images import ImageArray, check_frames
 def write_video(
     path: str | os.PathLike[str], frames: Iterable[ImageArray] | ImageArray, fps: float
 ) -> Path:
-    """Writes an H.264 mp4 (yuv420p: plays in every browser).
+    """Writes an H.264 mp4 in yuv420p, which every browser plays.
 
     Args:
-        path: the target, usually *.mp4.
-        frames: RGB uint8, [T, H, W, 3] or any iterable of [H, W, 3] of one size; odd sizes get
-            one more row or column.
-        fps: frames a second, positive.
+        path: the target file, usually *.mp4.
+        frames: RGB uint8, [T, H, W, 3] or an iterable of [H, W, 3] of one size; odd sizes are
+            padded by one row or column.
+        fps: frames per second, positive.
 
     Raises:
-        DataError: no frames, frames of another kind or of changing size, a bad rate.
+        DataError: there are no frames, they are not RGB uint8 of one size, or ``fps`` is invalid.
     """
     import av
 

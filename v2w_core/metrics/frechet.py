@@ -1,7 +1,6 @@
-"""Frechet distance of two sets of features, each taken for a Gaussian (Dowson and Landau 1982).
+"""Frechet distance of two sets of features, modelled as Gaussians (Dowson and Landau 1982).
 
-FID and FVD are this distance of the features of a named network; so is ours, and whoever reports it
-says which network.
+FID and FVD are this distance for the features of a specific network. Results must name the network.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ Float64Array = NDArray[np.float64]
 def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of features [N, D] and [M, D].
 
-    The covariances divide by N - 1. Small sets make the distance of equal distributions larger than
-    zero: compare sets of one size, and with the distance of two sets of recordings.
+    The covariances divide by N - 1. For small sets the distance of equal distributions is larger
+    than zero: compare sets of the same size, and use the distance of two sets of recordings as a
+    reference.
 
     Raises:
-        DataError: not two tables of one width, fewer than two rows, or numbers that are not finite.
+        DataError: the features are not two tables of one width, have fewer than two rows, or are
+            not finite.
     """
     a, b = _table(first, "first"), _table(second, "second")
     if a.shape[1] != b.shape[1]:

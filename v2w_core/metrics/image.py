@@ -1,4 +1,4 @@
-"""PSNR and SSIM between RGB uint8 images, one number an image."""
+"""PSNR and SSIM between RGB uint8 images, one value per image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def psnr(first: ImageArray, second: ImageArray) -> Float64Array:
     Identical images give infinity.
 
     Raises:
-        DataError: not uint8 RGB, or the shapes differ.
+        DataError: the images are not uint8 RGB, or their shapes differ.
     """
     a, b = _pair(first, second)
     difference = a.astype(np.float64) - b.astype(np.float64)
@@ -36,11 +36,11 @@ def psnr(first: ImageArray, second: ImageArray) -> Float64Array:
 def ssim(first: ImageArray, second: ImageArray) -> Float64Array:
     """Structural similarity, uint8 [..., H, W, 3] -> float64 [...], the mean over the channels.
 
-    Wang et al. 2004: Gaussian window 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03; the five
-    pixels at each border are left out, as the window does not fit there.
+    As in Wang et al. 2004: Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03. A
+    border of five pixels is left out, where the window does not fit.
 
     Raises:
-        DataError: not uint8 RGB, the shapes differ, or a side is below 11 pixels.
+        DataError: the images are not uint8 RGB, their shapes differ, or a side is below 11 pixels.
     """
     a, b = _pair(first, second)
     if min(a.shape[-3:-1]) < SSIM_WINDOW:

@@ -1,4 +1,4 @@
-"""Prediction error step by step: imagined frames against the recorded ones."""
+"""Prediction error per step: imagined frames against the recorded ones."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from v2w_core.metrics.image import psnr, ssim
 
 Float64Array = NDArray[np.float64]
 
-#: PSNR is counted up to this many dB (rounding to 8 bits alone costs more than 58.9 dB), so that
-#: a frame that did not change at all, of infinite PSNR, does not drown a mean.
+#: Upper limit of the PSNR in dB, so that identical frames (infinite PSNR) do not dominate a mean.
+#: (Rounding to 8 bits alone limits it to about 58.9 dB.)
 PSNR_LIMIT_DB = 60.0
 
 
 def psnr_limited(first: ImageArray, second: ImageArray) -> Float64Array:
-    """PSNR in dB, uint8 [..., H, W, 3] -> float64 [...], at most ``PSNR_LIMIT_DB``."""
+    """PSNR in dB, uint8 [..., H, W, 3] -> float64 [...], limited to ``PSNR_LIMIT_DB``."""
     limited: Float64Array = np.minimum(psnr(first, second), PSNR_LIMIT_DB)
     return limited
 
 
 def psnr_copy(last_frame: ImageArray, recorded: ImageArray) -> Float64Array:
-    """PSNR of repeating the last known frame: [H, W, 3] and [horizon, H, W, 3] -> [horizon]."""
+    """PSNR of repeating the last history frame: [H, W, 3] and [horizon, H, W, 3] -> [horizon]."""
     return psnr_limited(np.broadcast_to(last_frame, recorded.shape), recorded)
 
 
@@ -35,8 +35,8 @@ class StepScores:
     """Scores of one rollout, float64 [horizon] each.
 
     Attributes:
-        psnr: of the imagined frames (dB); ``psnr_copy`` of repeating the last known frame (dB).
-        ssim: of the imagined frames; ``ssim_copy`` of repeating the last known frame.
+        psnr, ssim: PSNR (dB) and SSIM of the imagined frames.
+        psnr_copy, ssim_copy: the same of repeating the last history frame.
     """
 
     psnr: Float64Array
@@ -45,7 +45,9 @@ class StepScores:
     ssim_copy: Float64Array
 
     @classmethod
-    def of(cls, imagined: ImageArray, recorded: ImageArray, last_frame: ImageArray) -> StepScores:
+    def compute(
+        cls, imagined: ImageArray, recorded: ImageArray, last_frame: ImageArray
+    ) -> StepScores:
         """Scores of uint8 [horizon, H, W, 3] frames; ``last_frame`` is uint8 [H, W, 3]."""
         copy = np.ascontiguousarray(np.broadcast_to(last_frame, recorded.shape))
         return cls(
@@ -57,7 +59,7 @@ class StepScores:
 
 
 def mean_per_step(rows: Sequence[Float64Array]) -> list[float]:
-    """Mean over rollouts of [horizon] rows; rows may be of different lengths."""
+    """Mean over rollouts of [horizon] rows; the rows may have different lengths."""
     longest = max(len(row) for row in rows)
     table = np.full((len(rows), longest), math.nan)
     for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Spatial attention inside each frame, with optional text and image context."""
+"""Spatial attention within each frame, with optional cross-attention to text and image tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from v2w_core.models.prepacked import Linear
 
 @dataclass(frozen=True)
 class Context:
-    """What the frames are shown besides themselves; indexed by frame, never by clip length.
+    """Tokens for cross-attention.
 
     Attributes:
         text: [B, num_text_tokens, D], the same for every frame.
-        image: [B, T, num_image_tokens, D], each frame's own tokens, or None.
+        image: [B, T, num_image_tokens, D], separate tokens for each frame, or None.
     """
 
     text: Tensor
@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Pixels ask the context: A(text) + A(image), both with the same queries."""
+    """Cross-attention from pixels to the context: A(text) + A(image) with shared queries."""
 
     def __init__(
         self, channels: int, context_dim: int, num_heads: int, head_dim: int, *, image: bool
@@ -79,7 +79,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Ten
 
 
 class SpatialBlock(nn.Module):
-    """Pre-norm block: self-attention, cross-attention where there is context, feed-forward."""
+    """Pre-norm block: self-attention, cross-attention (if there is context), feed-forward."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class SpatialBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """GroupNorm - project in - block over the pixels of each frame - project out, plus x."""
+    """GroupNorm - project in - spatial block - project out, plus the input."""
 
     def __init__(
         self,

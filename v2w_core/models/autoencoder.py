@@ -1,4 +1,4 @@
-"""Frames to latents and back: diffusers' AutoencoderKL behind a fixed normalisation."""
+"""Autoencoder between frames and latents: diffusers' AutoencoderKL with normalised latents."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class AutoencoderConfig:
     """Sizes of the autoencoder.
 
     Attributes:
-        latent_channels: channels of a latent.
-        block_channels: channels of each level; every level but the last halves the size.
-        layers_per_block: residual blocks a level.
-        patch_size: pixels are folded into channels by this factor first (1: not at all).
-        norm_groups: groups of its GroupNorms.
+        latent_channels: number of latent channels.
+        block_channels: channels of each level; every level but the last halves the resolution.
+        layers_per_block: residual blocks per level.
+        patch_size: factor of the pixel unshuffle before the encoder (1: none).
+        norm_groups: groups of the GroupNorms.
     """
 
     latent_channels: int = 12
@@ -79,17 +79,17 @@ class Autoencoder(nn.Module):
         return F.pixel_shuffle(unfolded, self.config.patch_size)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The posterior's mean, normalised to mean 0 and standard deviation 1 a channel."""
+        """Mean of the posterior, each channel normalised to mean 0 and standard deviation 1."""
         mean, _ = self.posterior(images)
         return self._normalised(mean)
 
     def sample(self, images: Tensor, noise: Tensor) -> Tensor:
-        """A draw of the posterior, normalised; ``noise`` [N, C, h, w] is standard normal."""
+        """Normalised sample of the posterior; ``noise`` [N, C, h, w] is standard normal."""
         mean, log_variance = self.posterior(images)
         return self._normalised(mean + (0.5 * log_variance).exp() * noise)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`encode`, clipped to [-1, 1]."""
+        """Images of normalised latents, clipped to [-1, 1]; the inverse of :meth:`encode`."""
         raw = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         return self.reconstruct(raw).clamp(-1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""The residual block: two spatial convolutions, the embedding between them, then time."""
+"""Residual block: two spatial convolutions, conditioned in between, and a temporal block."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from v2w_core.models.temporal_cache import CachePass
 class ResBlock(nn.Module):
     """GN-SiLU-conv, + Linear(SiLU(emb)), GN-SiLU-dropout-conv, + skip, then TemporalConvBlock.
 
-    Feature maps are [B, T, H, W, C], the embedding is one vector a frame [B, T, E]. The spatial
-    norms are always per frame; only the temporal block has a choice (``norm_scope``).
+    Feature maps are [B, T, H, W, C]; the embedding has one vector per frame, [B, T, E]. Spatial
+    norms always use statistics of each frame; ``norm_scope`` applies to the temporal block only.
     """
 
     def __init__(

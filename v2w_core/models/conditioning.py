@@ -1,4 +1,4 @@
-"""What each frame is told besides its pixels: its noise level, its action, the frame stride."""
+"""Conditioning of each frame: embeddings of its noise level, action and frame stride."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def embedding_mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
 class ActionEmbedding(nn.Module):
     """Continuous actions [B, T, A] -> [B, T, E]; masked actions become the zero embedding.
 
-    Frame t is told the action that leads to it, a_{t-1} (Vid2World section 4.2). The mask [B, T]
-    multiplies the output: 0 is the null action of guidance and of action dropout.
+    Frame t is conditioned on the action that leads to it, a_{t-1} (Vid2World section 4.2). The
+    action mask [B, T] multiplies the embedding: 0 is the null action of guidance and dropout.
     """
 
     def __init__(self, action_dim: int, hidden: int, out_dim: int) -> None:
@@ -29,8 +29,8 @@ class ActionEmbedding(nn.Module):
             nn.Linear(out_dim, out_dim),
         )
 
-    def forward(self, actions: Tensor, mask: Tensor | None = None) -> Tensor:
-        return _masked(self.action_emb_proj(actions), mask)
+    def forward(self, actions: Tensor, action_mask: Tensor | None = None) -> Tensor:
+        return _masked(self.action_emb_proj(actions), action_mask)
 
 
 class MultiHotActionEmbedding(nn.Module):
@@ -41,14 +41,16 @@ class MultiHotActionEmbedding(nn.Module):
         self.action_emb_preprocess = nn.Embedding(action_dim, hidden)
         self.action_emb_proj = embedding_mlp(hidden, out_dim, out_dim)
 
-    def forward(self, actions: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, actions: Tensor, action_mask: Tensor | None = None) -> Tensor:
         summed = actions.to(self.action_emb_preprocess.weight.dtype)
         summed = summed @ self.action_emb_preprocess.weight
-        return _masked(self.action_emb_proj(summed), mask)
+        return _masked(self.action_emb_proj(summed), action_mask)
 
 
-def _masked(embedding: Tensor, mask: Tensor | None) -> Tensor:
-    return embedding if mask is None else embedding * mask[..., None].to(embedding.dtype)
+def _masked(embedding: Tensor, action_mask: Tensor | None) -> Tensor:
+    return (
+        embedding if action_mask is None else embedding * action_mask[..., None].to(embedding.dtype)
+    )
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -69,14 +71,20 @@ class NoiseLevelEmbedding(nn.Module):
         return embedded
 
 
-def beside_first_frame(x: Tensor, first: Tensor) -> Tensor:
-    """x [B, T, C, H, W] with the clean first frame [B or 1, 1, C', H, W] beside every frame."""
-    return torch.cat([x, first.expand(*x.shape[:2], *first.shape[2:])], dim=2)
+def concat_first_frame(latents: Tensor, first: Tensor) -> Tensor:
+    """Latents [B, T, C, H, W] -> [B, T, C + C', H, W]: every frame with the clean first frame.
+
+    Args:
+        latents: [B, T, C, H, W].
+        first: [B or 1, 1, C', H, W], concatenated along the channels.
+    """
+    return torch.cat([latents, first.expand(*latents.shape[:2], *first.shape[2:])], dim=2)
 
 
 def shift_actions(actions: Tensor) -> Tensor:
-    """[B, T, A] with a_t leading from frame t to t+1 -> the action that leads to each frame.
+    """Recorded actions [B, T, A], a_t leading from frame t to t+1 -> actions aligned with frames.
 
-    Slot 0, for which no action is known, holds zeros; mask it.
+    The result holds the action that leads to each frame; for frame 0, which has none, zeros that
+    the action mask must hide.
     """
     return torch.cat([torch.zeros_like(actions[:, :1]), actions[:, :-1]], dim=1)

@@ -1,9 +1,9 @@
-"""How far is the robot, in this view, from where the goal image was taken? Learned from odometry.
+"""Goal distance: a network that estimates how far a view is from the goal image's pose.
 
-Two views half a metre apart may look alike, and one turned by a few degrees like another place, so
-the difference of pixels or latents is a poor guide. This small network is told pairs of views with
-the poses they were taken from, many of them imagined by the world model itself: what it says of a
-blurred view is what one can expect of it.
+Two views half a metre apart may look alike, and a view turned by a few degrees may look like
+another place, so that differences of pixels or latents are poor distances. This small network is
+trained on pairs of views with known poses from odometry. Many of the views are imagined by the
+world model, so that its estimates for blurred views are calibrated.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from v2w_core.errors import V2WError
 
 @dataclass(frozen=True)
 class GoalDistanceConfig:
-    """Attributes:
-    channels: width of the network.
-    metres, radians: what counts as one unit of position and of heading.
+    """Sizes of the network and units of the distance.
+
+    Attributes:
+        channels: width of the network.
+        metres, radians: unit of the position error and of the heading error.
     """
 
     channels: int = 64
@@ -33,7 +35,7 @@ class GoalDistanceConfig:
                 raise V2WError(f"goal_distance.{name}", "a positive number", getattr(self, name))
 
     def between(self, metres: Tensor, radians: Tensor) -> Tensor:
-        """log(1 + |metres| / unit + |radians| / unit), what the network learns."""
+        """Distance that the network learns: log(1 + |metres| / unit + |radians| / unit)."""
         return torch.log1p(metres.abs() / self.metres + radians.abs() / self.radians)
 
 

@@ -1,4 +1,4 @@
-"""Small layers that the blocks share. Feature maps are [B, T, H, W, C], channels last."""
+"""Basic layers of the U-Net. Feature maps are [B, T, H, W, C], channels last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def zero_init(module: Module) -> Module:
-    """The module with all parameters zero, so that its branch starts as the identity."""
+    """The module with all parameters set to zero, so that a residual branch starts at zero."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
@@ -24,12 +24,14 @@ def zero_init(module: Module) -> Module:
 class Norm(nn.GroupNorm):
     """GroupNorm on [B, T, H, W, C]; statistics are float32 in any precision.
 
-    scope "frame": statistics of each frame alone (strictly causal); "clip": over all frames of
-    the clip, as the released checkpoints need (information flows back in time through it).
+    ``scope`` is "frame" for statistics of each frame alone (strictly causal), or "clip" for
+    statistics over all frames of the clip, as the released checkpoints need (information flows
+    back in time through it).
 
-    ``precise`` copies the input channels first: PyTorch's channels-last kernel on a CPU takes the
-    variance as E[x^2] - E[x]^2, which costs up to two digits where the mean is large (2e-4 instead
-    of 6e-6 at the output of the parity U-Net). The copy takes a tenth of a pass of a small model.
+    ``precise`` makes the input contiguous with channels first: PyTorch's channels-last CPU kernel
+    computes the variance as E[x^2] - E[x]^2, which loses up to two digits where the mean is large
+    (an error of 2e-4 instead of 6e-6 at the output of the parity U-Net). The copy takes a tenth of
+    the time of a small model's pass.
     """
 
     precise = False
@@ -90,7 +92,7 @@ class Conv(Conv2d):
 
 
 class Downsample(nn.Module):
-    """Half the height and width: 3x3 convolution with stride 2."""
+    """Halves height and width: 3x3 convolution with stride 2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -101,7 +103,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the height and width: nearest neighbour, then a 3x3 convolution."""
+    """Doubles height and width: nearest neighbour, then a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -138,7 +140,7 @@ class FeedForward(nn.Module):
 
 
 def sinusoidal_embedding(position: Tensor, dim: int) -> Tensor:
-    """[...] -> float32 [..., dim]: cosines, then sines, of log-spaced frequencies 1..1/10000."""
+    """Positions [...] -> float32 [..., dim]: cosines, then sines, of frequencies 1..1/10000."""
     half = dim // 2
     steps = torch.arange(half, dtype=torch.float32, device=position.device)
     frequencies = torch.exp(-math.log(10000.0) * steps / half)

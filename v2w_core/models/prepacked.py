@@ -1,9 +1,9 @@
-"""Weights laid out ahead for the CPU's kernels.
+"""Layers whose weights are prepacked for the CPU's kernels.
 
-oneDNN rearranges the weight of a convolution at every call, and MKL that of a product. With many
-pixels that is nothing; of a step of one candidate, which uses every weight of the deep levels for
-some 40 pixels, it is a fifth (``python benchmarks/packing.py``). So inference keeps a second copy,
-as oneDNN wants it. The operators are those that torch.compile calls on a CPU.
+oneDNN reorders the weight of a convolution at every call, and MKL that of a matrix product. With
+many pixels the cost is negligible; in a step of one candidate, which applies every weight of the
+deep levels to some 40 pixels, it is a fifth (``python benchmarks/packing.py``). Inference therefore
+keeps a second copy in oneDNN's layout. The operators are those that torch.compile calls on a CPU.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Bytes of a weight that is worth it: of smaller ones nothing is gained, and models with larger
-#: ones have no memory to spare for a copy.
-LEAST, MOST = 2**18, 2**24
+#: Size of the weights that are prepacked, in bytes: smaller ones gain nothing, and models with
+#: larger ones have no memory to spare for a copy.
+MIN_BYTES, MAX_BYTES = 2**18, 2**24
 OPERATORS = (
     "_reorder_convolution_weight", "_convolution_pointwise", "_reorder_linear_weight",
     "_linear_pointwise",
@@ -28,10 +28,10 @@ AVAILABLE = torch.backends.mkldnn.is_available() and all(
 
 
 class Packed:
-    """A weight laid out ahead, and again whenever it has changed. Copies begin with nothing."""
+    """A packed weight, packed again whenever the weight changes. It is not copied or pickled."""
 
     def __init__(self) -> None:
-        self._of: Tensor | None = None  # held, so that no other weight can take its place in memory
+        self._source: Tensor | None = None  # a reference, so that its memory cannot be reused
         self._version = 0
         self._weight: Tensor | None = None
 
@@ -39,30 +39,31 @@ class Packed:
         return Packed, ()
 
     def get(self, x: Tensor, weight: Tensor, pack: Callable[[], Tensor]) -> Tensor | None:
-        """The packed weight; None where the layer computes as usual.
+        """The packed weight; None where the layer must use the plain one.
 
         Args:
-            x: the layer's input.
-            pack: lays the weight out.
+            x: input of the layer.
+            weight: weight of the layer.
+            pack: returns the packed weight.
         """
-        if not LEAST <= weight.nbytes <= MOST or not _packs(x, weight):
+        if not MIN_BYTES <= weight.nbytes <= MAX_BYTES or not _can_pack(x, weight):
             return None
-        same = self._of is not None and self._of.data_ptr() == weight.data_ptr()
+        same = self._source is not None and self._source.data_ptr() == weight.data_ptr()
         if not same or self._version != weight._version:
-            self._of, self._version, self._weight = weight.detach(), weight._version, pack()
+            self._source, self._version, self._weight = weight.detach(), weight._version, pack()
         return self._weight
 
 
-def _packs(x: Tensor, weight: Tensor) -> bool:
-    """Whether this is float32 inference on a CPU, and the weight's changes can be noticed."""
+def _can_pack(x: Tensor, weight: Tensor) -> bool:
+    """Whether this is float32 inference on a CPU and the weight has a version counter."""
     if not (AVAILABLE and torch.is_inference_mode_enabled()) or torch.compiler.is_compiling():
         return False
     on_cpu = x.device.type == weight.device.type == "cpu"
     return on_cpu and x.dtype == weight.dtype == torch.float32 and not weight.is_inference()
 
 
-class Packing(nn.Module):
-    """A layer that packs its weight. Another device or precision begins with nothing."""
+class PackedLayer(nn.Module):
+    """Base of layers with a packed weight, which is dropped on a change of device or precision."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,8 +74,8 @@ class Packing(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
-class Linear(Packing, nn.Linear):
-    """A linear layer; see the module."""
+class Linear(PackedLayer, nn.Linear):
+    """A linear layer with a packed weight."""
 
     def forward(self, x: Tensor) -> Tensor:
         operators, weight = torch.ops.mkldnn, self.weight
@@ -87,20 +88,22 @@ class Linear(Packing, nn.Linear):
         return out
 
 
-class Conv2d(Packing, nn.Conv2d):
-    """A 2-D convolution with zeros around; see the module."""
+class Conv2d(PackedLayer, nn.Conv2d):
+    """A zero-padded 2-D convolution with a packed weight."""
 
     def convolved(self, image: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C', H', W']."""
         operators, weight, bias = torch.ops.mkldnn, self.weight, self.bias
-        how = [2 * [n] for n in (self.padding[0], self.stride[0], 1)]  # dilation 1
+        geometry = [2 * [n] for n in (self.padding[0], self.stride[0], 1)]  # dilation 1
         packed = self._packed.get(
             image, weight,
             lambda: operators._reorder_convolution_weight(
-                weight.detach(), *how, 1, list(image.shape)
+                weight.detach(), *geometry, 1, list(image.shape)
             ),
         )  # fmt: skip
         if packed is None:
             return F.conv2d(image, weight, bias, self.stride, self.padding)
-        out: Tensor = operators._convolution_pointwise(image, packed, bias, *how, 1, "none", [], "")
+        out: Tensor = operators._convolution_pointwise(
+            image, packed, bias, *geometry, 1, "none", [], ""
+        )
         return out

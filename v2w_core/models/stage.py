@@ -1,4 +1,4 @@
-"""A stage of the U-Net: residual block, transformers, change of size, one after the other."""
+"""A stage of the U-Net: residual block, transformers and resampling in sequence."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from v2w_core.models.temporal_cache import CachePass
 
 
 class Stage(nn.Sequential):
-    """Layers in a row; each is handed what it takes.
+    """A sequence of layers; each gets the inputs that its type takes.
 
-    ``recompute``: of whole clips (no past in a cache), what lies inside is computed again in the
-    backward pass instead of kept: gradient checkpointing.
+    ``recompute`` turns on gradient checkpointing for passes without a cache: activations inside
+    the stage are computed again in the backward pass instead of stored.
     """
 
     recompute = False
@@ -25,9 +25,7 @@ class Stage(nn.Sequential):
     ) -> Tensor:
         if not self.recompute or cache_pass.cache is not None or not is_grad_enabled():
             return self._layers(x, embedding, context, cache_pass)
-        cache_passes = iter(
-            [cache_pass]
-        )  # the second time, what a walk leaves behind is thrown away
+        cache_passes = iter([cache_pass])  # the recomputation gets a pass that is discarded
 
         def layers(x: Tensor, embedding: Tensor) -> Tensor:
             return self._layers(x, embedding, context, next(cache_passes, cache_pass.restarted()))

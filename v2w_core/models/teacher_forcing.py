@@ -1,9 +1,9 @@
-"""Teacher forcing in one pass: every frame of a clip is denoised with a clean past at once.
+"""Teacher forcing in one pass: every frame of a clip is denoised given a nearly clean past.
 
-A clip goes through the network twice side by side, ``[past; targets]`` along the batch: the past
-stream holds the frames nearly clean and is causal as ever; the target stream holds the same
-frames noisy, and each target sees the past stream's earlier frames and itself, never another
-target. That is what a rollout does one frame at a time, for all frames of a clip in parallel.
+The batch holds each clip twice, ``[past; targets]``. The past stream has nearly clean frames and is
+causal. The target stream has the same frames with more noise; a target attends to earlier frames of
+the past stream and to itself, never to other targets. A rollout does the same frame by frame; this
+does it for all frames of a clip in parallel.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from v2w_core.models.temporal_cache import Attended, CachePass, delayed, weighted
+from v2w_core.models.temporal_cache import Attended, CachePass, delayed, weighted_sum
 
 
 class TeacherForcingPass(CachePass):
-    """Temporal layers over ``[past; targets]``: feature maps [2 B, T, ...], past first."""
+    """A pass over ``[past; targets]``: feature maps [2 B, T, ...], past stream first."""
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """As in :meth:`CachePass.conv`; the targets' earlier frames are the past stream's."""
+        """As :meth:`CachePass.conv`, with the past stream's earlier frames for both streams."""
         *earlier, _ = delayed(x[: len(x) // 2], weight.shape[1] - 1)
-        return weighted([*(torch.cat([frame, frame]) for frame in earlier), x], weight, bias)
+        return weighted_sum([*(torch.cat([frame, frame]) for frame in earlier), x], weight, bias)
 
     def attention(self, key: Tensor, value: Tensor) -> Attended:
-        """Keys [2 B, N, 2 T, d]: the past's frames, then each stream's own."""
+        """Keys [2 B, N, 2 T, d]: the past stream's frames, then the frames of the same stream."""
         past_key, past_value = key[: len(key) // 2], value[: len(value) // 2]
         joined = (
             torch.cat([torch.cat([past_key, past_key]), key], dim=2),

@@ -1,8 +1,8 @@
-"""The two places where frames meet: temporal convolution and temporal attention.
+"""The layers that mix frames: temporal convolution and temporal attention.
 
-Both can be causal (a frame sees itself and the past) or not (the pre-trained base model). Both
-work on ``x [B, T, H, W, C]``. With a :class:`CachePass` the past comes from a
-cache instead of from ``x``; the result is the same.
+Both can be causal (a frame depends on itself and earlier frames) or not (the pre-trained base
+model). Both work on ``x [B, T, H, W, C]``. With a :class:`CachePass` the state of earlier frames
+comes from a cache instead of from ``x``; the result is the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from v2w_core.models.layers import FeedForward, Norm, zero_init
 from v2w_core.models.prepacked import Linear
-from v2w_core.models.temporal_cache import Attended, CachePass, weighted
+from v2w_core.models.temporal_cache import Attended, CachePass, weighted_sum
 
 NormScope = Literal["frame", "clip"]
 
@@ -30,7 +30,7 @@ class TemporalConv(nn.Conv3d):
         super().__init__(channels, out_channels, (kernel, 1, 1))
         self.kernel = kernel
         self.causal = causal
-        # in memory [out, kernel, in], as it is used
+        # memory layout [out, kernel, in], the order in which forward reads the weight
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, cache_pass: CachePass | None = None) -> Tensor:
@@ -40,7 +40,7 @@ class TemporalConv(nn.Conv3d):
         half = self.kernel // 2
         extended = F.pad(x, (0, 0, 0, 0, 0, 0, half, half))
         around = [extended[:, i : i + x.shape[1]] for i in range(self.kernel)]
-        return weighted(around, weight, self.bias)
+        return weighted_sum(around, weight, self.bias)
 
 
 class TemporalConvBlock(nn.Module):
@@ -108,14 +108,14 @@ class TemporalAttention(nn.Module):
 
 
 def attend(query: Tensor, attended: Attended) -> Tensor:
-    """Attention of the newest frames to a shared history and to their own past.
+    """Attention of the newest frames to the shared prefix and to their own suffix.
 
-    The shared keys and values are used where they lie, never copied for each of the batch: the
-    scores of the two parts are joined before the softmax.
+    The keys and values of the prefix are not expanded to the batch size: the scores of the two
+    parts are concatenated before the softmax.
 
     Args:
-        query: [B, N, Tq, d], the newest Tq frames.
-        attended: what they see.
+        query: [B, N, Tq, d], queries of the newest Tq frames.
+        attended: keys and values.
 
     Returns:
         [B, N, Tq, d].
@@ -127,17 +127,17 @@ def attend(query: Tensor, attended: Attended) -> Tensor:
     scaled = query * dim**-0.5
     flat = scaled.transpose(0, 1).reshape(num_heads, batch * num_queries, dim)
     prefix_key, prefix_value = prefix[0][0], prefix[1][0]
-    shared_scores = flat @ prefix_key.transpose(1, 2)  # [N, B * Tq, Ts]
-    shared_scores = shared_scores.unflatten(1, (batch, num_queries)).transpose(0, 1)
-    own_scores = scaled @ key.transpose(2, 3)
+    prefix_scores = flat @ prefix_key.transpose(1, 2)  # [N, B * Tq, Ts]
+    prefix_scores = prefix_scores.unflatten(1, (batch, num_queries)).transpose(0, 1)
+    suffix_scores = scaled @ key.transpose(2, 3)
     if mask is not None:
-        own_scores = own_scores.masked_fill(~mask, float("-inf"))
-    weights = torch.cat([shared_scores, own_scores], dim=-1).softmax(dim=-1)
+        suffix_scores = suffix_scores.masked_fill(~mask, float("-inf"))
+    weights = torch.cat([prefix_scores, suffix_scores], dim=-1).softmax(dim=-1)
     num_prefix = prefix_key.shape[1]
     flat = weights[..., :num_prefix].transpose(0, 1)
     flat = flat.reshape(num_heads, batch * num_queries, num_prefix)
-    from_shared = (flat @ prefix_value).unflatten(1, (batch, num_queries)).transpose(0, 1)
-    return from_shared + weights[..., num_prefix:] @ value
+    from_prefix = (flat @ prefix_value).unflatten(1, (batch, num_queries)).transpose(0, 1)
+    return from_prefix + weights[..., num_prefix:] @ value
 
 
 class TemporalBlock(nn.Module):
@@ -191,7 +191,7 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         inner = num_heads * head_dim
         self.norm = Norm(norm_groups, channels, scope=norm_scope, eps=1e-6)
-        if conv_projection:  # the base model's first layer; the same function, other shapes
+        if conv_projection:  # the base model's first transformer: same function, other shapes
             self.proj_in: nn.Module = nn.Conv1d(channels, inner, 1)
             self.proj_out: nn.Module = zero_init(nn.Conv1d(inner, channels, 1))
         else:

@@ -32,16 +32,18 @@ class UNetConfig:
     """Sizes and options of the U-Net. The defaults are ours; the released models differ.
 
     Attributes:
-        in_channels, out_channels: latent channels in (with a first-frame latent: twice) and out.
+        in_channels, out_channels: latent channels of the input (twice as many with a first-frame
+            latent) and of the output.
         model_channels, channel_mult: channels of level i are model_channels * channel_mult[i].
         attention_levels: levels (0 = full resolution) with spatial and temporal transformers.
         head_dim: channels of an attention head.
         norm_scope: "frame" (strictly causal) or "clip" (the released checkpoints).
-        two_temporal_attentions: as in DynamiCrafter; False halves the temporal attention.
+        two_temporal_attentions: two temporal attentions in each transformer, as in DynamiCrafter.
         num_temporal_convs: convolutions in a temporal block (DynamiCrafter: 4).
         init_attention: a temporal transformer right after the first convolution.
-        frame_stride: an embedding of the frame stride (fs), its value when none is given.
-        height_causal_out: a quirk of the released checkpoints' last convolution.
+        frame_stride: default frame stride (fs) of a model with an embedding of it, or None.
+        height_causal_out: the last convolution is causal over the height, a quirk of the released
+            checkpoints.
     """
 
     in_channels: int
@@ -129,11 +131,11 @@ class UNet(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, Norm):
-                module.precise = c.norm_scope == "clip"  # released weights, held to parity
+                module.precise = c.norm_scope == "clip"  # released weights: parity is checked
 
     def forward(
         self,
-        x: Tensor,
+        latents: Tensor,
         noise_level: Tensor,
         actions: Tensor | None = None,
         action_mask: Tensor | None = None,
@@ -147,56 +149,62 @@ class UNet(nn.Module):
         """One pass over the newest frames.
 
         Args:
-            x: [B, T, C, H, W] noisy latents of the newest T frames.
+            latents: [B, T, C, H, W] noisy latents of the newest T frames.
             noise_level: [B, T] diffusion timestep of each frame, 0..999.
-            actions: [B, T, A] normalised; actions[:, t] leads to frame t (already aligned).
-            action_mask: [B, T], 0 where the action is the null action. None: all known.
-            cache: past of earlier frames; None when frame 0 is the first.
+            actions: [B, T, A] normalised and aligned: actions[:, t] leads to frame t.
+            action_mask: [B, T], 0 where the action is replaced by the null action. None: nowhere.
+            cache: cache of the earlier frames; None when the first of the T frames starts a clip.
             context: text and image tokens, for models with ``context_dim``.
             frame_stride: [B], for models with a frame-stride embedding.
-            num_uncached: so many of the newest frames do not join the returned cache (they are
-                still noise).
-            sibling: the last of the T frames is the one before it once more, told something
-                else; see :class:`CachePass`. It never joins the cache and is not counted in
-                ``num_uncached``. Only for causal models with statistics of each frame alone.
+            num_uncached: number of newest frames that are not added to the returned cache (their
+                denoising is not finished).
+            unconditional: whether the last of the T frames is the unconditional branch of the frame
+                before it; see :class:`CachePass`. It is never cached and does not count in
+                ``num_uncached``. Needs a causal model with ``norm_scope`` "frame".
 
         Returns:
-            v [B, T, C_out, H, W], and the cache with these frames added (batch of x).
+            velocity [B, T, C_out, H, W], and the cache with the T - ``num_uncached`` cached frames
+            added.
         """
         assert not unconditional or (self.config.causal and self.config.norm_scope == "frame")
         cache_pass = CachePass(cache, num_uncached + unconditional, unconditional)
-        v = self._run(x, noise_level, actions, action_mask, cache_pass, context, frame_stride)
-        return v, cache_pass.finish(x.shape[1])
+        v = self._run(latents, noise_level, actions, action_mask, cache_pass, context, frame_stride)
+        return v, cache_pass.finish(latents.shape[1])
 
-    def forward_forced(
+    def forward_teacher_forced(
         self,
         past: Tensor,
-        past_level: Tensor,
+        past_noise_level: Tensor,
         targets: Tensor,
-        target_level: Tensor,
+        target_noise_level: Tensor,
         actions: Tensor,
         action_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Velocities of (past, targets): each target sees the past before it and itself.
+        """Teacher forcing: each target is denoised given the past frames before it.
 
         Args:
-            past, targets: [B, T, C, H, W], the same frames nearly clean and noisy.
-            past_level, target_level: [B, T].
-            actions, action_mask: as in :meth:`forward`, the same for both.
+            past, targets: [B, T, C, H, W], the same frames nearly clean and with more noise.
+            past_noise_level, target_noise_level: [B, T].
+            actions, action_mask: as in :meth:`forward`, the same for past and targets.
+
+        Returns:
+            velocities of the past and of the targets, [B, T, C_out, H, W] each.
+
+        Raises:
+            V2WError: a model that is not causal, or whose ``norm_scope`` is not "frame".
         """
-        self._check_past()
-        x = torch.cat([past, targets])
-        level = torch.cat([past_level, target_level])
+        self._check_strictly_causal()
+        latents = torch.cat([past, targets])
+        level = torch.cat([past_noise_level, target_noise_level])
         mask = None if action_mask is None else torch.cat([action_mask, action_mask])
         both = torch.cat([actions, actions])
-        v_past, v_targets = self._run(x, level, both, mask, TeacherForcingPass(), None, None).chunk(
-            2
-        )
+        v = self._run(latents, level, both, mask, TeacherForcingPass(), None, None)
+        v_past, v_targets = v.chunk(2)
         return v_past, v_targets
 
     def _run(
         self,
-        x: Tensor,
+        latents: Tensor,
         noise_level: Tensor,
         actions: Tensor | None,
         action_mask: Tensor | None,
@@ -204,17 +212,17 @@ class UNet(nn.Module):
         context: Context | None,
         frame_stride: Tensor | None,
     ) -> Tensor:
-        self._check(x, actions, context)
+        self._check(latents, actions, context)
         if cache_pass.cache is not None:
-            self._check_past()
+            self._check_strictly_causal()
         embedding = self.time_embed(noise_level)
         if self.config.frame_stride is not None:
             if frame_stride is None:
-                frame_stride = noise_level.new_full((x.shape[0],), self.config.frame_stride)
+                frame_stride = noise_level.new_full((latents.shape[0],), self.config.frame_stride)
             embedding = embedding + self.fps_embedding(frame_stride)[:, None]
         if actions is not None:
             embedding = embedding + self.action_embed(actions, action_mask)
-        h = x.permute(0, 1, 3, 4, 2)
+        h = latents.permute(0, 1, 3, 4, 2)
         skips: list[Tensor] = []
         for index, stage in enumerate(self.input_blocks):
             h = stage(h, embedding, context, cache_pass)
@@ -227,25 +235,26 @@ class UNet(nn.Module):
         v: Tensor = self.out(h).permute(0, 1, 4, 2, 3)
         return v
 
-    def _check_past(self) -> None:
-        """Raises V2WError where earlier frames depend on later ones: no past can be kept."""
+    def _check_strictly_causal(self) -> None:
+        """Raises V2WError for models whose frames depend on later ones: they cannot be cached."""
         if not self.config.causal:
-            raise V2WError("UNetConfig.causal", "True; a non-causal model has no past", False)
+            raise V2WError("UNetConfig.causal", "True; only causal models can be cached", False)
         if self.config.norm_scope != "frame":
-            rule = "frame; with statistics of the clip a past changes with the frames after it"
+            rule = "frame; with statistics of the clip, earlier frames depend on later ones"
             raise V2WError("UNetConfig.norm_scope", rule, self.config.norm_scope)
 
-    def _check(self, x: Tensor, actions: Tensor | None, context: Context | None) -> None:
+    def _check(self, latents: Tensor, actions: Tensor | None, context: Context | None) -> None:
         c = self.config
-        if x.ndim != 5 or x.shape[2] != c.in_channels:
-            raise V2WError("x", f"shape [B, T, {c.in_channels}, H, W]", list(x.shape))
+        shape = list(latents.shape)
+        if latents.ndim != 5 or shape[2] != c.in_channels:
+            raise V2WError("x", f"shape [B, T, {c.in_channels}, H, W]", shape)
         factor = 2 ** (len(c.channel_mult) - 1)
-        if x.shape[3] % factor or x.shape[4] % factor:
-            raise V2WError("x", f"height and width multiples of {factor}", list(x.shape))
+        if shape[3] % factor or shape[4] % factor:
+            raise V2WError("x", f"height and width multiples of {factor}", shape)
         if actions is not None and (c.action_dim is None or actions.shape[-1] != c.action_dim):
             raise V2WError("actions", f"width {c.action_dim}", list(actions.shape))
         if c.context_dim is not None and context is None:
-            raise V2WError("context", f"tokens of width {c.context_dim}; this model needs them")
+            raise V2WError("context", f"tokens of width {c.context_dim}, which this model needs")
 
     def _res(self, channels: int, out_channels: int) -> ResBlock:
         c = self.config

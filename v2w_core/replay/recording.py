@@ -1,4 +1,4 @@
-"""Recordings that can be replayed: bags, episodes."""
+"""Recordings that can be replayed: bags and episodes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from v2w_core.errors import DataError, V2WError
 from v2w_core.images import ImageArray, resize_frames
 from v2w_core.spec import PLANAR_NAMES, ActionSpec, ObservationSpec
 
-#: What odometry can give, in this order.
+#: Units of the actions that odometry provides, in this order.
 BAG_UNITS = ("m", "m", "rad")
 
 
-#: An action this share of its range beyond a bound counts as far outside.
+#: Share of the action range beyond a bound from which an action counts as far outside.
 FAR_OUTSIDE = 0.1
 
 
 @dataclass(frozen=True)
 class Track:
-    """An unbroken part of a recording at a steady rate, T frames.
+    """An unbroken part of a recording, T frames at a steady rate.
 
     Attributes:
         frames: RGB uint8 [T, h, w, 3] at the model's size.
-        actions: float32 [T-1, A], physical units, actions[i] leads from frame i to i + 1.
-        times_s: float64 [T], seconds after the recording's first image.
+        actions: float32 [T-1, A], physical units; actions[i] leads from frame i to i + 1.
+        times_s: float64 [T], seconds after the first image of the recording.
     """
 
     frames: ImageArray
@@ -44,10 +44,13 @@ class Track:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording as a model sees it.
+    """A recording at the model's rate and image size.
 
     Attributes:
-        source: the bag or the episode; ``image_topic`` and ``odom_topic`` are empty for episodes.
+        source: path of the bag or the episode.
+        action_spec: the model's action space.
+        tracks: the unbroken parts.
+        image_topic, odom_topic: topics of the bag; empty for episodes.
     """
 
     source: Path
@@ -62,7 +65,7 @@ class Recording:
 
     @property
     def share_outside(self) -> float:
-        """Share of the steps with an action far outside the bounds the model was trained in."""
+        """Share of the steps with an action far outside the bounds of the model's action space."""
         actions = np.concatenate([track.actions for track in self.tracks])
         low = np.asarray(self.action_spec.low, dtype=np.float32)
         high = np.asarray(self.action_spec.high, dtype=np.float32)
@@ -82,16 +85,19 @@ def read_recording(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Recording:
-    """A bag or an episode (.h5), at the model's rate and image size.
+    """Reads a bag or an episode (.h5) at the model's rate and image size.
 
     Args:
-        action, observation: the model's.
-        rate_hz: default the model's; any other is an error.
-        start_s, end_s: seconds after the first image, from start_s to before end_s.
+        path: the bag or the episode file.
+        action, observation: the model's action space and frame format.
+        image_topic, odom_topic: topics of a bag; None finds the only ones.
+        rate_hz: None or the model's rate; any other is an error.
+        start_s, end_s: range to read, from start_s to before end_s, in seconds after the first
+            image.
 
     Raises:
-        V2WError: the actions do not fit the model (names, units, rate), or the recording cannot
-            be used.
+        V2WError: the actions do not match the model's (names, units, rate), or the recording
+            cannot be used.
     """
     if rate_hz is not None and not math.isclose(rate_hz, action.rate_hz, rel_tol=1e-3):
         rule = (

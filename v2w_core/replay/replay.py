@@ -1,7 +1,7 @@
-"""Replay: what the model imagines at moments of a recording, beside what the camera saw next.
+"""Replay: rollouts from moments of a recording, compared with the frames recorded next.
 
-The recording is a ROS bag (camera and odometry) or an episode file. Actions come from it, they
-may lie outside the bounds the model was trained in; :attr:`Recording.share_outside` says how many.
+The recording is a ROS bag (camera and odometry) or an episode file. Its actions may lie outside the
+bounds of the model's action space; :attr:`Recording.share_outside` is the share that does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from v2w_core.world_model import WorldModel
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a rollout starts: frame ``index`` of a track, ``time_s`` into the recording."""
+    """Start of a rollout: frame ``index`` of a track, ``time_s`` seconds into the recording."""
 
     track: int
     index: int
@@ -30,7 +30,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Replayed:
-    """One rollout beside the truth."""
+    """A rollout with its scores against the recorded frames."""
 
     moment: Moment
     picture: RolloutPicture
@@ -46,14 +46,19 @@ def choose_moments(
     every_s: float = 1.0,
     max_rollouts: int = 32,
 ) -> list[Moment]:
-    """Moments with a whole history before and a whole horizon after them.
+    """Chooses moments with a whole history before and a whole horizon after them.
 
     Args:
-        times_s: the frames nearest to these seconds; None: regular ones, ``every_s`` apart.
-        max_rollouts: regular moments beyond this number are thinned evenly.
+        recording: the recording.
+        num_history: number of history frames.
+        horizon: number of frames to imagine.
+        times_s: times in seconds, for which the nearest frames are chosen; None: regular moments.
+        every_s: interval of regular moments in seconds.
+        max_rollouts: maximum number of regular moments; more are thinned evenly.
 
     Raises:
-        V2WError: a time that is out of reach, or no part of the recording is long enough.
+        V2WError: there is no moment near one of the times, or no part of the recording is long
+            enough.
     """
     if not (math.isfinite(every_s) and every_s > 0):
         raise V2WError("--every", "a positive number of seconds", every_s)
@@ -73,7 +78,7 @@ def choose_moments(
         longest = max(len(track) for track in recording.tracks)
         raise V2WError(str(recording.source), rule, f"at most {longest} in a row",
                        code="HISTORY_UNAVAILABLE")  # fmt: skip
-    tolerance_s = 0.25 * recording.action_spec.dt_s  # of stamps that jitter
+    tolerance_s = 0.25 * recording.action_spec.dt_s  # stamps may jitter
     if times_s is not None:
         return [_nearest(possible, time, recording.action_spec.dt_s) for time in times_s]
     chosen = [possible[0]]
@@ -108,7 +113,7 @@ def replay(
     guidance_scale: float | None = None,
     seed: int = 0,
 ) -> Iterator[Replayed]:
-    """Imagines ``horizon`` steps at each moment under the recorded actions, one after another."""
+    """Yields a rollout of ``horizon`` steps under the recorded actions for each moment."""
     num_history = model.config.num_history
     for moment in moments:
         track, now = recording.tracks[moment.track], moment.index
@@ -125,7 +130,7 @@ def replay(
             bounds=False,
         )
         imagined = rollouts.frames()[0]
-        scores = StepScores.of(imagined, recorded, history[-1])
+        scores = StepScores.compute(imagined, recorded, history[-1])
         picture = RolloutPicture(
             history, imagined, actions, past, recording.action_spec, recorded, scores.psnr,
             title=f"{recording.source.name} at {moment.time_s:.2f} s",

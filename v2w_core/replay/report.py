@@ -1,4 +1,4 @@
-"""What a replay is kept as: numbers, a table, a video and a report to look at."""
+"""Results of a replay: numbers, a table, a video and an HTML report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from v2w_core.metrics.steps import PSNR_LIMIT_DB, mean_per_step
 from v2w_core.replay.recording import Recording
 from v2w_core.replay.replay import Replayed
 
-#: Rollouts shown as pictures in a report, spread evenly over the recording.
+#: Number of rollouts shown as pictures in a report, spread evenly over the recording.
 MAX_PICTURES = 12
 
 
 def summarise(recording: Recording, replays: Sequence[Replayed]) -> dict[str, Any]:
-    """The results as plain numbers (metrics.json); means over the rollouts, dB, by step ahead."""
+    """The contents of metrics.json: scores of each rollout, and means over the rollouts."""
     scores = [item.scores for item in replays]
     return {
         "source": str(recording.source),
@@ -50,7 +50,7 @@ def summarise(recording: Recording, replays: Sequence[Replayed]) -> dict[str, An
 
 
 def table(result: dict[str, Any]) -> list[list[object]]:
-    """Rows of the table, the head first; the last row holds the means."""
+    """Rows of the table: a header, one row per step ahead, and the means."""
     rows: list[list[object]] = [["step", "s", "PSNR dB", "copy dB", "SSIM", "copy SSIM"]]
     columns = ("psnr", "psnr_copy", "ssim", "ssim_copy")
     for step in range(len(result["psnr_per_step"])):
@@ -75,7 +75,7 @@ def format_table(rows: Sequence[Sequence[object]]) -> str:
 
 
 def video_frames(replays: Sequence[Replayed]) -> Iterator[ImageArray]:
-    """All rollouts one after another, recorded beside imagined."""
+    """Video frames of all rollouts in sequence, imagined beside recorded."""
     for item in replays:
         yield from item.picture.video_frames()
 
@@ -88,7 +88,7 @@ def write_replay_report(
     video: Path,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Writes report.html: one file with the numbers, the curves, the pictures and the video."""
+    """Writes report.html, with the numbers, the curves, the pictures and the video embedded."""
     topics = ""
     if recording.image_topic:
         topics = f" Camera {recording.image_topic}, odometry {recording.odom_topic}."

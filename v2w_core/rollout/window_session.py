@@ -18,7 +18,7 @@ from torch import Tensor
 from v2w_core.diffusion.window_sampler import Noise, WindowSampler
 from v2w_core.errors import Interrupted
 from v2w_core.images import ImageArray
-from v2w_core.models.conditioning import beside_first_frame
+from v2w_core.models.conditioning import concat_first_frame
 from v2w_core.rollout.candidate_rollout import CandidateRollout
 from v2w_core.rollout.interfaces import Dynamics
 from v2w_core.rollout.request import RolloutRequest, resolve_request
@@ -190,7 +190,7 @@ class _WindowDenoiser:
             mask = mask.clone()
             mask[:, -1] = False
         if model.config.first_frame_channels:
-            x = beside_first_frame(x, self._session.latents[None, :1])
+            x = concat_first_frame(x, self._session.latents[None, :1])
         tokens = self._session.tokens
         if tokens is not None:
             tokens = tokens.expand(len(x), -1, -1)

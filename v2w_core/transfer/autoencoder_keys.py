@@ -1,4 +1,4 @@
-"""The released autoencoder's parameters as diffusers' AutoencoderKL names them."""
+"""Key map from the released autoencoder's parameters to diffusers' AutoencoderKL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 AUTOENCODER_PREFIX = "first_stage_model."
-#: Latents are multiplied by this before diffusion.
+#: Factor by which the released models scale latents before diffusion.
 LATENT_SCALE = 0.18215
 
 _RULES = (
@@ -30,7 +30,7 @@ _UP = re.compile(r"^decoder\.up_blocks\.(\d+)\.")
 
 
 def autoencoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' state dict of the released one (with or without ``first_stage_model.``)."""
+    """State dict for AutoencoderKL from the released one (prefixed or not)."""
     stripped = {name.removeprefix(AUTOENCODER_PREFIX): value for name, value in weights.items()}
     levels = (_LEVEL.match(name) for name in stripped)
     last = max((int(match.group(1)) for match in levels if match), default=0)
@@ -38,7 +38,7 @@ def autoencoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in stripped.items():
         for pattern, theirs in _COMPILED:
             name = pattern.sub(theirs, name)
-        # the released decoder counts its levels from the image, diffusers' from the latents
+        # the released decoder numbers its levels from the image, diffusers' from the latents
         name = _UP.sub(lambda m: f"decoder.up_blocks.{last - int(m.group(1))}.", name)
         if ".attentions.0.to_" in name and value.ndim == 4:
             value = value[..., 0, 0]  # a 1x1 convolution as a linear layer

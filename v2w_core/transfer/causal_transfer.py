@@ -1,4 +1,4 @@
-"""A causal, action-guided model from video diffusion (Vid2World sections 4.1 and 4.2)."""
+"""Transfer of a video-diffusion model to a causal world model (Vid2World, 4.1 and 4.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from v2w_core.errors import V2WError
 from v2w_core.transfer.weight_transfer import TransferMode, transfer_weights
 from v2w_core.world_model import WorldModel
 
-#: What a transferred U-Net may have otherwise than its base: no weight of the base depends on it.
+#: Options of the U-Net that may differ from the base's: no weight of the base depends on them.
 _FREE = frozenset(
     {"causal", "action_dim", "multi_hot_actions", "norm_scope", "height_causal_out",
      "frame_stride", "dropout"}
@@ -24,17 +24,17 @@ def causal_model(
     *,
     window: int = 2,
 ) -> WorldModel:
-    """The base's weights in a model of ``config``; only the action layers are new.
+    """A causal model of ``config`` with the base's weights; only the action layers are new.
 
     Args:
-        base: video diffusion that is not causal and knows no actions.
-        config: of the result, of the same sizes as the base.
+        base: non-causal video-diffusion model without actions.
+        config: configuration of the result, with the base's sizes.
         mode: how temporal convolutions become causal.
-        seed: of the action layers.
-        window: frames that an extrapolation looks at.
+        seed: seed of the new action layers.
+        window: number of frames that ``extrapolative`` fits a line to.
 
     Raises:
-        V2WError: the base is causal already, the result is not, or they differ in anything that
+        V2WError: the base is already causal, ``config`` is not, or they differ in an option that
             the weights depend on.
     """
     check_transfer(base.config, config)
@@ -50,7 +50,7 @@ def causal_model(
 
 
 def check_base(base: WorldModelConfig) -> None:
-    """Raises V2WError for a model that is causal already."""
+    """Raises V2WError if the model is already causal."""
     if base.unet.causal:
         rule = "a base that is not causal; this one is: fine-tune it without transfer"
         raise V2WError("transfer", rule, "unet.causal: True")

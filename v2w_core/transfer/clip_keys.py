@@ -1,4 +1,4 @@
-"""OpenCLIP's parameters as transformers names them."""
+"""Key maps from OpenCLIP's parameters to those of transformers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 VISION_PREFIX = "embedder.model."
 TEXT_PREFIX = "cond_stage_model.model."
 
-#: Released parameters that nothing uses: the projections behind the tokens, and the text
-#: embeddings that the vision tower's wrapper kept.
+#: Released parameters that are not used: the projections after the tokens, and the text embeddings
+#: in the wrapper of the vision tower.
 UNUSED = re.compile(
     r"^(embedder|cond_stage_model)\.model\.(text_projection|logit_scale|attn_mask)$"
     r"|^embedder\.model\.(positional_embedding|token_embedding\.weight|ln_final\.\w+)$"
@@ -44,12 +44,12 @@ _TEXT = (
 
 
 def vision_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of the vision tower; names with or without ``embedder.model.``."""
+    """State dict of the vision tower from the released one (prefixed or not)."""
     return _renamed(weights, VISION_PREFIX, _VISION)
 
 
 def text_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of the text tower; names with or without ``cond_stage_model.model.``."""
+    """State dict of the text tower from the released one (prefixed or not)."""
     return _renamed(weights, TEXT_PREFIX, _TEXT)
 
 

@@ -1,8 +1,8 @@
-"""Strict causality for transferred models: statistics of each frame instead of the clip's.
+"""Conversion of transferred models to strict causality: statistics of each frame.
 
-A released model's frames see their future through two things only: the temporal layers normalise
-over all frames of a clip, and a clip of just the right length shows each frame other image tokens
-than a shorter one. Without both nothing leaks. The function changes, so fine-tune afterwards.
+Frames of a released model depend on later frames in two ways only: the temporal layers normalise
+over all frames of a clip, and the image tokens of a frame depend on the clip's length. Without both
+there is no leakage. The function changes, so that the model needs fine-tuning afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from v2w_core.transfer.streamed_writer import new_folder
 
 
 def strictly_causal(config: WorldModelConfig) -> WorldModelConfig:
-    """The model with the same weights whose frames never look ahead."""
+    """Configuration of the strictly causal model with the same weights."""
     return dataclasses.replace(
         config,
         unet=dataclasses.replace(config.unet, norm_scope="frame"),
@@ -30,11 +30,11 @@ def strictly_causal(config: WorldModelConfig) -> WorldModelConfig:
 
 
 def convert_folder(source: pathlib.Path, dest: pathlib.Path) -> pathlib.Path:
-    """Write ``dest``: the weights of a checkpoint folder, copied, and the causal configuration.
+    """Writes a checkpoint folder with the weights of ``source`` and the causal configuration.
 
     Raises:
-        CheckpointError: a model that is strictly causal already or not causal at all, a damaged
-            folder, ``dest`` exists.
+        CheckpointError: the model is already strictly causal or not causal at all, ``source`` is
+            damaged, or ``dest`` exists.
     """
     config = load_config(source)
     if not config.unet.causal:

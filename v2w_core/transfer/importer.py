@@ -1,7 +1,7 @@
-"""A released .ckpt file becomes a checkpoint folder, tensor by tensor.
+"""Import of a released .ckpt file into a checkpoint folder, tensor by tensor.
 
-Nothing in the file is executed (``weights_only``), it is mapped and not read into memory, and its
-noise schedule is ignored: the released files hold one that was overwritten.
+Nothing in the file is executed (``weights_only``). It is memory-mapped, and its noise schedule is
+ignored: the released files hold one that their code overwrites.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from v2w_core.world_model import WorldModel
 
 RESAMPLER_PREFIX = "image_proj_model."
 TEXT_TOWER = "text_tower."
-#: Of the model, and not of any file.
+#: Buffers of the model that no released file holds.
 _CONSTANTS = {"autoencoder.latent_mean", "autoencoder.latent_std", "image_context.text_tokens"}
 _DEEPSPEED_PREFIX = "_forward_module."
-#: How files begin that torch.save wrote before its zip format.
+#: First bytes of files that torch.save wrote before its zip format.
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 Track = Callable[[Iterable[str]], Iterable[str]]
 
 
 def read_released(path: pathlib.Path) -> dict[str, Tensor]:
-    """All tensors of a Lightning or DeepSpeed .ckpt by their released names, mapped not read.
+    """All tensors of a Lightning or DeepSpeed .ckpt by their released names, memory-mapped.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or one that is not a checkpoint.
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
     """
     if not path.is_file():
         raise CheckpointError("checkpoint", "an original .ckpt file", str(path))
@@ -93,9 +93,9 @@ def read_released(path: pathlib.Path) -> dict[str, Tensor]:
 
 
 def convert_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Released tensors by our names; the schedule and what nothing uses are left out.
+    """Released tensors by our names, without the noise schedule and unused parameters.
 
-    Names that are not known stay as they are.
+    Unknown names are kept.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
@@ -120,7 +120,7 @@ _CONVERTERS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Ten
 
 
 def expected_tensors(config: WorldModelConfig, text: TextTowerConfig) -> dict[str, Tensor]:
-    """What a released file must hold, by our names: tensors without memory."""
+    """Tensors that a released file must hold, by our names, on the meta device."""
     with torch.device("meta"):
         model = WorldModel(config).state_dict()
         tower = text_tower(text).state_dict()
@@ -138,23 +138,26 @@ def import_checkpoint(
     dtype: torch.dtype = torch.float16,
     track: Track = iter,
 ) -> pathlib.Path:
-    """Write ``dest``, a checkpoint folder; it appears whole or not at all.
+    """Writes the checkpoint folder ``dest`` atomically.
 
     Args:
         source: the .ckpt file.
-        config, text: what the file holds.
-        dtype: of the stored weights; models are computed in float32 whatever it is.
-        track: wraps the names of tensors as they are written.
+        config: configuration of the model in the file.
+        card: text of the model card.
+        text: sizes of the text tower in the file.
+        dtype: type of the stored weights; models are computed in float32 in any case.
+        track: wraps the names of the tensors as they are written, e.g. in a progress bar.
 
     Raises:
-        CheckpointError: names that are missing, unknown or of another shape; NaN; ``dest`` exists.
+        CheckpointError: tensors are missing, unknown, of another shape or not finite, or ``dest``
+            exists.
     """
     if dest.exists():
         raise CheckpointError("dest", "a folder that does not exist yet", str(dest))
     weights = convert_weights(read_released(source))
     _compare(source, weights, expected_tensors(config, text))
     tower = {
-        name.removeprefix(TEXT_TOWER): _taken(name, weights.pop(name), torch.float32)
+        name.removeprefix(TEXT_TOWER): _checked_copy(name, weights.pop(name), torch.float32)
         for name in sorted(weights)
         if name.startswith(TEXT_TOWER)
     }
@@ -166,7 +169,7 @@ def import_checkpoint(
     }
     del tower
     entries = {
-        name: Entry(tuple(v.shape), kind, lambda k=name, v=v, d=kind: _taken(k, v, d))  # type: ignore[misc]
+        name: Entry(tuple(v.shape), kind, lambda k=name, v=v, d=kind: _checked_copy(k, v, d))  # type: ignore[misc]
         for part, kind in ((weights, dtype), (constants, torch.float32))
         for name, v in part.items()
     }
@@ -205,8 +208,8 @@ def _listed(kind: str, names: list[str], limit: int = 15) -> list[str]:
     return [*(f"  {kind:7}  {name}" for name in names[:limit]), *more]
 
 
-def _taken(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """A checked copy; the mapped pages that it came from are given back."""
+def _checked_copy(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy of ``value``, which must be finite; frees the mapped pages of ``value``."""
     copied = value.to(dtype, copy=True)
     if not bool(copied.isfinite().all()):
         if bool(value.isfinite().all()):

@@ -1,4 +1,4 @@
-"""The released models: their configurations in our terms, and the parts beside the U-Net."""
+"""Configurations of the released models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from v2w_core.models.unet import UNetConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 from v2w_core.transfer.released_names import KINDS, Kind
 
-#: Width of an action vector; None: the base model knows no actions.
+#: Width of the action vector; None: the base model has no actions.
 ACTION_DIMS: dict[Kind, int | None] = {
     "dynamicrafter512": None,
     "vid2world-rt1": 13,
@@ -31,7 +31,7 @@ ACTION_DIMS: dict[Kind, int | None] = {
     "vid2world-recon": 3,
 }
 
-#: Options that the released code has and we do not, and the only value that is supported.
+#: Options of the released code without a counterpart here, and their only supported value.
 _FIXED: dict[str, object] = {
     "transformer_depth": 1,
     "use_linear": True,
@@ -60,10 +60,10 @@ _RELEASED_512: dict[str, Any] = {
 
 
 def unet_config(reference: Mapping[str, Any]) -> UNetConfig:
-    """Our configuration of a U-Net that the released code configures with ``reference``.
+    """Our configuration of the U-Net for the options ``reference`` of the released code.
 
     Raises:
-        CheckpointError: an option that none of the released models has.
+        CheckpointError: an option has a value that no released model has.
     """
     for name, value in _FIXED.items():
         if reference.get(name, value) != value:
@@ -97,7 +97,7 @@ def unet_config(reference: Mapping[str, Any]) -> UNetConfig:
 
 
 def released_unet_config(kind: Kind) -> UNetConfig:
-    """The U-Net of a released model."""
+    """Configuration of a released model's U-Net."""
     if kind not in KINDS:
         raise V2WError("kind", f"one of {list(KINDS)}", kind)
     action_dim = ACTION_DIMS[kind]
@@ -134,12 +134,12 @@ SCHEDULE_BUFFERS = frozenset(
 
 
 def released_action_spec(kind: Kind) -> ActionSpec:
-    """The action space of a released model (for the base model, which has none, RECON's)."""
+    """The action space of a released model (RECON's for the base model, which has none)."""
     specs = {"vid2world-rt1": RT1_ACTION, "vid2world-csgo": CSGO_ACTION}
     return specs.get(kind, RECON_ACTION)
 
 
-#: How each domain's pictures become 320x512; the base model's keep their aspect.
+#: How images of each domain are resized to 320x512; the base model's keep their aspect.
 _OBSERVATIONS: dict[Kind, ObservationSpec] = {
     "dynamicrafter512": ObservationSpec(320, 512, "pad"),
     "vid2world-rt1": RT1_OBSERVATION,
@@ -149,7 +149,7 @@ _OBSERVATIONS: dict[Kind, ObservationSpec] = {
 
 
 def released_config(kind: Kind) -> WorldModelConfig:
-    """Everything about a released model that its .ckpt does not say."""
+    """Configuration of a released model, which its .ckpt does not contain."""
     history, window = {"vid2world-rt1": (1, 16), "vid2world-recon": (4, 20)}.get(kind, (4, 16))
     return WorldModelConfig(
         action=released_action_spec(kind),

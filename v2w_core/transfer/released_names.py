@@ -1,4 +1,4 @@
-"""The released models."""
+"""Names of the released models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a checkpoint folder tensor by tensor, so that a model need not fit into memory twice."""
+"""Writing of checkpoints tensor by tensor, so that a model need not fit into memory twice."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from v2w_core.files import replaced, replaced_folder
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 
-#: Linux's MADV_PAGEOUT: loses nothing, the pages of a mapped file are read again when needed.
+#: Linux's MADV_PAGEOUT. No data is lost: pages of a mapped file are read again when needed.
 _PAGEOUT = 21
 
 
 def release(mapped: Tensor) -> None:
-    """Gives back the memory of a mapped file's tensor (Linux only; advice that may be ignored)."""
+    """Frees the pages of a memory-mapped tensor (advice to the kernel, on Linux only)."""
     if sys.platform == "linux":
         start = mapped.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
         size = mapped.data_ptr() + mapped.nbytes - start
@@ -35,10 +35,10 @@ def release(mapped: Tensor) -> None:
 
 @contextmanager
 def new_folder(dest: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary folder that becomes ``dest`` when the block succeeds: whole or not at all.
+    """Context manager of a temporary folder that is renamed to ``dest`` if the block succeeds.
 
     Raises:
-        CheckpointError: ``dest`` exists, or cannot be made.
+        CheckpointError: ``dest`` exists or cannot be created.
     """
     if dest.exists():
         raise CheckpointError("dest", "a folder that does not exist yet", str(dest))
@@ -52,7 +52,7 @@ def new_folder(dest: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor to be: its shape and type, and what makes it when its turn comes."""
+    """A tensor to write: its shape and type, and a function that computes it when needed."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -68,10 +68,12 @@ def write_safetensors(
     entries: Mapping[str, Entry],
     track: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> None:
-    """Write all entries, in order of their names; the file appears whole or not at all.
+    """Writes all entries, sorted by name; the file is replaced atomically.
 
     Args:
-        track: wraps the names as they are written, for a progress bar.
+        path: the target file.
+        entries: the tensors by name.
+        track: wraps the names as they are written, e.g. in a progress bar.
     """
     names = sorted(entries)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}

@@ -1,4 +1,4 @@
-"""The released models' text tower, which is asked once: for the tokens of the empty text."""
+"""Text tower of the released models, used once at import for the tokens of the empty text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from v2w_core.models.image_context.image_context import import_transformers
 
 @dataclass(frozen=True)
 class TextTowerConfig:
-    """CLIP's text transformer; the defaults are OpenCLIP ViT-H-14."""
+    """Sizes of CLIP's text transformer; the defaults are those of OpenCLIP ViT-H-14."""
 
     vocabulary: int = 49408
     length: int = 77
@@ -27,7 +27,7 @@ VIT_H = TextTowerConfig()
 
 
 def text_tower(config: TextTowerConfig) -> nn.Module:
-    """An untrained tower; only names and shapes on the meta device."""
+    """An untrained text tower; on the meta device only its names and shapes."""
     transformers = import_transformers()
     tower: nn.Module = transformers.CLIPTextModel(
         transformers.CLIPTextConfig(
@@ -47,17 +47,18 @@ def text_tower(config: TextTowerConfig) -> nn.Module:
 
 @torch.inference_mode()
 def empty_text_tokens(config: TextTowerConfig, weights: Mapping[str, Tensor]) -> Tensor:
-    """Tokens [length, width] of the empty text: the last block but one, normalised.
+    """Tokens [length, width] of the empty text: normalised output of the last block but one.
 
     Args:
-        weights: float32, by the tower's names.
+        config: sizes of the tower.
+        weights: its state dict, float32.
     """
     with torch.device("meta"):
         tower = text_tower(config)
     tower.load_state_dict(dict(weights), assign=True)
     ids = [config.vocabulary - 2, config.vocabulary - 1] + [0] * (config.length - 2)
     embeddings = tower.get_submodule("embeddings")
-    embeddings.position_ids = torch.arange(config.length)[None]  # a buffer of no file
+    embeddings.position_ids = torch.arange(config.length)[None]  # a buffer that no file holds
     hidden = tower.eval()(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
     tokens: Tensor = tower.get_submodule("final_layer_norm")(hidden[-2])[0]
     return tokens

@@ -1,4 +1,4 @@
-"""Names of the released checkpoints' U-Net parameters, and ours."""
+"""Key map between the released checkpoints' U-Net parameters and ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEMPORAL_CONV = re.compile(r"(\.temopral_conv\.conv(?:1\.2|[2-9]\.3))\.")
 
 
 def unet_name(name: str) -> str:
-    """Our name of a released U-Net parameter (with or without ``model.diffusion_model.``)."""
+    """Our name of a released U-Net parameter, whose name may be prefixed or not."""
     name = name.removeprefix(UNET_PREFIX)
     for pattern, ours in _RULES:
         name = pattern.sub(ours, name)
@@ -27,7 +27,8 @@ def unet_name(name: str) -> str:
 def released_name(name: str, *, causal: bool) -> str:
     """The released name (without prefix) of one of our U-Net parameters.
 
-    ``causal``: as in Vid2World, where causal convolutions are wrapped; DynamiCrafter's are not.
+    ``causal`` gives the names of Vid2World, whose causal convolutions have a wrapper;
+    DynamiCrafter's have none.
     """
     name = name.replace(".temporal_conv.", ".temopral_conv.").replace("action_embed.", "", 1)
     name = re.sub(r"^(time_embed|fps_embedding)\.mlp\.", r"\1.", name)

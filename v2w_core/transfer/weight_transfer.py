@@ -1,10 +1,10 @@
-"""Temporal kernels of a non-causal network as kernels of a causal one (Vid2World section 4.1).
+"""Transfer of temporal kernels from a non-causal to a causal network (Vid2World section 4.1).
 
-A kernel w over frames t-r .. t+r (width k = 2 r + 1) becomes one over t-k+1 .. t; both are stored
-oldest tap first, and biases stay.
+A kernel w over frames t-r .. t+r (width k = 2 r + 1) becomes one over t-k+1 .. t. Both are stored
+oldest tap first; biases are kept.
 
-* shift keeps the values: the output is late by r frames.
-* masked drops the taps on the future.
+* shift keeps the values, which delays the output by r frames.
+* masked drops the taps of future frames.
 * extrapolative replaces every future frame by a linear extrapolation of the past: an ordinary
   least squares line through the last ``window`` frames. With k = 3 and window = 2 this is
   x_{t+1} = 2 x_t - x_{t-1}, the paper's choice.
@@ -26,8 +26,8 @@ TransferMode = Literal["shift", "masked", "extrapolative"]
 def extrapolation_weights(window: int, ahead: int) -> Tensor:
     """Weights [window] of the frames t-window+1 .. t in the prediction of frame t + ahead.
 
-    The line through the window by ordinary least squares, read at t + ahead: exact on signals
-    that are linear in time (float64). ``window=1`` repeats frame t.
+    They evaluate the ordinary least squares line through the window at t + ahead, which is exact
+    for signals that are linear in time (float64). ``window=1`` repeats frame t.
     """
     if ahead < 1:
         raise V2WError("ahead", "at least 1 frame", ahead)
@@ -36,19 +36,19 @@ def extrapolation_weights(window: int, ahead: int) -> Tensor:
 
 
 def extrapolation_error_bound(window: int, ahead: int, curvature: float) -> float:
-    """Largest error of :func:`extrapolation_weights` where |x''| <= ``curvature`` (Proposition 1).
+    """Error bound of :func:`extrapolation_weights` if |x''| <= ``curvature`` (Proposition 1).
 
-    Three parts, as in appendix A.3: the Taylor remainder at t + ahead, what the fitted line misses
-    at t, and its wrong slope carried ``ahead`` frames on. A convolution's error is at most the sum
-    of |w_j| times this over its future taps j. Needs window >= 2 (one frame has no slope).
+    It has three terms, as in appendix A.3: the Taylor remainder at t + ahead, the error of the
+    fitted line at t, and the error of its slope times ``ahead``. The error of a convolution is at
+    most the sum of |w_j| times this bound over its future taps j. Needs window >= 2.
     """
     if window < 2:
         raise V2WError("window", "at least 2 frames; with 1 the error has no such bound", window)
     value, slope = _line(window)
     remainder = torch.arange(1 - window, 1, dtype=torch.float64).square() / 2
     at_t = (value.abs() * remainder).sum()
-    of_slope = (slope.abs() * remainder).sum()
-    return float(curvature * (ahead**2 / 2 + at_t + ahead * of_slope))
+    slope_error = (slope.abs() * remainder).sum()
+    return float(curvature * (ahead**2 / 2 + at_t + ahead * slope_error))
 
 
 def _line(window: int) -> tuple[Tensor, Tensor]:
@@ -63,17 +63,17 @@ def _line(window: int) -> tuple[Tensor, Tensor]:
 
 
 def causal_kernel(kernel: Tensor, mode: TransferMode, dim: int = 2, window: int = 2) -> Tensor:
-    """The causal kernel of the same shape.
+    """A causal kernel of the same shape.
 
     Args:
-        kernel: any weight whose axis ``dim`` is the centred kernel, of odd width k. For
-            ``nn.Conv3d`` over time [out, in, k, 1, 1] that is axis 2.
-        mode: how, see above.
-        dim: the axis.
-        window: frames that extrapolation looks at, at most k (extrapolative only).
+        kernel: weight with a centred kernel of odd width k along axis ``dim``, which is axis 2 of
+            an ``nn.Conv3d`` over time [out, in, k, 1, 1].
+        mode: transfer mode; see the module.
+        dim: axis of the kernel.
+        window: number of frames that ``extrapolative`` fits a line to, at most k.
 
     Raises:
-        V2WError: an even width, an unknown mode, a window that the kernel cannot hold.
+        V2WError: the width is even, the mode is unknown, or the window is not within 1 to k.
     """
     if mode not in get_args(TransferMode):
         raise V2WError("mode", f"one of {list(get_args(TransferMode))}", mode)
@@ -103,12 +103,14 @@ def transfer_weights(
     window: int = 2,
     height_too: bool = False,
 ) -> dict[str, Tensor]:
-    """A non-causal U-Net's weights for the causal U-Net of the same sizes.
+    """Weights of a causal U-Net from those of a non-causal one of the same sizes.
 
     Args:
-        weights: by our names; temporal convolutions are ``*.temporal_conv.conv*`` [o, i, k, 1, 1].
-        height_too: transfer the last convolution ``out.2`` over the image's height as well, as the
-            released models do (``height_causal_out``).
+        weights: state dict; temporal convolutions are ``*.temporal_conv.conv*`` [o, i, k, 1, 1].
+        mode: transfer mode; see the module.
+        window: number of frames that ``extrapolative`` fits a line to.
+        height_too: whether to transfer the last convolution ``out.2`` over the image's height as
+            well, as the released models do (``height_causal_out``).
     """
     causal = {}
     for name, weight in weights.items():

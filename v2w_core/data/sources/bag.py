@@ -1,7 +1,7 @@
 """ROS recordings: rosbag2 (sqlite3, MCAP; a folder or a bare file) and ROS 1 .bag files.
 
-Two passes, so that memory stays small: the first reads odometry and the images' header stamps,
-the second decodes only the chosen images, one after another.
+They are read in two passes, to save memory: the first reads odometry and the images' header stamps,
+the second decodes only the chosen images, one at a time.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class BagRecording:
         frames: RGB uint8 [T, H, W, 3].
         stamps_ns: int64 [T], the images' header stamps.
         poses: float64 [T, 4], x y z (m) and yaw (rad) in the odometry's frame.
-        rate_hz: images a second.
-        segment, num_segments: which part this is, and of how many.
+        rate_hz: images per second.
+        segment, num_segments: index of this part, and number of parts.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class BagRecording:
 
     @property
     def actions(self) -> NDArray[np.float32]:
-        """float32 [T-1, 3]: body-frame displacements (dx m, dy m, dyaw rad) between the frames."""
+        """Body-frame displacements (dx m, dy m, dyaw rad) between the frames, float32 [T-1, 3]."""
         return actions_from_poses(self.poses).astype(np.float32)
 
     @property
@@ -78,11 +78,11 @@ class BagRecording:
 
 @dataclass(frozen=True)
 class BagScan:
-    """What the first pass found; ``frames`` makes the second.
+    """Result of the first pass; ``frames`` runs the second.
 
     Attributes:
         segments: unbroken parts, in order.
-        num_images: all images of the topic; the segments use some of them.
+        num_images: number of images of the topic; the segments use some of them.
         first_stamp_ns: header stamp of the topic's first image.
     """
 
@@ -104,8 +104,8 @@ class BagScan:
         """Decoded frames (segment number, RGB uint8 [H, W, 3]) in order, one at a time.
 
         Args:
-            observation: resizes each frame as it comes.
-            segments: the numbers of the segments wanted, default all.
+            observation: frame format to resize to; None keeps the recorded size.
+            segments: indices of the segments to read; None: all.
 
         Raises:
             DataError: an image cannot be decoded, or the bag is damaged.
@@ -124,10 +124,10 @@ class BagScan:
 
 
 def find_bag(path: str | Path) -> Path:
-    """The bag itself: a rosbag2 folder or a file. A folder that only holds one bag stands for it.
+    """The bag at ``path``: a rosbag2 folder, a file, or the only bag in a folder.
 
     Raises:
-        DataError: nothing there, no bag, or several.
+        DataError: ``path`` does not exist, or holds no bag or several.
     """
     source = Path(path)
     if not source.exists():
@@ -165,17 +165,18 @@ def scan_bag(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> BagScan:
-    """The first pass: topics, stamps, poses, and where the recording has to be cut.
+    """The first pass: finds topics, stamps, poses and the unbroken parts of the recording.
 
     Args:
         path: a rosbag2 folder, a bare .mcap or .db3 file, or a ROS 1 .bag file.
-        image_topic, odom_topic: found by type when there is only one.
+        image_topic, odom_topic: names of the topics; None finds the only one of a fitting type.
         rate_hz, max_gap_s, min_frames: see :func:`~v2w_core.data.sources.resample.plan_segments`.
-        start_s, end_s: use only images from start_s to before end_s, seconds after the first.
+        start_s, end_s: range of images to use, from start_s to before end_s, in seconds after the
+            first image.
 
     Raises:
-        DataError: no bag, a damaged bag, no camera or odometry, several and none named, header
-            stamps that run backwards, no time in common.
+        DataError: no bag, a damaged bag, no camera or odometry, several of them and none named,
+            header stamps that run backwards, or camera and odometry without common time.
     """
     source = find_bag(path)
     with open_bag(source) as reader:
@@ -218,11 +219,11 @@ def read_bag(
 
     Args:
         path, image_topic, odom_topic, rate_hz, max_gap_s: see :func:`scan_bag`.
-        observation: resizes frames as they are read.
-        segment: which part, default the longest.
+        observation: frame format to resize to; None keeps the recorded size.
+        segment: index of the part; None: the longest.
 
     Raises:
-        DataError: as :func:`scan_bag`, or no such segment.
+        DataError: as for :func:`scan_bag`, or ``segment`` does not exist.
     """
     scan = scan_bag(
         path, image_topic=image_topic, odom_topic=odom_topic, rate_hz=rate_hz, max_gap_s=max_gap_s
@@ -247,7 +248,11 @@ def read_bag(
 
 
 def stack_frames(frames: Sequence[ImageArray], topic: str) -> ImageArray:
-    """Frames of one size [H, W, 3] -> uint8 [T, H, W, 3]; DataError when the size changes."""
+    """Frames of one size [H, W, 3] -> uint8 [T, H, W, 3].
+
+    Raises:
+        DataError: the frames have different sizes.
+    """
     sizes = sorted({frame.shape for frame in frames})
     if len(sizes) != 1:
         raise DataError(topic, "images of one size; give an image size", sizes)

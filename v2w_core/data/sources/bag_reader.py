@@ -1,4 +1,4 @@
-"""Messages out of a bag, through rosbags, with errors that say what to do about a bad bag."""
+"""Reading of messages from a bag through rosbags, with errors that say what to do about them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from v2w_core.geometry import yaw_from_quaternion
 
 CAMERAS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ODOMETRY = ("nav_msgs/msg/Odometry",)
-#: Only when named: a PoseStamped may as well be a goal.
+#: Types that are used only for a named topic, as a PoseStamped may also be a goal.
 POSES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped")
 
 
 @contextmanager
 def _guard(path: Path) -> Iterator[None]:
-    """The reader's many ways to fail on a damaged bag become one error that says what to do."""
+    """Turns any exception of the reader on a damaged bag into a DataError."""
     try:
         yield
     except V2WError:
@@ -35,14 +35,18 @@ def _guard(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Any]:
-    """A rosbags AnyReader; DataError when the bag is damaged or rosbags is not installed."""
+    """Context manager of a rosbags AnyReader.
+
+    Raises:
+        DataError: the bag is damaged, or rosbags is not installed.
+    """
     try:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise DataError("bag", "needs rosbags: pip install 'v2w[data]'", str(error)) from error
     with _guard(path):
-        # Bags older than ROS 2 Iron hold no message definitions: today's serve.
+        # Bags older than ROS 2 Iron hold no message definitions; the latest ones fit.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
         reader.open()
     try:
@@ -52,7 +56,7 @@ def open_bag(path: Path) -> Iterator[Any]:
 
 
 def messages(reader: Any, topic: str, path: Path) -> Iterator[tuple[str, bytes]]:
-    """(message type, serialised message) of a topic, in the order of the bag."""
+    """Yields (message type, serialised message) of a topic, in the order of the bag."""
     chosen = [item for item in reader.connections if item.topic == topic]
     iterator = reader.messages(connections=chosen)
     while True:
@@ -64,7 +68,11 @@ def messages(reader: Any, topic: str, path: Path) -> Iterator[tuple[str, bytes]]
 
 
 def parse(reader: Any, raw: bytes, kind: str, path: Path) -> Any:
-    """The message of type ``kind``; DataError when its bytes do not fit the type."""
+    """The deserialised message of type ``kind``.
+
+    Raises:
+        DataError: the bytes do not match the type.
+    """
     with _guard(path):
         return reader.deserialize(raw, kind)
 
@@ -80,13 +88,15 @@ def find_topic(
     """The named topic, or the only one of a fitting type that has messages.
 
     Args:
-        kinds: message types that are found by themselves.
-        named_only: message types that are taken when the topic is named.
+        reader: an open bag.
+        kinds: message types that are found without a name.
+        named_only: further message types, accepted for a named topic only.
         name: the user's choice, or None.
-        option, what: how errors call the option and the thing.
+        option, what: names of the option and of the sensor in error messages.
 
     Raises:
-        DataError: none, several and none named, no such topic, a topic of another type.
+        DataError: no topic fits, several fit and none is named, or the named topic does not exist
+            or has another type.
     """
     topics = {topic: info.msgtype for topic, info in reader.topics.items() if info.msgcount}
     listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items())) or "nothing"
@@ -98,7 +108,7 @@ def find_topic(
             raise DataError(option, f"a topic of type {' or '.join((*kinds, *named_only))}", kind)
         return name
     found = sorted(topic for topic, kind in topics.items() if kind in kinds)
-    # The same camera, raw and compressed, is no ambiguity: the raw one has no second loss.
+    # Of a camera's raw and compressed topics the raw one is chosen: it has no compression loss.
     found = [
         t for t in found if not (t.endswith("/compressed") and t[: -len("/compressed")] in found)
     ]
@@ -140,10 +150,10 @@ def read_odometry(reader: Any, topic: str, path: Path) -> tuple[Int64Array, NDAr
 
 
 def header_stamp(raw: bytes, is_ros2: bool, topic: str) -> int:
-    """The stamp of a message that starts with a std_msgs/Header, without parsing the rest.
+    """The stamp in nanoseconds of a message that starts with a std_msgs/Header.
 
-    ROS 2: four bytes of CDR encapsulation (the second says the byte order), then sec and nanosec.
-    ROS 1: little-endian seq, sec and nsec.
+    The rest of the message is not parsed. ROS 2: four bytes of CDR encapsulation (the second is the
+    byte order), then sec and nanosec. ROS 1: little-endian seq, sec and nsec.
     """
     try:
         if is_ros2:

@@ -1,4 +1,4 @@
-"""A ROS bag as recordings: one for each unbroken part, all from one pass over the images."""
+"""ROS bags as recordings, one for each unbroken part, from a single pass over the images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from v2w_core.data.sources.resample import action_spec_for
 
 
 def is_bag(source: Path) -> bool:
-    """True for a bag, and for a folder with bags in it."""
+    """Whether the source is a bag or a folder with bags."""
     if source.is_file():
         return source.suffix in SUFFIXES
     inside = [item for item in source.glob("*") if item.suffix in SUFFIXES]
@@ -33,15 +33,16 @@ def open_bag_recordings(
     action_low: Sequence[float] | None = None,
     action_high: Sequence[float] | None = None,
 ) -> RecordingSet:
-    """The parts of a bag between its gaps.
+    """Recordings of the unbroken parts of a bag.
 
     Args:
+        source: the bag, or a folder with one bag.
         image_topic, odom_topic, rate_hz, max_gap_s, start_s, end_s: see
             :func:`~v2w_core.data.sources.bag.scan_bag`.
-        action_low, action_high: bounds (dx m, dy m, dyaw rad); default: a little beyond the data.
+        action_low, action_high: bounds (dx m, dy m, dyaw rad); None: a little beyond the data.
 
     Raises:
-        DataError: as scan_bag.
+        DataError: as for ``scan_bag``.
     """
     scan = scan_bag(
         source,

@@ -1,7 +1,7 @@
-"""CS:GO as DIAMOND keeps it: HDF5 files of 1000 frames with the keys and the mouse beside them.
+"""DIAMOND's CS:GO recordings: HDF5 files of 1000 frames with keys and mouse.
 
-``frame_I_x`` uint8 [H, W, 3] in the order blue, green, red (150x280 in the full-resolution set)
-and ``frame_I_y`` [51], for I from 0. There are no poses.
+A file has ``frame_I_x``, uint8 [H, W, 3] in the order blue, green, red (150x280 in the
+full-resolution set), and ``frame_I_y``, [51], for I from 0. There are no poses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PICTURE = re.compile(r"frame_(\d+)_x")
 
 
 def is_csgo(source: Path) -> bool:
-    """True for HDF5 files with numbered pictures."""
+    """Whether the source has HDF5 files with numbered pictures."""
     return first_has(source, "frame_0_x")
 
 
@@ -39,11 +39,11 @@ def open_csgo(source: Path) -> RecordingSet:
     """One recording for each file.
 
     Args:
-        source: an HDF5 file or a folder of them (also one folder deeper).
+        source: an HDF5 file or a folder of them (also one level deeper).
 
     Raises:
-        DataError: no HDF5 file; while recordings are read: damaged files, missing frames, actions
-            that are not the 51 multi-hot numbers, pictures that are not uint8 colour.
+        DataError: there is no HDF5 file; while recordings are read: damaged files, missing frames,
+            actions that are not the 51 multi-hot numbers, or pictures that are not uint8 colour.
     """
     files = hdf5_files(source)
     if not files:

@@ -1,4 +1,4 @@
-"""HDF5 files of other projects: found, opened and read with errors that name the field."""
+"""Finding, opening and reading of other projects' HDF5 files, with errors that name the field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = (".hdf5", ".h5")
 
 
 def hdf5_files(source: Path) -> list[Path]:
-    """The file itself, or the folder's files (also one folder deeper), sorted by name."""
+    """The file itself, or the files of the folder (also one level deeper), sorted by name."""
     if source.is_file():
         return [source] if source.suffix in SUFFIXES else []
     found = [item for item in (*source.glob("*"), *source.glob("*/*")) if item.suffix in SUFFIXES]
@@ -25,7 +25,7 @@ def hdf5_files(source: Path) -> list[Path]:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """The opened file; what goes wrong while it is read becomes a DataError."""
+    """Context manager of an open file; errors while reading it become a DataError."""
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -37,7 +37,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def first_has(source: Path, key: str) -> bool:
-    """True when the source has HDF5 files and the first of them has ``key``."""
+    """Whether the source has HDF5 files and the first of them has ``key``."""
     files = hdf5_files(source)
     if not files:
         return False
@@ -46,7 +46,11 @@ def first_has(source: Path, key: str) -> bool:
 
 
 def dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
-    """The dataset called ``key``; DataError when there is none."""
+    """The dataset called ``key``.
+
+    Raises:
+        DataError: there is no such dataset.
+    """
     item = file.get(key)
     if not isinstance(item, h5py.Dataset):
         rule = f"a dataset of this name; the file has {sorted(file)[:6]}"
@@ -57,14 +61,22 @@ def dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
 def numbers(
     file: h5py.File, key: str, path: Path, shapes: tuple[tuple[int, ...], ...]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """A float64 array of one of the shapes; DataError unless it is, and finite."""
+    """The dataset ``key`` as float64.
+
+    Raises:
+        DataError: it is missing, has none of the shapes, or is not finite.
+    """
     return checked(dataset(file, key, path)[()], f"{path.name}: {key}", shapes)
 
 
 def checked(
     value: object, field: str, shapes: tuple[tuple[int, ...], ...]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """``value`` as float64 of one of the shapes; DataError unless it is, and finite."""
+    """``value`` as float64.
+
+    Raises:
+        DataError: it has none of the shapes, or is not finite.
+    """
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The kinds of recordings that ``v2w convert`` reads, and how it tells them apart."""
+"""Kinds of recordings that ``v2w convert`` reads, and their recognition."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class SourceKind:
     """One kind of recording.
 
     Attributes:
-        looks_like: what it is recognised by.
+        looks_like: description of the files, for error messages.
         recognises: cheap test of a file or folder.
-        open: takes the source, and ``options`` as keywords.
-        options: those that this kind has beside the common ones.
+        open: opens the source; takes ``options`` as keyword arguments.
+        options: names of the options that only this kind has.
     """
 
     looks_like: str
@@ -54,10 +54,11 @@ KINDS: dict[str, SourceKind] = {
 
 
 def find_kind(source: Path) -> str:
-    """The one kind that recognises the source.
+    """Name of the only kind that recognises the source.
 
     Raises:
-        DataError: no such file, none or several kinds recognise it, or an HDF5 file is damaged.
+        DataError: the source does not exist, no kind or several kinds recognise it, or an HDF5
+            file is damaged.
     """
     if not source.exists():
         raise DataError(str(source), "an existing file or folder", "no such file")
@@ -66,7 +67,7 @@ def find_kind(source: Path) -> str:
         rule = f"recordings of one kind; choose with --kind {' or --kind '.join(found)}"
         raise DataError(str(source), rule, f"{len(found)} kinds")
     if not found:
-        known = "; ".join(f"{name}: {kind.looks_like}" for name, kind in KINDS.items())
+        kinds = "; ".join(f"{name}: {kind.looks_like}" for name, kind in KINDS.items())
         what = "a folder without any of these" if source.is_dir() else f"the file {source.name}"
-        raise DataError(str(source), f"a recording that is known ({known})", what)
+        raise DataError(str(source), f"a recording that is known ({kinds})", what)
     return found[0]

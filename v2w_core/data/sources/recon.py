@@ -1,4 +1,4 @@
-"""RECON: HDF5 files of the data set, and the trajectory folders that it is processed into.
+"""RECON: HDF5 files of the data set, and the trajectory folders made from them.
 
 * HDF5: ``images/rgb_left`` (T JPEGs), ``jackal/position`` [T, 3] or [T, 2] in metres,
   ``jackal/yaw`` [T] in radians;
@@ -29,7 +29,7 @@ POSES_FILE = "traj_data.pkl"
 
 
 def is_recon(source: Path) -> bool:
-    """True for a trajectory folder, a folder of them, and HDF5 files with RECON's images."""
+    """Whether the source is a trajectory folder, a folder of them, or RECON's HDF5 files."""
     return bool(_trajectories(source)) or first_has(source, IMAGES)
 
 
@@ -38,11 +38,11 @@ def open_recon(source: Path, *, rate_hz: float = RECON_ACTION.rate_hz) -> Record
 
     Args:
         source: an HDF5 file, a trajectory folder, or a folder of either.
-        rate_hz: frames a second; neither layout says.
+        rate_hz: frames per second, which neither layout records.
 
     Raises:
-        DataError: neither layout, or both in one folder; while recordings are read: damaged
-            files, missing or misshapen fields, a pickle of anything but arrays.
+        DataError: neither layout or both are found; while recordings are read: damaged files,
+            missing fields or fields of wrong shape, or a pickle of anything but arrays.
     """
     folders = _trajectories(source)
     files = hdf5_files(source)
@@ -79,7 +79,7 @@ def _images_of(path: Path) -> Iterator[ImageArray]:
     with open_hdf5(path) as file:
         images = dataset(file, IMAGES, path)
         for index in range(len(images)):
-            # Byte strings, void and arrays of bytes are all in use.
+            # The files hold byte strings, void or arrays of bytes.
             data = np.asarray(images[index]).tobytes()
             yield decode_image(data, field=f"{path.name}: {IMAGES}[{index}]", rgb_only=True)
 
@@ -115,7 +115,7 @@ def _recording(
     poses[:, : position.shape[1]] = position
     poses[:, 3] = yaw.reshape(-1)
     actions = actions_from_poses(poses)
-    # Half a turn is -pi, as the released model saw it.
+    # Half a turn is -pi, as in the released model's data.
     actions[actions[:, 2] == np.pi, 2] = -np.pi
     return Recording(
         name=path.name,

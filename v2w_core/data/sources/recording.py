@@ -1,4 +1,4 @@
-"""What every source hands to the writer: recordings one at a time, pictures one after another."""
+"""Recordings: the interface between sources and the episode writer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from v2w_core.spec import ActionSpec
 
 @dataclass(frozen=True)
 class Recording:
-    """One future episode.
+    """A recording, which becomes one episode.
 
     Attributes:
-        name: where in the source it is from: a file, a trajectory, a number.
-        frames: RGB uint8 [H, W, 3], T of them; may be decoded while it is iterated, once.
+        name: location in the source: a file, a trajectory or a number.
+        frames: T frames, RGB uint8 [H, W, 3]; may be decoded lazily and iterated once only.
         actions: float32 [T-1, A]; actions[i] leads from frame i to i + 1.
         poses: float64 [T, 4], x y z in metres and yaw in radians.
-        stamps_ns: int64 [T].
-        attributes: free JSON values for the episode.
+        stamps_ns: int64 [T], nanoseconds.
+        attributes: additional attributes of the episode (JSON values).
     """
 
     name: str
@@ -40,17 +40,17 @@ class Recording:
 
 @dataclass(frozen=True)
 class RecordingSet:
-    """A source that was opened.
+    """An open source.
 
     Attributes:
-        title: the source as the episodes name it.
-        name: what the episodes' names start with, unless the user wants another.
-        action_spec: of all recordings.
-        recordings: read when they are asked for.
-        num_recordings: how many there are (at most).
-        num_frames: of all recordings together; None: not known in advance.
-        fit_bounds: the action bounds are those of the data, known when all was read.
-        facts: what a summary should say about the source; complete when all was read.
+        title: description of the source, stored in the episodes.
+        name: default start of the episodes' names.
+        action_spec: the action space of all recordings.
+        recordings: the recordings, read lazily.
+        num_recordings: maximum number of recordings.
+        num_frames: number of frames of all recordings; None: unknown in advance.
+        fit_bounds: whether the action bounds are to be set from the data once all is read.
+        facts: entries for the summary of the source, complete once all is read.
     """
 
     title: str
@@ -64,21 +64,21 @@ class RecordingSet:
 
 
 def source_name(source: Path) -> str:
-    """A file's stem or a folder's name; a folder that is just called "bag" gets its parent's."""
+    """A file's stem or a folder's name; the parent's name for anything called "bag"."""
     path = source.resolve()
     stem = path.stem if path.is_file() else path.name
     return path.parent.name if stem == "bag" and path.parent.name else stem
 
 
 def steady_stamps(num_frames: int, rate_hz: float) -> NDArray[np.int64]:
-    """Nanoseconds from 0 at a steady rate, int64 [T], for sources that record no time."""
+    """Stamps from 0 at a steady rate, int64 [T] in ns, for sources that record no time."""
     return np.round(np.arange(num_frames) * (1e9 / rate_hz)).astype(np.int64)
 
 
 def unknown_poses(num_frames: int) -> NDArray[np.float64]:
-    """Zeros [T, 4], for sources without poses; mark the episode with :data:`NO_POSES`."""
+    """Poses of zero [T, 4], for sources without poses; mark the episode with :data:`NO_POSES`."""
     return np.zeros((num_frames, 4))
 
 
-#: Attribute of episodes whose poses are not known (they are zero).
+#: Attribute of episodes whose poses are unknown (they are zero).
 NO_POSES = {"poses": "unknown"}

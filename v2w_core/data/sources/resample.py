@@ -1,4 +1,4 @@
-"""From camera stamps and odometry to episodes: which images to keep, where to cut, what poses."""
+"""Resampling of camera images at a steady rate, with poses interpolated from odometry."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from v2w_core.spec import ActionSpec
 
 Int64Array = NDArray[np.int64]
 
-#: Poses are not interpolated across a longer silence of the odometry.
+#: Longest gap in the odometry across which poses are interpolated.
 MAX_ODOMETRY_GAP_S = 1.0
-#: An odometry that is slower than this is not continued beyond its ends at all.
+#: Longest odometry period for which poses are extrapolated beyond the first and last message.
 MAX_EXTRAPOLATION_S = 0.1
-#: A camera this close to a small multiple of the rate gives every n-th image, in spite of jitter.
+#: Relative tolerance within which the camera's rate counts as a multiple of the wanted rate.
 _RATE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An unbroken stretch of T images at the wanted rate.
+    """An unbroken part of T images at the wanted rate.
 
     Attributes:
-        indices: int64 [T], numbers of the images in the recording.
+        indices: int64 [T], indices of the images in the recording.
         stamps_ns: int64 [T], their header stamps.
         poses: float64 [T, 4], x y z (m) and yaw (rad) at those stamps.
     """
@@ -41,12 +41,12 @@ class Segment:
 
     @property
     def actions(self) -> NDArray[np.float32]:
-        """float32 [T-1, 3]: the displacement (dx, dy, dyaw) between successive images."""
+        """Displacements (dx m, dy m, dyaw rad) between successive images, float32 [T-1, 3]."""
         return cast(NDArray[np.float32], actions_from_poses(self.poses).astype(np.float32))
 
 
 def check_stamps(stamps_ns: Int64Array, topic: str) -> None:
-    """Raises DataError when header stamps run backwards, or never run at all."""
+    """Raises DataError if header stamps decrease, or are all the same."""
     if stamps_ns.size > 1 and (stamps_ns == stamps_ns[0]).all():
         rule = "header stamps that increase; all of this topic's are the same"
         raise DataError(f"{topic}: header.stamp", rule, int(stamps_ns[0]))
@@ -68,30 +68,31 @@ def plan_segments(
     max_gap_s: float | None = None,
     min_frames: int = 2,
 ) -> list[Segment]:
-    """Chooses images at ``rate_hz``, gives them poses and cuts at gaps.
+    """Chooses images at ``rate_hz``, interpolates their poses and splits at gaps.
 
-    The image nearest to each tick is taken, when it lies within half a period of it. Where ticks
-    without an image make a gap above ``max_gap_s``, a new segment starts. Where the camera runs
-    at (about) one, two or three times the rate, every n-th image is taken. An image at most one
-    odometry period outside the odometry's time gets its pose by extrapolation.
+    For each tick of the rate the nearest image is chosen, if it lies within half a period. Where
+    ticks without an image make a gap above ``max_gap_s``, a new segment starts. If the camera runs
+    at about one, two or three times the rate, every n-th image is chosen. The pose of an image at
+    most one odometry period before or after the odometry is extrapolated.
 
     Args:
         image_stamps_ns: [N] header stamps, not decreasing; repeated stamps count once.
         odom_stamps_ns: [M] strictly increasing.
         odom_poses: [M, 4] x y z yaw.
-        rate_hz: images a second that are wanted.
-        max_gap_s: default one and a half periods, i.e. every missing image cuts.
-        min_frames: shorter segments are dropped.
+        rate_hz: wanted images per second.
+        max_gap_s: longest gap within a segment; None: one and a half periods, so that every missing
+            image starts a new segment.
+        min_frames: minimum length; shorter segments are dropped.
 
     Raises:
-        DataError: a bad rate, a rate above the camera's, no image within the odometry's time, or
-            no segment that is long enough.
+        DataError: an invalid rate, a rate above the camera's, no image within the odometry's time,
+            or no segment that is long enough.
     """
     if not (np.isfinite(rate_hz) and rate_hz > 0):
         raise DataError("rate_hz", "a positive number of images a second", rate_hz)
     if max_gap_s is not None and not max_gap_s > 0:
         raise DataError("max_gap_s", "a positive number of seconds", max_gap_s)
-    odom_stamps_ns, odom_poses = _one_step_longer(odom_stamps_ns, odom_poses)
+    odom_stamps_ns, odom_poses = _extrapolated(odom_stamps_ns, odom_poses)
     kept = np.unique(image_stamps_ns, return_index=True)[1].astype(np.int64)
     stamps = image_stamps_ns[kept]
     _check_rate(stamps, rate_hz)
@@ -125,7 +126,7 @@ def action_spec_for(
 ) -> ActionSpec:
     """ActionSpec (dx m, dy m, dyaw rad) for displacements [N, 3].
 
-    Bounds that are not given reach a tenth of the range (at least 0.01) beyond the data.
+    ``low`` and ``high`` default to the data's range widened by :func:`bounds_around`.
     """
     around = bounds_around(actions.min(axis=0), actions.max(axis=0))
     return ActionSpec(
@@ -140,7 +141,7 @@ def action_spec_for(
 def bounds_around(
     smallest: NDArray[np.float32], largest: NDArray[np.float32]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(low, high) a tenth of the range, at least 0.01, beyond the extremes [A] of the data."""
+    """(low, high): the data's range [A], widened by a tenth (at least 0.01) on each side."""
     low, high = smallest.astype(np.float64), largest.astype(np.float64)
     margin = np.maximum(0.1 * (high - low), 0.01)
     rounded = np.round(low - margin, 4), np.round(high + margin, 4)
@@ -156,10 +157,10 @@ def _check_rate(stamps: Int64Array, rate_hz: float) -> None:
         raise DataError("rate_hz", rule, rate_hz)
 
 
-def _one_step_longer(
+def _extrapolated(
     stamps: Int64Array, poses: NDArray[np.float64]
 ) -> tuple[Int64Array, NDArray[np.float64]]:
-    """The odometry with one more row at each end, as if the motion there went on for a period."""
+    """The odometry with one more row at each end, extrapolated with constant velocity."""
     if stamps.size < 2:
         return stamps, poses
     limit = round(MAX_EXTRAPOLATION_S * 1e9)
@@ -192,10 +193,10 @@ def _with_odometry(stamps: Int64Array, odom: Int64Array) -> NDArray[np.bool_]:
 def _choose(
     stamps: Int64Array, period_s: float
 ) -> tuple[Int64Array, Int64Array, NDArray[np.float64]]:
-    """The image nearest to each tick; ticks without an image are absent.
+    """The image nearest to each tick; ticks without an image are left out.
 
     Returns:
-        Tick numbers, image numbers, and by how many camera periods each image comes too early.
+        indices of the ticks, indices of the images, and how early each image is, in camera periods.
     """
     seconds = (stamps - stamps[0]).astype(np.float64) * 1e-9
     camera_s = float(np.median(np.diff(seconds))) if stamps.size > 1 else period_s
@@ -212,7 +213,7 @@ def _choose(
 
 
 def _trimmed(part: Int64Array, early: NDArray[np.float64]) -> Int64Array:
-    """The part without a first or last image that only stands in for one beyond the end."""
+    """The part without a first or last image that lies more than 0.6 periods off its tick."""
     if part.size and early[part[-1]] > 0.6:
         part = part[:-1]
     if part.size and early[part[0]] < -0.6:
@@ -221,7 +222,7 @@ def _trimmed(part: Int64Array, early: NDArray[np.float64]) -> Int64Array:
 
 
 def _steady(seconds: NDArray[np.float64], camera_s: float) -> NDArray[np.float64]:
-    """The images' times on a camera clock without jitter; lost images leave their places empty."""
+    """Times of the images on a camera clock without jitter, with gaps for lost images."""
     steady = np.zeros_like(seconds)
     number, expected = 0, 0.0
     for index in range(1, len(seconds)):

@@ -1,9 +1,9 @@
 """RLDS data sets (RT-1's fractal20220817_data, Bridge and their like) through tensorflow-datasets.
 
-A prepared data set is a folder with ``dataset_info.json`` and ``features.json`` beside its record
-files. Every episode is a sequence of steps: ``observation`` with one or more cameras, ``action``.
-Two layouts of the action are known: RT-1's dict, joined in the released model's order, and a flat
-vector, whose entries the files do not name.
+A prepared data set is a folder with ``dataset_info.json``, ``features.json`` and record files. An
+episode is a sequence of steps: ``observation`` with one or more cameras, and ``action``. The action
+has one of two layouts: RT-1's dict, concatenated in the released model's order, or a flat vector,
+whose entries the files do not name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _INFO, _FEATURES = "dataset_info.json", "features.json"
 
 
 def is_rlds(source: Path) -> bool:
-    """True for a prepared data set, and for a folder of its versions or of data sets."""
+    """Whether the source is a prepared data set, or a folder of its versions or of data sets."""
     return bool(_prepared(source))
 
 
@@ -49,13 +49,13 @@ def open_rlds(
     """One recording for each episode of a split.
 
     Args:
-        source: the folder of a prepared data set, or one that holds a single one.
-        split: as tensorflow-datasets writes it, e.g. "train" or "train[:100]".
+        source: the folder of a prepared data set, or a folder that holds a single one.
+        split: split in the syntax of tensorflow-datasets, e.g. "train" or "train[:100]".
         image_key, rate_hz: see :func:`open_episodes`.
 
     Raises:
-        DataError: no data set or several, tensorflow is not installed, no such split, a damaged
-            record, or as :func:`open_episodes`.
+        DataError: there is no data set or several, tensorflow is not installed, the split does not
+            exist, a record is damaged, or as for :func:`open_episodes`.
     """
     found = _prepared(source)
     if len(found) != 1:
@@ -79,18 +79,20 @@ def open_episodes(
     image_key: str | None = None,
     rate_hz: float | None = None,
 ) -> RecordingSet:
-    """Recordings from decoded episodes; the first step of all decides the layout.
+    """Recordings of decoded episodes; the very first step determines the layout.
 
     Args:
-        episodes: the steps of each, read when they are asked for.
-        name, split: of the data set.
-        image_key: the camera among the observations; found when there is only one. Episodes in
-            which it is black throughout lack this camera: they are left out and counted.
-        rate_hz: steps a second, needed for flat actions; RT-1's 3 Hz are known.
+        episodes: the steps of each episode, read lazily.
+        num_episodes: number of episodes.
+        name, split: name and split of the data set.
+        image_key: name of the camera among the observations; None finds the only one. Episodes in
+            which it is black throughout lack this camera; they are left out and counted.
+        rate_hz: steps per second, required for flat actions; RT-1 always has 3 Hz.
 
     Raises:
-        DataError: no episode, no camera or several and none named, an action of neither layout,
-            a rate that is missing or not wanted; later, steps that differ from the first.
+        DataError: there is no episode, no camera, or several cameras and none named; the action has
+            neither layout; the rate is missing or not allowed; or, while recordings are read, steps
+            differ from the first.
     """
     title = f"rlds {name} {split}"
     stream = iter(episodes)
@@ -193,7 +195,7 @@ def _entry(mapping: Mapping[str, Any], key: str, where: str) -> Any:
 def _find_camera(observation: Mapping[str, Any], image_key: str | None) -> str:
     arrays = {key: np.asarray(item) for key, item in sorted(observation.items())}
     cameras = [key for key, item in arrays.items() if _is_picture(item)]
-    others = {  # two long sides: meant as a picture, but of other numbers or channels
+    others = {  # arrays with two long sides: pictures of another type or number of channels
         key: f"{key}: {item.dtype} {list(item.shape)}"
         for key, item in arrays.items()
         if key not in cameras and item.ndim in (2, 3) and min(item.shape[:2]) > 4
@@ -217,7 +219,7 @@ def _is_picture(array: np.ndarray[Any, Any]) -> bool:
 
 
 def _prepared(source: Path) -> list[Path]:
-    """Folders of prepared data sets: the source, its children (versions), their children."""
+    """Folders of prepared data sets: the source, its subfolders (versions) or their subfolders."""
     for pattern in (_INFO, f"*/{_INFO}", f"*/*/{_INFO}"):
         found = sorted(item.parent for item in source.glob(pattern))
         if found:
@@ -226,7 +228,7 @@ def _prepared(source: Path) -> list[Path]:
 
 
 def _read_split(folder: Path, split: str) -> tuple[Iterator[list[Step]], int]:
-    """The decoded steps of each episode, and how many episodes there are."""
+    """The decoded steps of each episode, and the number of episodes."""
     try:
         # tensorflow-datasets reads these record files with TensorFlow only, which it does not
         # install itself and imports late.
@@ -262,7 +264,7 @@ def _numpy_episodes(data: Any, folder: Path) -> Iterator[list[Step]]:
 
 @contextmanager
 def _guard(folder: Path) -> Iterator[None]:
-    """TensorFlow's many errors become one that says what to do."""
+    """Turns any exception of TensorFlow into a DataError."""
     try:
         yield
     except V2WError:

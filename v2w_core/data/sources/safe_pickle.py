@@ -1,4 +1,4 @@
-"""Pickles of NumPy arrays in plain containers, read without running anything else."""
+"""Safe loading of pickles of NumPy arrays in plain containers: no other code is executed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from v2w_core.errors import DataError
 
-# The functions that NumPy names in its pickles, whatever its version calls their modules.
+# The functions that NumPy refers to in its pickles; their modules' names depend on its version.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _SCALAR = np.float64(0).__reduce__()[0]
 _FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]
@@ -37,8 +37,8 @@ def load_arrays(path: Path) -> dict[str, Any]:
     """The dict in a pickle of NumPy arrays, numbers, strings and plain containers.
 
     Raises:
-        DataError: the pickle names anything else (nothing of it is called), is damaged, or holds
-            no dict.
+        DataError: the pickle refers to anything else (which is not called), is damaged, or holds no
+            dict.
     """
     try:
         with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Camera images as CLIP's vision tower is shown them by the released models."""
+"""Preprocessing of camera images for CLIP's vision tower, as in the released models."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 def clip_images(images: Tensor) -> Tensor:
     """Images [B, 3, H, W] in [-1, 1] -> [B, 3, 224, 224], normalised; the aspect is not kept.
 
-    A Gaussian blur against aliasing (reflected border), then bicubic interpolation with aligned
-    corners, as kornia resizes.
+    As in kornia: a Gaussian blur against aliasing (reflected border), then bicubic interpolation
+    with aligned corners.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise V2WError("images", "RGB, shape [B, 3, H, W]", list(images.shape))
@@ -31,7 +31,7 @@ def clip_images(images: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, factors: tuple[float, float]) -> Tensor:
-    """Separable Gaussian; sigma is half of what each axis shrinks by beyond 1."""
+    """Separable Gaussian blur with sigma (factor - 1) / 2 along each axis."""
     sigmas = [max((factor - 1) / 2, 0.001) for factor in factors]
     halves = [int(max(4 * sigma, 3)) // 2 for sigma in sigmas]
     bottom, right = halves

@@ -1,7 +1,7 @@
-"""What the released models are shown besides the clip: its first frame through CLIP's eyes.
+"""Image context of the released models: CLIP features of a clip's first frame as tokens.
 
-Text is always the empty string there, so its tokens are a constant of the checkpoint and the text
-tower is left behind at import.
+The text is always empty, so that its tokens are a constant of the checkpoint and the text tower is
+not imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from v2w_core.models.image_context.resampler import Resampler, ResamplerConfig
 
 @dataclass(frozen=True)
 class VisionTowerConfig:
-    """CLIP's vision transformer; the defaults are OpenCLIP ViT-H-14."""
+    """Sizes of CLIP's vision transformer; the defaults are those of OpenCLIP ViT-H-14."""
 
     width: int = 1280
     depth: int = 32
@@ -30,13 +30,19 @@ class VisionTowerConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Patches and the class token."""
+        """Number of patches, plus one for the class token."""
         return (SIZE // self.patch_size) ** 2 + 1
 
 
 @dataclass(frozen=True)
 class ImageContextConfig:
-    """Attributes: the parts' sizes, and ``num_text`` constant text tokens."""
+    """Sizes of the image context.
+
+    Attributes:
+        vision: CLIP's vision tower.
+        resampler: network that turns image features into tokens.
+        num_text: number of constant text tokens.
+    """
 
     vision: VisionTowerConfig = field(default_factory=VisionTowerConfig)
     resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
@@ -49,7 +55,7 @@ class ImageContextConfig:
 
 
 class ImageContext(nn.Module):
-    """Images to context tokens: text tokens, then the Resampler's."""
+    """Context tokens of images: the constant text tokens, then the Resampler's image tokens."""
 
     text_tokens: Tensor
 
@@ -86,7 +92,11 @@ def _vision_tower(config: VisionTowerConfig) -> nn.Module:
 
 
 def import_transformers() -> Any:
-    """The transformers package. Raises V2WError with what to install when it is missing."""
+    """The transformers package.
+
+    Raises:
+        V2WError: it is not installed.
+    """
     try:
         import transformers
     except ImportError as error:
@@ -103,7 +113,7 @@ def frame_tokens(
     num_text: int = 77,
     per_frame: int = 16,
 ) -> Context:
-    """Context of a clip from text tokens followed by image tokens [B, L, D].
+    """Splits text tokens followed by image tokens, [B, L, D], into the context of a clip.
 
     Frame f gets the image tokens from ``per_frame * f`` on, the last ones when there are fewer.
 

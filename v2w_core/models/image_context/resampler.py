@@ -1,4 +1,4 @@
-"""The Resampler: image features to context tokens, a fixed number for each frame of a clip."""
+"""Resampler: image features to a fixed number of context tokens for each frame of a clip."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """Sizes; the defaults are the released models'.
+    """Sizes of the Resampler; the defaults are those of the released models.
 
     Attributes:
-        in_dim: of the image features (CLIP ViT-H: 1280). out_dim: of the tokens.
-        num_queries: tokens a frame. num_frames: frames that have tokens of their own.
+        in_dim: width of the image features (CLIP ViT-H: 1280).
+        out_dim: width of the tokens.
+        num_queries: number of tokens per frame.
+        num_frames: number of frames that have separate tokens.
     """
 
     in_dim: int = 1280
