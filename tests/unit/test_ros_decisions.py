@@ -56,8 +56,8 @@ def test_the_state_that_is_reported(facts: dict, history: tuple, state: int) -> 
 
 
 def test_a_report_cannot_be_changed_and_says_why_it_is_degraded() -> None:
-    report = StatusReport(runtime=RuntimeReport(degraded="onnx cannot be had"), num_requests=3)
-    assert report.message == "not configured; onnx cannot be had"
+    report = StatusReport(runtime=RuntimeReport(degraded="onnx is not available"), num_requests=3)
+    assert report.message == "not configured; onnx is not available"
     assert report.num_waiting == 2
     with pytest.raises(FrozenInstanceError):
         report.num_requests = 0  # type: ignore[misc]

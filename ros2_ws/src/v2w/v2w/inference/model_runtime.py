@@ -125,8 +125,8 @@ class ModelRuntime:
         """Note that something is not available; raises the error when nothing may replace it."""
         if self.settings.strict:
             raise error
-        self.degraded = self.degraded or f"{what} cannot be had: {error}"
-        self._warn(f"{what} is passed over (strict_backend would refuse): {error}")
+        self.degraded = self.degraded or f"{what} is not available: {error}"
+        self._warn(f"{what} is not available (strict_backend would refuse): {error}")
 
     @property
     def backend(self) -> str:
