@@ -2,9 +2,10 @@
 
 An import counts at the top of a module, inside a function or class, for type checkers only, and by
 name: a string "package.module" or "package.module:attribute" that names one of the modules (also as
-an argument of ``import_module``), and the entry points of pyproject.toml, which are imports of the
-module that names their group. Importing a package means its ``__init__.py``; that an import of
-``package.module`` runs ``package/__init__.py`` too is not counted.
+an argument of ``import_module``), an f-string that begins with a package (f"package.{name}"), and
+the entry points of pyproject.toml, which are imports of the module that names their group.
+Importing a package means its ``__init__.py``; that an import of ``package.module`` runs
+``package/__init__.py`` too is not counted.
 """
 
 from __future__ import annotations
@@ -164,6 +165,16 @@ class Reader(ast.NodeVisitor):
             self.add(module, node, "by name")
         for target in self.groups.get(value, ()):
             self.add(target, node, "as an entry point")
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        """f"package.folder.{name}" may be any module of that folder."""
+        first = node.values[0] if node.values else None
+        if isinstance(first, ast.Constant) and str(first.value).endswith("."):
+            folder = str(first.value)
+            for target in self.known:
+                if target.startswith(folder) and "." not in target.removeprefix(folder):
+                    self.add(target, node, "by name")
+        self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         called = node.func.attr if isinstance(node.func, ast.Attribute) else None

@@ -71,6 +71,7 @@ def test_every_reading_of_import_counts(tmp_path: Path, reading: str) -> None:
         "if typing.TYPE_CHECKING:\n    pass\nelse:\n    import toys.b as other\n",
         "try:\n    import toys.b\nexcept ImportError:\n    pass\n",
         "MODULES = ['toys.b']\n",
+        "def load(name):\n    return f'toys.{name}'\n",
     ],
 )
 def test_other_ways_to_write_them(tmp_path: Path, text: str) -> None:
