@@ -84,6 +84,7 @@ def test_plan_prints_a_table_and_writes_json_and_pictures(folder, capsys):
     assert not [item for item in (folder / "out").iterdir() if item.name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_goal_image_and_goal_pose_are_goals_too(folder):
     image = folder / "goal.png"
     cv2.imwrite(str(image), np.full((40, 50, 3), 90, dtype=np.uint8))

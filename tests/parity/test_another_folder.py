@@ -69,6 +69,7 @@ def skipped(recorded):
     return reasons
 
 
+@pytest.mark.slow
 def test_another_folder_passes_and_a_wrong_one_does_not(tmp_path, no_errors_of_ours):
     before = len(ERRORS)
     write_folder(tmp_path)
@@ -87,6 +88,7 @@ def test_another_folder_passes_and_a_wrong_one_does_not(tmp_path, no_errors_of_o
         compare_all(Compared(tmp_path))
 
 
+@pytest.mark.slow
 def test_tests_without_their_recordings_are_skipped(tmp_path, no_errors_of_ours):
     reasons = skipped(Compared(tmp_path))
     assert reasons.keys() == TESTS.keys()

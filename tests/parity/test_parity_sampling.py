@@ -85,6 +85,7 @@ def replay(tensors, prefix):
     return draw, names
 
 
+@pytest.mark.slow
 def test_every_recorded_run(recorded, case, unet, schedule):
     """Frame by frame and all at once; the cache sampler alone is left out, as it is not sound."""
     tensors, settings = case.tensors, case.settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from v2w_core.diffusion.compat import RELEASED
@@ -61,6 +62,7 @@ def test_the_base_model(recorded):
     check_cases(recorded, name, unet, recorded.tensors(f"{name}_cases"))
 
 
+@pytest.mark.slow
 def test_transfers_and_action_conditioning(recorded):
     names = recorded.causal_names()
     about = {name: recorded.json(name) for name in names}

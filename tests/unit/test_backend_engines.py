@@ -34,6 +34,7 @@ def test_a_provider_that_was_replaced_is_refused(engines, model, monkeypatch):
     assert "CPUExecutionProvider" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     write = onnx_runtime.write_graphs
@@ -152,6 +153,7 @@ def build_in_process(root, start, results):
     results.put((str(folder), (folder / "engine").read_text()))
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_share_one_engine(tmp_path):
     context = multiprocessing.get_context("spawn")
     start, results = context.Event(), context.Queue()

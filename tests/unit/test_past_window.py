@@ -102,6 +102,7 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
     torch.testing.assert_close(ours, expected[0, length:], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("past_window", ["recompute", "ring"])
 def test_streaming_costs_one_frame_and_never_grows(past_window):

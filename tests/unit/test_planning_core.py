@@ -63,6 +63,7 @@ def test_candidates_are_screened_where_they_are_imagined() -> None:
     assert image.frames_imagined == 4 * (2 * sum(chunks[:1]) + 4 * sum(chunks[1:]))
 
 
+@pytest.mark.slow
 def test_the_same_seed_plans_the_same_one_plan_after_the_other() -> None:
     def plans(seed: int) -> list[NDArray[np.float32]]:
         core = PlanningCore(small_model(), seed)
