@@ -82,9 +82,9 @@ def test_a_deadline_lets_the_chunks_grow_to_what_fits():
 
 def test_a_machine_that_slows_down_does_not_make_a_plan_late():
     class Slowing(ToySession):
-        def imagine(self, candidates, **settings):
+        def rollout(self, candidates, **settings):
             self.seconds = 0.0005 if len(self.calls) < 2 else 0.1
-            return super().imagine(candidates, **settings)
+            return super().rollout(candidates, **settings)
 
     began = time.perf_counter()
     result = Planner(SPEC).plan(Slowing(), latent_cost(), deadline_s=0.5, num_iterations=9)
@@ -232,16 +232,14 @@ class VagueModel(ToyModel):
 
     def start(self, frames, actions, *, seed=0):
         session = super().start(frames, actions, seed=seed)
-        exact = session.imagine
+        exact = session.latents_after
 
-        def imagine(candidates, **settings):
-            rollouts = exact(candidates, **settings)
-            moved = np.abs(integrate_actions(candidates)[:, 1:]).max(axis=-1)
+        def latents_after(actions):
+            moved = np.abs(integrate_actions(actions)[:, 1:]).max(axis=-1)
             vague = torch.from_numpy(np.exp(-np.square(moved / 0.1)))[..., None, None, None]
-            rollouts.latents = ((1 - vague) * rollouts.latents + vague * picture(GOAL)).float()
-            return rollouts
+            return ((1 - vague) * exact(actions) + vague * picture(GOAL)).float()
 
-        session.imagine = imagine
+        session.latents_after = latents_after
         return session
 
 
