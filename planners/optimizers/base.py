@@ -54,11 +54,19 @@ class ScoredCandidates:
 
     Attributes:
         candidates: [K, horizon, A], as they were asked for.
-        costs: float64 [K]; infinity for those that are worthless or were not scored.
+        costs: float64 [K]; infinity for those that are worthless or were not scored in full.
+        ranking: indices [N], N <= K, best first: those with a finite cost by their cost, and behind
+            them those of which only the order is known.
     """
 
     candidates: FloatArray
     costs: NDArray[np.float64]
+    ranking: NDArray[np.intp]
+
+    @property
+    def unscored(self) -> NDArray[np.intp]:
+        """The part of the ranking that has no cost."""
+        return self.ranking[~np.isfinite(self.costs[self.ranking])]
 
 
 class Optimizer(ABC, Generic[StateT]):
@@ -115,18 +123,27 @@ class Optimizer(ABC, Generic[StateT]):
         return candidates
 
     @final
-    def tell(self, state: StateT, candidates: FloatArray, costs: ArrayLike) -> StateT:
+    def tell(
+        self,
+        state: StateT,
+        candidates: FloatArray,
+        costs: ArrayLike,
+        ranking: ArrayLike | None = None,
+    ) -> StateT:
         """The state after scoring the asked candidates.
 
         Args:
             state: the one that asked.
             candidates: [K, horizon, A], what it asked for.
-            costs: [K]; NaN and infinity count as worst.
+            costs: [K]; NaN and infinity count as worst, or as unknown for those in the ranking.
+            ranking: indices, best first, that also order candidates without a cost of their own
+                (see :mod:`planners.screening`); all with a finite cost are better than those.
 
         Raises:
-            V2WError: costs of another shape.
+            V2WError: costs of another shape, or a ranking that is none.
         """
-        scored = ScoredCandidates(candidates, checked_costs(candidates, costs))
+        finite_or_inf = checked_costs(candidates, costs)
+        scored = ScoredCandidates(candidates, finite_or_inf, full_ranking(finite_or_inf, ranking))
         best_sequence, best_cost = state.best_sequence, state.best_cost
         best = int(np.argmin(scored.costs))
         if scored.costs[best] < best_cost:
@@ -211,6 +228,21 @@ def checked_costs(candidates: FloatArray, costs: ArrayLike) -> NDArray[np.float6
         raise V2WError("costs", f"one for each of {len(candidates)} candidates", array.shape)
     array[~np.isfinite(array)] = np.inf
     return array
+
+
+def full_ranking(costs: NDArray[np.float64], ranking: ArrayLike | None) -> NDArray[np.intp]:
+    """Indices of the finite costs [K], lowest first, and then those of the ranking without one."""
+    order = np.argsort(costs, kind="stable")
+    order = order[np.isfinite(costs[order])]
+    if ranking is None:
+        return order
+    given = np.asarray(ranking)
+    known = set(range(len(costs)))
+    if given.ndim != 1 or len(set(given.tolist())) != given.size or not known.issuperset(given):
+        rule = f"some of the indices 0 to {len(costs) - 1}, each once"
+        raise V2WError("ranking", rule, given.tolist())
+    given = given.astype(np.intp)
+    return np.concatenate([order, given[~np.isfinite(costs[given])]])
 
 
 def shift(sequence: ArrayLike, num_steps: int, fill: ArrayLike | None = None) -> FloatArray:

@@ -19,6 +19,7 @@ class CEMState(OptimizerState):
     """Gaussian ``mean`` and ``std`` [horizon, A], and the elites [E, horizon, A] with costs [E].
 
     Elites compete again in the next iteration with the costs they have: nothing is scored twice.
+    One that has none, because it was only looked at coarsely, counts once.
     """
 
     std: FloatArray
@@ -78,9 +79,11 @@ class CEM(Optimizer[CEMState]):
     def _update(self, state: CEMState, scored: ScoredCandidates) -> CEMState:
         pool = np.concatenate([state.elites, scored.candidates])
         pool_costs = np.concatenate([state.elite_costs, scored.costs])
-        order = np.argsort(pool_costs, kind="stable")[: self._num_elites(state)]
+        num_elites = self._num_elites(state)
+        order = np.argsort(pool_costs, kind="stable")[:num_elites]
         order = order[np.isfinite(pool_costs[order])]
-        elites, mean, std = pool[order], state.mean, state.std
+        unscored = scored.candidates[scored.unscored[: num_elites - len(order)]]
+        elites, mean, std = np.concatenate([pool[order], unscored]), state.mean, state.std
         if len(elites):
             keep = np.float32(self.momentum)
             floor = self.min_std * state.bounds.half_range
@@ -92,7 +95,7 @@ class CEM(Optimizer[CEMState]):
             state,
             mean=mean.astype(np.float32),
             std=std.astype(np.float32),
-            elites=elites,
+            elites=pool[order],
             elite_costs=pool_costs[order],
         )
 

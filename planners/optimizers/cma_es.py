@@ -74,9 +74,11 @@ class CMAES(Optimizer[CMAState]):
         if not len(finite):
             return state
         strategy, points = _asked(state)
-        worst = float(finite.max()) + 1.0
-        padded = np.full(len(points), worst)
-        padded[: len(costs)] = np.where(np.isfinite(costs), costs, worst)
+        # only the order counts: behind those with a cost the others that are ranked, then the rest
+        unscored, highest = scored.unscored, float(finite.max())
+        padded = np.full(len(points), highest + len(unscored) + 1.0)
+        padded[: len(costs)][np.isfinite(costs)] = finite
+        padded[unscored] = highest + 1.0 + np.arange(len(unscored))
         centre, half = state.bounds.centre, state.bounds.half_range
         flat = np.clip((candidates - centre) / half, -1.0, 1.0).reshape(len(candidates), -1)
         moved = np.abs(flat - points[: len(flat)]).max(axis=1) > 1e-3

@@ -23,6 +23,8 @@ class MPPIState(OptimizerState):
 class MPPI(Optimizer[MPPIState]):
     """Weights exp(-(cost - lowest) / (temperature * spread of the costs)).
 
+    A weight needs a cost: candidates of which only the order is known have none.
+
     Args:
         temperature: relative to the standard deviation of the finite costs, so that it holds for
             costs of any unit; small values follow the cheapest candidates only.

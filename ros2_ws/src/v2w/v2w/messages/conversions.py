@@ -137,7 +137,7 @@ def trajectory_markers(
 ) -> Any:
     """Candidate paths [N, horizon + 1, 3] -> MarkerArray: green is cheap, red is dear.
 
-    Those without a finite cost (which a deadline left out) are not drawn.
+    Those without a finite cost (which screening or a deadline left out) are not drawn.
     """
     from geometry_msgs.msg import Point
     from std_msgs.msg import ColorRGBA
