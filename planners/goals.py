@@ -13,7 +13,7 @@ from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_learned import GoalImageLearned
 from planners.costs.goal_pose import GoalPose
 from planners.costs.smoothness import Smoothness
-from planners.costs.visited_views import SeenPlaces, history_poses
+from planners.costs.visited_views import VisitedViews, history_poses
 from planners.planner import PlanResult
 from planners.protocols import FloatArray, ImaginationModel, UInt8Array
 from v2w_core.errors import V2WError
@@ -29,7 +29,7 @@ LATENT_ARRIVAL = (0.1, 0.3)
 LEARNED_ARRIVAL = (0.05, 0.25)
 
 #: Places that a drive remembers; older ones are forgotten, so that plans stay as fast and small.
-MOST_SEEN = 256
+MOST_VIEWS = 256
 
 #: Closer than this (m, rad) counts as the same place.
 SAME_PLACE = (0.1, 0.1)
@@ -100,7 +100,7 @@ class ImageGoal:
 
     Where the robot has been, its camera knows better than the model: the frames of the history,
     and all that were seen on the way here (``memory``, for observations with a pose), correct
-    the imagined distances near them (see ``SeenPlaces``; planar action spaces only).
+    the imagined distances near them (see ``VisitedViews``; planar action spaces only).
 
     How far a view is from the goal's is what the model has learned (``GoalImageLearned``); with a
     model that has not, the difference of the latents (``GoalImageLatent``).
@@ -117,8 +117,8 @@ class ImageGoal:
             learned one (see ``GoalDistanceConfig``), 0.1 and 0.3 for latents.
         near_m, near_rad: metres and radians along the plan.
         smoothness: weight of the smoothness term.
-        boredom: what a place gets worse by each time the robot has looked around there without
-            arriving, so that it does not stand for ever where nothing better is in sight.
+        revisit_penalty: what a place gets worse by each time the robot has looked around there
+            without arriving, so that it does not stand for ever where nothing better is in sight.
         memory: (pose, distance) of what was seen last on this drive, one for every cost.
     """
 
@@ -129,7 +129,7 @@ class ImageGoal:
     near_m: float = 0.2
     near_rad: float = 0.17
     smoothness: float = 0.002
-    boredom: float = 0.2
+    revisit_penalty: float = 0.2
     memory: list[tuple[Pose, float]] = field(default_factory=list, repr=False)
     term: GoalImageTerm = field(init=False, repr=False)
 
@@ -148,9 +148,9 @@ class ImageGoal:
         places = self._look(observation, len(observation.frames))
         if places is not None and observation.pose is not None:
             self.memory.append((observation.pose, float(places.distances[-1])))
-            del self.memory[:-MOST_SEEN]
+            del self.memory[:-MOST_VIEWS]
         terms: dict[str, tuple[float, Cost]] = {
-            "goal_image": (1.0, replace(self.term, seen=places)),
+            "goal_image": (1.0, replace(self.term, visited=places)),
             "smoothness": (self.smoothness, Smoothness()),
         }
         return WeightedSum(terms)
@@ -173,7 +173,7 @@ class ImageGoal:
                 return Arrival(True, now, "the plan leads no nearer")
         return Arrival(False, now)
 
-    def _look(self, observation: Observation, num_frames: int) -> SeenPlaces | None:
+    def _look(self, observation: Observation, num_frames: int) -> VisitedViews | None:
         """The newest frames and the memory, in the current body frame."""
         spec = self.model.config.action
         if not spec.is_planar:
@@ -184,9 +184,9 @@ class ImageGoal:
         if self.memory and observation.pose is not None:
             past, known = (np.asarray(column) for column in zip(*self.memory, strict=True))
             poses = np.concatenate([relative_motion(observation.pose, past), poses])
-            bored = self.boredom * times_looked(past)
-            distances = np.concatenate([known + bored, distances])
-        return SeenPlaces(poses, distances)
+            revisited = self.revisit_penalty * times_looked(past)
+            distances = np.concatenate([known + revisited, distances])
+        return VisitedViews(poses, distances)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planners.costs.base import Cost
-from planners.costs.blocked_motion import BumpMemory, Pose
+from planners.costs.blocked_motion import BlockedMotionMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult
@@ -60,8 +60,8 @@ class MPC:
         num_execute: actions of a plan that are executed before the next one.
         num_candidates, num_iterations, deadline_s: of every plan.
         seed: of the first plan; each later plan counts one up.
-        learn_bumps: what is decided is executed, so that odometry shows which commands a wall
-            blocked; plans then keep away from there (needs observed poses). Off where somebody
+        learn_blocked_motion: what is decided is executed, so that odometry shows which commands a
+            wall blocked; plans then keep away from there (needs observed poses). Off where somebody
             only asks for plans.
     """
 
@@ -73,10 +73,12 @@ class MPC:
     num_iterations: int = 3
     deadline_s: float | None = None
     seed: int = 0
-    learn_bumps: bool = False
+    learn_blocked_motion: bool = False
     num_plans: int = field(default=0, init=False)
     _rest: FloatArray | None = field(default=None, init=False, repr=False)
-    _bumps: BumpMemory = field(default_factory=BumpMemory, init=False, repr=False)
+    _blocked_motion: BlockedMotionMemory = field(
+        default_factory=BlockedMotionMemory, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_execute <= self.planner.horizon:
@@ -86,7 +88,7 @@ class MPC:
     def reset(self) -> None:
         """Forgets the last plan (after the robot was moved by something else)."""
         self._rest = None
-        self._bumps.forget_sent()
+        self._blocked_motion.forget_sent()
 
     def decide(
         self,
@@ -129,7 +131,7 @@ class MPC:
         pose = self._odometry(observation)
         if pose is not None:
             columns = list(self.planner.spec.planar_indices())
-            self._bumps.sent(pose, chosen[:, columns])
+            self._blocked_motion.sent(pose, chosen[:, columns])
         return Decision(chosen, arrival, plan)
 
     def _cost(self, observation: Observation) -> Cost:
@@ -137,12 +139,14 @@ class MPC:
         cost, pose = self.goal.cost(observation), self._odometry(observation)
         if pose is None:
             return cost
-        self._bumps.executed(pose)
-        return self._bumps.added_to(cost, pose)
+        self._blocked_motion.executed(pose)
+        return self._blocked_motion.added_to(cost, pose)
 
     def _odometry(self, observation: Observation) -> Pose | None:
-        """The pose that bumps are learned from; None where they are not."""
-        return observation.pose if self.learn_bumps and self.planner.spec.is_planar else None
+        """The pose that blocked motion is learned from; None where they are not."""
+        return (
+            observation.pose if self.learn_blocked_motion and self.planner.spec.is_planar else None
+        )
 
     def _none(self) -> FloatArray:
         return np.zeros((0, self.planner.spec.dim), dtype=np.float32)

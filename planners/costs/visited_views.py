@@ -19,7 +19,7 @@ from v2w_core.geometry import integrate_actions, relative_motion, wrap_angle
 
 
 @dataclass(frozen=True)
-class SeenPlaces:
+class VisitedViews:
     """Poses of past frames and how far their views were from the goal.
 
     Args:
@@ -37,10 +37,10 @@ class SeenPlaces:
     def __post_init__(self) -> None:
         if self.poses.shape != (len(self.distances), 3) or not len(self.distances):
             rule = "poses [N, 3] and distances [N], N >= 1"
-            raise V2WError("SeenPlaces", rule, (self.poses.shape, self.distances.shape))
+            raise V2WError("VisitedViews", rule, (self.poses.shape, self.distances.shape))
         if self.reach_m <= 0 or self.reach_rad <= 0:
             rule = "positive metres and radians"
-            raise V2WError("SeenPlaces.reach", rule, (self.reach_m, self.reach_rad))
+            raise V2WError("VisitedViews.reach", rule, (self.reach_m, self.reach_rad))
 
     def correct(self, distances: ArrayLike, poses: ArrayLike) -> NDArray[np.float64]:
         """Imagined distances [...] at poses [..., 3], pulled to what was seen near them."""
@@ -55,10 +55,10 @@ class SeenPlaces:
 
 
 def corrected(
-    distances: NDArray[np.float64], context: CostContext, seen: SeenPlaces | None
+    distances: NDArray[np.float64], context: CostContext, visited: VisitedViews | None
 ) -> NDArray[np.float64]:
-    """Distances [K, horizon] of a cost's candidates; as they are when nothing was seen."""
-    return distances if seen is None else seen.correct(distances, context.poses[:, 1:])
+    """Distances [K, horizon] of a cost's candidates; as they are without visited views."""
+    return distances if visited is None else visited.correct(distances, context.poses[:, 1:])
 
 
 def history_poses(actions: ArrayLike) -> NDArray[np.float64]:

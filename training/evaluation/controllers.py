@@ -74,7 +74,7 @@ class SimulatedPose:
 
     def __call__(self, context: CostContext) -> Costs:
         poses, _ = self.env.simulate(self.start, context.candidates)
-        return self.term.over_steps(self.term.distances(poses[:, 1:]))
+        return self.term.soft_minimum(self.term.distances(poses[:, 1:]))
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Factory:
             num_iterations=num_iterations or settings.num_iterations,
             deadline_s=settings.deadline_s if model is not None else None,
             seed=seed,
-            learn_bumps=isinstance(goal, ImageGoal),
+            learn_blocked_motion=isinstance(goal, ImageGoal),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.costs.blocked_motion import BumpMemory, Pose
+from planners.costs.blocked_motion import BlockedMotionMemory, Pose
 from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import IterationReport, Planner, PlanResult
@@ -67,7 +67,7 @@ class _Drive:
 
     key: object
     goal: Goal
-    walls: BumpMemory = field(default_factory=BumpMemory)
+    blocked_motion: BlockedMotionMemory = field(default_factory=BlockedMotionMemory)
 
 
 class PlanningCore:
@@ -137,7 +137,7 @@ class PlanningCore:
         left_s = max(settings.time_budget_s - (time.perf_counter() - began), 1e-3)
         result = planner.plan(
             session,
-            drive.walls.added_to(goal.cost(observation), here),
+            drive.blocked_motion.added_to(goal.cost(observation), here),
             deadline_s=left_s,
             num_iterations=settings.num_iterations,
             num_candidates=settings.num_candidates,
@@ -163,13 +163,13 @@ class PlanningCore:
         drive = self._drive  # another thread may forget it meanwhile
         if drive is not None:
             columns = list(self._model.config.action.planar_indices())
-            drive.walls.sent(pose, actions[:, columns])
+            drive.blocked_motion.sent(pose, actions[:, columns])
 
     def executed(self, pose: Pose) -> None:
         """What was sent last was driven to its end, and the robot is at ``pose``."""
         drive = self._drive
         if drive is not None:
-            drive.walls.executed(pose)
+            drive.blocked_motion.executed(pose)
 
     def forget_drive(self) -> None:
         """Poses of before no longer mean anything."""
