@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from planners.bounds import Bounds
 from planners.costs.base import planar_path
 from planners.deadline import Clock
-from planners.goals import ImageGoal, Observation
+from planners.goals import ImageGoal
+from planners.observation import Observation
 from planners.optimizers.cem import CEM
 from planners.scoring import Scorer
 from planners.settings import ImaginationSettings

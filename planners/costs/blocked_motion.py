@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.costs.base import Cost, CostContext, Costs, WeightedSum
+from planners.protocols import Pose
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions, relative_motion
 
-Pose = tuple[float, float, float]
 #: A command counts as blocked when it asked for more than this (m) ...
 LEAST_M = 0.1
 #: ... and more than this share of it is missing.

@@ -10,8 +10,9 @@ from planner_toys import SPEC
 
 from planners.costs.base import CostContext
 from planners.costs.blocked_motion import WALL, BlockedMotion, BlockedMotionMemory, blocked
-from planners.goals import Observation, PoseGoal
+from planners.goals import PoseGoal
 from planners.mpc import MPC
+from planners.observation import Observation
 from planners.planner import Planner
 from v2w_core.errors import V2WError
 
