@@ -150,7 +150,7 @@ def trajectory_markers(
     """Candidate paths [N, horizon + 1, 3] -> visualization_msgs/MarkerArray.
 
     The colour of a path goes from green for the lowest cost to red for the highest. Candidates
-    without a finite cost, which were not scored before the deadline, are not drawn.
+    without a finite cost, which screening or the deadline left out, are not drawn.
     """
     from geometry_msgs.msg import Point
     from std_msgs.msg import ColorRGBA

@@ -312,7 +312,7 @@ class PlannerNode(ModelNode):
         self._path.publish(self._path_of(result.action_sequence, snapshot))
         if self._markers.get_subscription_count():
             spec = self.model.config.action
-            best = result.costs.argsort()[: self.get_parameter("max_markers").value]
+            best = result.ranking[: self.get_parameter("max_markers").value]
             paths = conversions.planar_path(
                 result.candidates[best], spec, snapshot.poses[-1][[0, 1, 3]]
             )
