@@ -14,7 +14,7 @@ from v2w_core.backends.eager import Eager
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.rollout.memory_budget import candidate_bytes
-from v2w_core.rollout.session import MAX_HORIZON
+from v2w_core.rollout.session import Session
 from v2w_core.testing import tiny_config
 from v2w_core.world_model import WorldModel
 
@@ -275,7 +275,7 @@ def test_unusable_input_is_named(model):
     nan, wide, out = good.copy(), np.zeros((2, 2, 4)), good.copy()
     nan[1, 0, 2] = np.nan
     out[0, 1, 0] = 99.0
-    for bad in (nan, wide, out, good[0], good[:0], candidates(1, MAX_HORIZON + 1)):
+    for bad in (nan, wide, out, good[0], good[:0], candidates(1, Session.horizon_limit + 1)):
         with pytest.raises(V2WError, match="candidates"):
             session.imagine(bad)
     session.imagine(out, bounds=False)

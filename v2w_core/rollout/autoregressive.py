@@ -14,10 +14,10 @@ from torch import Tensor
 
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted
+from v2w_core.rollout.base_session import RolloutRequest
 from v2w_core.rollout.frame_denoiser import FrameDenoiser
 from v2w_core.rollout.history import EncodedHistory, at_history_level, draw_noise
 from v2w_core.rollout.interfaces import NoisyFrames, StepBackend
-from v2w_core.rollout.request import RolloutRequest
 
 #: Added to a request's seed for the noise of imagined frames, so that it is not the history's.
 IMAGINED_SEED = 1_000_003

@@ -61,10 +61,7 @@ class CandidateRollout:
 
     @torch.inference_mode()
     def advance(self, num_frames: int) -> Rollouts:
-        """Imagines ``num_frames`` more frames of every candidate that is left.
-
-        Returns:
-            all frames so far, with the time and the number of frames that all calls took.
+        """Imagines ``num_frames`` more frames of every candidate; returns all frames so far.
 
         Raises:
             V2WError: no frames, or more than the candidates have actions for; memory that is too

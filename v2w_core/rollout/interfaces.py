@@ -160,21 +160,6 @@ class Dynamics(Protocol):
         """Each frame's context from ``image_context``'s tokens [B, L, D]; None for None."""
 
 
-class Session(Protocol):
-    """What both kinds of sessions have in common: the model and the frames it has seen."""
-
-    model: Dynamics
-    seed: int
-
-    @property
-    def num_history(self) -> int:
-        """Frames in the history."""
-
-    @property
-    def max_horizon(self) -> int:
-        """Longest horizon inside the trained window."""
-
-
 def with_unconditional(
     latents: Tensor, noise_level: Tensor, actions: Tensor, action_mask: Tensor
 ) -> list[Tensor]:

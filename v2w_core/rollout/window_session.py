@@ -19,13 +19,12 @@ from v2w_core.diffusion.window_sampler import Noise, WindowSampler
 from v2w_core.errors import Interrupted
 from v2w_core.images import ImageArray
 from v2w_core.models.conditioning import concat_first_frame
+from v2w_core.rollout.base_session import BaseSession, RolloutRequest
 from v2w_core.rollout.candidate_rollout import CandidateRollout
 from v2w_core.rollout.interfaces import Dynamics
-from v2w_core.rollout.request import RolloutRequest, resolve_request
-from v2w_core.rollout.result import Rollouts
 
 
-class WindowSession:
+class WindowSession(BaseSession):
     """The history of one moment, ready to imagine futures; made by ``WorldModel.start``.
 
     Args:
@@ -47,11 +46,6 @@ class WindowSession:
         """Frames in the history."""
         return len(self.frames)
 
-    @property
-    def max_horizon(self) -> int:
-        """Longest horizon inside the trained window."""
-        return self.model.config.num_frames - self.num_history
-
     def append(self, frame: ImageArray, action: ArrayLike) -> None:
         """A new camera frame uint8 [H, W, 3] and the physical action [A] that led to it."""
         spec = self.model.config.action
@@ -65,46 +59,7 @@ class WindowSession:
             self.actions = self.actions[len(self.actions) - newest + 1 :]
             self.tokens = self._context_tokens()
 
-    def imagine(
-        self,
-        candidates: ArrayLike,
-        *,
-        num_sampling_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        batch_size: int | None = None,
-        bounds: bool = True,
-        interrupt: Callable[[], bool] | None = None,
-    ) -> Rollouts:
-        """Imagines every candidate to the end; see :meth:`rollout`."""
-        rollout = self.rollout(
-            candidates, num_sampling_steps=num_sampling_steps, guidance_scale=guidance_scale,
-            seed=seed, batch_size=batch_size, bounds=bounds, interrupt=interrupt,
-        )  # fmt: skip
-        return rollout.advance(np.shape(candidates)[1])
-
-    @torch.inference_mode()
-    def rollout(
-        self,
-        candidates: ArrayLike,
-        *,
-        num_sampling_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        batch_size: int | None = None,
-        bounds: bool = True,
-        interrupt: Callable[[], bool] | None = None,
-    ) -> CandidateRollout:
-        """Begins a rollout, see :meth:`v2w_core.rollout.session.Session.rollout`.
-
-        Every sampling step computes the whole window. The horizon stays inside the trained window;
-        one candidate is computed at a time unless ``batch_size`` says otherwise.
-        """
-        request = resolve_request(
-            self, candidates, self.max_horizon, num_sampling_steps=num_sampling_steps,
-            guidance_scale=guidance_scale, seed=seed, batch_size=batch_size, bounds=bounds,
-            interrupt=interrupt,
-        )  # fmt: skip
+    def _begin(self, request: RolloutRequest, batch_size: int | None) -> CandidateRollout:
         return CandidateRollout(
             self.model,
             request.actions,
