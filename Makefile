@@ -51,11 +51,15 @@ BUILD_INPUTS := $(shell find $(WS)/src/v2w_msgs -type f -not -name '*.md') \
 RUN := export PATH="$(abspath $(BIN)):$$PATH"; \
   if [ -f $(WS)/install/setup.bash ]; then source $(WS)/install/setup.bash; fi;
 
-.PHONY: help setup demo test lint type format bench clean distclean
+# What `make check` tests: no ROS (tests/ros), none of these markers (tests/conftest.py puts most).
+QUICK := not slow and not engines and not sim and not trained and not gpu
+
+.PHONY: help setup demo test check quick lint type format bench clean distclean
 
 help:
 	@echo "make demo    set up, then a simulated robot drives to two goals by its imagination"
 	@echo "make test    set up, then run the tests"
+	@echo "make check   ruff, import contracts, mypy, the quick tests: about 90 s"
 	@echo "make setup   virtual environment, dependencies, ROS 2 interfaces ($(ROS))"
 	@echo "make lint    ruff and the import contracts"
 	@echo "make type    mypy, strict on v2w_core and planners"
@@ -88,6 +92,12 @@ demo: setup
 
 test: setup
 	@$(RUN) V2W_REQUIRE_ROS=$(if $(filter none,$(ROS)),,1) python -m pytest $(PYTEST_ARGS)
+
+check: lint
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 type quick
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "$(QUICK)" --ignore tests/ros --ignore tests/gpu $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

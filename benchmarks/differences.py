@@ -82,7 +82,7 @@ def leakage(case: Case, unet: UNet) -> float:
     other[:, 4:] = torch.randn(other[:, 4:].shape, generator=generator)
     level = torch.full((1, 8), 500)
     actions, mask = torch.zeros(1, 8, case.config.action_dim or 0), torch.ones(1, 8)
-    tokens = frame_tokens(case.at["ctx"][:1], 8, RELEASED)
+    tokens = frame_tokens(case.at["ctx"][:1], 8, by_length=RELEASED.tokens_by_length)
     before, _ = unet(x, level, actions, mask, context=tokens)
     after, _ = unet(other, level, actions, mask, context=tokens)
     return change(after[:, :4], before[:, :4])

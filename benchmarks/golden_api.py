@@ -21,8 +21,9 @@ import torch
 
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_pixel import GoalImagePixel
-from planners.goals import ImageGoal, Observation, PoseGoal
+from planners.goals import ImageGoal, PoseGoal
 from planners.mpc import MPC
+from planners.observation import Observation
 from planners.optimizers import make_optimizer
 from planners.planner import Planner
 from planners.settings import SCREENED, ImaginationSettings

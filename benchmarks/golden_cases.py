@@ -211,9 +211,9 @@ def closed_loop_image(model: Any) -> Values:
 
 
 def closed_loop_pose(model: Any) -> Values:
-    """Towards a pose, without a model, along a wall at x = 0.5 m that is learned from bumps."""
+    """Towards a pose, without a model, along a wall at x = 0.5 m that is learned by touching it."""
     planner = api.planner(model, "cem", horizon=6)
-    mpc = api.MPC(planner, api.PoseGoal(GOAL_POSE), num_candidates=32, learn_bumps=True)
+    mpc = api.MPC(planner, api.PoseGoal(GOAL_POSE), num_candidates=32, learn_blocked_motion=True)
 
     def step(frames: Any, told: Any, action: Any, pose: Any) -> tuple[Any, Any]:
         x, y, yaw = moved(pose, action)

@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
     import psutil
     import torch
 
-    from v2w.inference.model_runtime import Engine, EngineSettings
+    from v2w.inference.model_runtime import ModelRuntime, RuntimeSettings
     from v2w.navigation.planning import PlanningCore, PlanSettings
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.images import encode_image
@@ -67,11 +67,11 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
     if args.threads:
         torch.set_num_threads(args.threads)
     checkpoint = args.checkpoint or default_checkpoint()
-    engine = Engine(EngineSettings(checkpoint, args.device, backend, strict=True), print)
-    snapshots, view = explore(engine)
+    runtime = ModelRuntime(RuntimeSettings(checkpoint, args.device, backend, strict=True), print)
+    snapshots, view = explore(runtime)
     picture = encode_image(view, "png")
-    engine.warm_up((args.candidates,), args.horizon)
-    core, process = PlanningCore(engine, 0), psutil.Process()
+    runtime.warm_up((args.candidates,), args.horizon)
+    core, process = PlanningCore(runtime, 0), psutil.Process()
     settings = PlanSettings(
         horizon=args.horizon, num_iterations=args.iterations, num_candidates=args.candidates,
         time_budget_s=60.0, seed=None, execute_steps=2, drive=True,
@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
         x, y, _, yaw = snapshot.poses[-1]
         began = time.perf_counter()
         core.executed((x, y, yaw))
-        outcome = engine.run(
+        outcome = runtime.run(
             lambda: core.plan(snapshot, core.image_goal(picture), "goal", settings)  # noqa: B023
         )
         core.sent((x, y, yaw), outcome.result.action_sequence[: settings.execute_steps])
@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace, backend: str) -> dict[str, Any]:
         "tolerance_mib": TOLERANCE_MIB,
         "plan_s_p50_first": round(float(np.median(seconds[:EVERY])), 4),
         "plan_s_p50_last": round(float(np.median(seconds[-EVERY:])), 4),
-        "engine_key": engine.key,
+        "engine_key": runtime.key,
     }
 
 

@@ -1,8 +1,8 @@
-"""A 30 Hz camera of 640x480 into both model nodes: lost frames and CPU, idle and while one plans.
+"""A 30 Hz camera of 640x480 and both model nodes: lost frames and CPU, idle and while one plans.
 
-Camera, odometry and nodes run in processes of their own; frames cross DDS on this machine. The
+Camera, odometry and nodes run in separate processes; frames cross DDS on this machine. The
 nodes' own counters (/diagnostics) are compared with what was published. While planner_node plans,
-its CPU is that of the plans too; world_model_node beside it shows what the intake alone takes.
+its CPU is that of the plans too; world_model_node beside it shows what receiving alone takes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def camera(seconds: float, rate_hz: float, size: tuple[int, int], compressed: bo
 
 
 class Probe:
-    """Listens to the node's diagnostics and asks it for plans."""
+    """Subscribes to the diagnostics of the nodes and requests plans."""
 
     def __init__(self) -> None:
         import rclpy
@@ -84,7 +84,7 @@ class Probe:
         self.values[status.name.split(":")[0].strip("/")] = {e.key: e.value for e in status.values}
 
     def frames(self, name: str) -> int | None:
-        """Camera frames that a node has taken in; None before its first report."""
+        """Camera frames that a node has received; None before its first report."""
         count = self.values.get(name, {}).get("camera frames")
         return None if count is None else int(count)
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from planners.commands.plan import add_screening_arguments, imagination_settings
-from planners.goals import ImageGoal, Observation
+from planners.goals import ImageGoal
+from planners.observation import Observation
 from planners.planner import Planner
 from planners.settings import ImaginationSettings
 from v2w_core.backends.names import AUTO, BACKENDS, PRECISIONS

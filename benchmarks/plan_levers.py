@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from planners.bounds import Bounds
 from planners.costs.base import planar_path
 from planners.deadline import Clock
-from planners.goals import ImageGoal, Observation
+from planners.goals import ImageGoal
+from planners.observation import Observation
 from planners.optimizers.cem import CEM
 from planners.scoring import Scorer
 from planners.settings import ImaginationSettings
@@ -137,7 +138,7 @@ class Moment:
         last = len(lever.sizes) - 1
         for index, (size, mode) in enumerate(zip(lever.sizes, lever.modes, strict=True)):
             candidates = optimizer.ask(state, final=index == last)[:size]
-            state = optimizer.tell(state, candidates, self._screened(candidates, mode, lever))
+            state = optimizer.tell(state, candidates, *self._screened(candidates, mode, lever))
         best = state.best_sequence
         apart = planar_path(best, spec) - self.motion
         far = np.hypot(apart[:, 0], apart[:, 1])
@@ -149,17 +150,16 @@ class Moment:
 
     def _screened(
         self, candidates: NDArray[np.float32], mode: ImaginedHistory, lever: Lever
-    ) -> NDArray[np.float64]:
-        """Costs; of those that do not go on, behind all others in the order of their prefix."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp] | None]:
+        """Costs, infinity for those that do not go on, and the ranking by the costs of prefixes."""
         if lever.share == 1.0:
-            return self.costs(candidates, mode)
+            return self.costs(candidates, mode), None
         early = self.costs(np.ascontiguousarray(candidates[:, : lever.prefix]), mode)
         order = np.argsort(early, kind="stable")
-        on, out = np.split(order, [int(lever.share * len(candidates))])
-        costs = np.empty(len(candidates))
+        on = order[: int(lever.share * len(candidates))]
+        costs = np.full(len(candidates), np.inf)
         costs[on] = self.costs(candidates[on], mode)
-        costs[out] = costs[on].max() + early[out] - early[out[0]] + 1e-9
-        return costs
+        return costs, order
 
 
 def moments(model: WorldModel, folder: Path, number: int) -> Sequence[Moment]:

@@ -14,6 +14,7 @@ import pathlib
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -50,6 +51,10 @@ class Recordings:
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         return load_file(self.folder / f"{name}.safetensors")
+
+    def arrays(self, name: str) -> dict[str, Tensor]:
+        with np.load(self.folder / f"{name}.npz") as file:
+            return {key: torch.from_numpy(value) for key, value in file.items()}
 
     def causal_names(self) -> list[str]:
         """Of the transferred U-Nets."""
@@ -137,7 +142,9 @@ class RecordedDenoiser:
             known = self.together_mask()[:num_frames].expand(x.shape[:2])
         elif not guided:
             known[:, -1] = 0
-        tokens = frame_tokens(at["ctx" if guided else "uctx"], num_frames, self.compat)
+        tokens = frame_tokens(
+            at["ctx" if guided else "uctx"], num_frames, by_length=self.compat.tokens_by_length
+        )
         actions = shift_actions(at["action"])[:, :num_frames]
         concat = at["concat"].transpose(1, 2)[:, :num_frames]
         stride = torch.full((len(x),), self.case.settings["fs"])

@@ -3,7 +3,7 @@
     ros2 launch v2w world_model.launch.py image_topic:=/camera/image_raw odom_topic:=/odom
 
 Needs a ROS installation; without one, ``v2w up`` starts the same nodes from the same YAML files.
-An argument that is left empty keeps what the YAML files say.
+For an argument that is left empty the YAML files count.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from v2w.bringup.node_processes import names_checkpoint
+
 ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
     "params_file": ("", "YAML file with parameters on top of the package's defaults."),
     "use_sim_time": ("false", "Take the time from /clock."),
-    "image_topic": ("", "Camera images, raw; compressed ones are found beside them."),
-    "odom_topic": ("", "Odometry of the body."),
-    "device": ("", "auto, cpu, cuda, cuda:1."),
-    "backend": ("", "What computes rollouts: auto, eager, onnx, ... (v2w export --help)."),
-    "precision": ("", "Of rollouts, e.g. fp32."),
-    "strict_backend": ("", "true: refuse what cannot be had, instead of taking the next."),
-    "memory_budget_mib": ("", "MiB that a rollout may take; 0: ask the device."),
-    "checkpoint": ("", "Checkpoint folder; empty: the params_file's, else the one that ships."),
-    "autostart": ("true", "Configure and activate the nodes; false: a lifecycle manager does."),
+    "image_topic": ("", "Topic of the raw camera images; compressed ones are next to it."),
+    "odom_topic": ("", "Topic of the body's odometry."),
+    "device": ("", "PyTorch device: auto, cpu, cuda, cuda:1."),
+    "backend": ("", "Back end of rollouts: auto, eager, onnx, ... (v2w export --help)."),
+    "precision": ("", "Precision of rollouts, e.g. fp32."),
+    "strict_backend": ("", "true: refuse a device or back end that is not available."),
+    "memory_budget_mib": ("", "MiB that a rollout may take; 0: what the device has free."),
+    "checkpoint": ("", "Checkpoint folder; empty: that of params_file, else the one that ships."),
+    "autostart": ("true", "true: the nodes activate themselves; false: a lifecycle manager."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
 }
@@ -43,30 +45,31 @@ def flag(text: str) -> bool:
     return text.lower() in ("true", "1", "yes", "on")
 
 
-#: Of arguments that are no text.
+#: How arguments that are no text are read.
 TYPES = {"strict_backend": flag, "memory_budget_mib": int}
 
 
 def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """A node that ends by itself ends the rest: half a graph is no graph."""
+    """Shut everything down when a node ends by itself."""
     return None if context.is_shutdown else Shutdown(reason=f"{event.process_name} ended")
 
 
 def nodes(context: LaunchContext) -> list:
-    """The nodes for these arguments."""
+    """The nodes to start, for the arguments of this launch."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     share = Path(get_package_share_directory("v2w"))
-    if not value["checkpoint"] and "checkpoint:" not in read(value["params_file"]):
-        from v2w_core.checkpoint import default_checkpoint
-
-        value["checkpoint"] = str(default_checkpoint())
+    params_files = [value["params_file"]] if value["params_file"] else []
     flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}
 
     def node(name: str, overrides: tuple[str, ...]) -> LifecycleNode:
         given = {key: TYPES.get(key, str)(value[key]) for key in overrides if value[key]}
-        files = [str(share / "config" / f"{name}.yaml")]
-        if value["params_file"]:
-            files.append(value["params_file"])
+        if "checkpoint" in overrides and not value["checkpoint"]:
+            paths = [Path(file) for file in params_files]
+            if not names_checkpoint(paths, name, value["namespace"]):
+                from v2w_core.checkpoint import default_checkpoint
+
+                given["checkpoint"] = str(default_checkpoint())
+        files = [str(share / "config" / f"{name}.yaml"), *params_files]
         return LifecycleNode(
             package="v2w",
             executable=name,
@@ -94,13 +97,8 @@ def nodes(context: LaunchContext) -> list:
     return graph
 
 
-def read(path: str) -> str:
-    """The text of a parameter file; nothing when none is named."""
-    return Path(path).read_text(encoding="utf-8") if path else ""
-
-
 def generate_launch_description() -> LaunchDescription:
-    """What ros2 launch asks for."""
+    """The entry point of ros2 launch."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in ARGUMENTS.items()

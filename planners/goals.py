@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -13,35 +14,18 @@ from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_learned import GoalImageLearned
 from planners.costs.goal_pose import GoalPose
 from planners.costs.smoothness import Smoothness
-from planners.costs.visited_views import SeenPlaces, history_poses
+from planners.costs.visited_views import VisitedViews, VisitedViewsMemory, history_poses
+from planners.observation import Observation
 from planners.planner import PlanResult
-from planners.protocols import FloatArray, ImaginationModel, UInt8Array
+from planners.protocols import ImaginationModel, Pose, UInt8Array
 from v2w_core.errors import V2WError
 from v2w_core.geometry import relative_motion, wrap_angle
-
-#: (x m, y m, yaw rad) in a fixed frame.
-Pose = tuple[float, float, float]
 
 GoalImageTerm = GoalImageLatent | GoalImageLearned
 
 #: (arrival_distance, near_distance) of an image goal, in the unit of its distance.
 LATENT_ARRIVAL = (0.1, 0.3)
 LEARNED_ARRIVAL = (0.05, 0.25)
-
-#: Places that a drive remembers; older ones are forgotten, so that plans stay as fast and small.
-MOST_SEEN = 256
-
-#: Closer than this (m, rad) counts as the same place.
-SAME_PLACE = (0.1, 0.1)
-
-
-def times_looked(poses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How often each of the poses [N, 3] was looked from before, float [N]."""
-    apart = poses[:, None] - poses[None]
-    metres, radians = SAME_PLACE
-    near = np.hypot(apart[..., 0], apart[..., 1]) < metres
-    near &= np.abs(wrap_angle(apart[..., 2])) < radians
-    return np.tril(near, -1).sum(axis=1).astype(np.float64)
 
 
 def goal_image_term(model: ImaginationModel, frame: UInt8Array) -> GoalImageTerm:
@@ -50,22 +34,6 @@ def goal_image_term(model: ImaginationModel, frame: UInt8Array) -> GoalImageTerm
     if model.goal_distance is None:
         return GoalImageLatent(latents)
     return GoalImageLearned(model.goal_distance, latents)
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the robot knows when it decides.
-
-    Attributes:
-        frames: uint8 [T, H, W, 3] RGB, newest last (T at least the model's ``num_history``).
-        actions: [T-1, A], each leads from one frame to the next.
-        pose: (x m, y m, yaw rad) in the frame that a goal pose is given in; only pose goals
-            need it.
-    """
-
-    frames: UInt8Array
-    actions: FloatArray
-    pose: Pose | None = None
 
 
 @dataclass(frozen=True)
@@ -83,14 +51,26 @@ class Arrival:
 
 
 class Goal(Protocol):
-    """Where to, for the receding-horizon loop."""
+    """Where to, for the receding-horizon loop. Goals remember nothing themselves.
 
-    def cost(self, observation: Observation) -> Cost:
+    ``memory`` is what earlier observations of the drive have told; None where nobody remembers.
+    """
+
+    def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
         """The cost of the next plan."""
         ...
 
-    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+    def arrival(
+        self,
+        observation: Observation,
+        plan: PlanResult | None = None,
+        memory: VisitedViewsMemory | None = None,
+    ) -> Arrival:
         """Asked before planning (without a plan) and again with the plan that was made."""
+        ...
+
+    def observe(self, observation: Observation, memory: VisitedViewsMemory) -> None:
+        """Adds what the observation tells to the memory; once a plan, after its cost was made."""
         ...
 
 
@@ -99,8 +79,8 @@ class ImageGoal:
     """Go to where the camera sees ``frame``.
 
     Where the robot has been, its camera knows better than the model: the frames of the history,
-    and all that were seen on the way here (``memory``, for observations with a pose), correct
-    the imagined distances near them (see ``SeenPlaces``; planar action spaces only).
+    and all that were seen on the way here (the memory, for observations with a pose), correct
+    the imagined distances near them (see ``VisitedViews``; planar action spaces only).
 
     How far a view is from the goal's is what the model has learned (``GoalImageLearned``); with a
     model that has not, the difference of the latents (``GoalImageLatent``).
@@ -117,9 +97,8 @@ class ImageGoal:
             learned one (see ``GoalDistanceConfig``), 0.1 and 0.3 for latents.
         near_m, near_rad: metres and radians along the plan.
         smoothness: weight of the smoothness term.
-        boredom: what a place gets worse by each time the robot has looked around there without
-            arriving, so that it does not stand for ever where nothing better is in sight.
-        memory: (pose, distance) of what was seen last on this drive, one for every cost.
+        revisit_penalty: what a place gets worse by each time the robot has looked around there
+            without arriving, so that it does not stand for ever where nothing better is in sight.
     """
 
     model: ImaginationModel
@@ -129,34 +108,38 @@ class ImageGoal:
     near_m: float = 0.2
     near_rad: float = 0.17
     smoothness: float = 0.002
-    boredom: float = 0.2
-    memory: list[tuple[Pose, float]] = field(default_factory=list, repr=False)
-    term: GoalImageTerm = field(init=False, repr=False)
+    revisit_penalty: float = 0.2
 
     def __post_init__(self) -> None:
         if self.frame.ndim != 3 or self.frame.shape[-1] != 3 or self.frame.dtype != np.uint8:
             rule = "an RGB image uint8 [H, W, 3]"
             raise V2WError("goal_image", rule, (self.frame.shape, str(self.frame.dtype)))
-        object.__setattr__(self, "term", goal_image_term(self.model, self.frame))
-        learned = isinstance(self.term, GoalImageLearned)
+        learned = self.model.goal_distance is not None
         defaults = LEARNED_ARRIVAL if learned else LATENT_ARRIVAL
         for name, value in zip(("arrival_distance", "near_distance"), defaults, strict=True):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
 
-    def cost(self, observation: Observation) -> Cost:
-        places = self._look(observation, len(observation.frames))
-        if places is not None and observation.pose is not None:
-            self.memory.append((observation.pose, float(places.distances[-1])))
-            del self.memory[:-MOST_SEEN]
+    @cached_property
+    def term(self) -> GoalImageTerm:
+        """The distance to the goal; the goal image is encoded when it is first asked for."""
+        return goal_image_term(self.model, self.frame)
+
+    def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
+        visited = self._visited(observation, len(observation.frames), memory)
         terms: dict[str, tuple[float, Cost]] = {
-            "goal_image": (1.0, replace(self.term, seen=places)),
+            "goal_image": (1.0, replace(self.term, visited=visited)),
             "smoothness": (self.smoothness, Smoothness()),
         }
         return WeightedSum(terms)
 
-    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
-        now = float(self.term.distances(self.model.encode(observation.frames[-1:]))[0])
+    def arrival(
+        self,
+        observation: Observation,
+        plan: PlanResult | None = None,
+        memory: VisitedViewsMemory | None = None,
+    ) -> Arrival:
+        now = float(self._distances(observation, 1)[0])
         assert self.arrival_distance is not None and self.near_distance is not None
         if now <= self.arrival_distance:
             return Arrival(True, now, "the camera sees the goal image")
@@ -164,29 +147,41 @@ class ImageGoal:
             distances = self.term.distances(plan.latents)
             near = False
             if plan.poses is not None:
-                places = self._look(observation, 1)
-                if places is not None:
-                    distances = places.correct(distances, plan.poses[1:])
+                visited = self._visited(observation, 1, memory)
+                if visited is not None:
+                    distances = visited.correct(distances, plan.poses[1:])
                 x, y, yaw = plan.poses[int(distances.argmin()) + 1]
                 near = bool(np.hypot(x, y) <= self.near_m and abs(wrap_angle(yaw)) <= self.near_rad)
             if near or distances.min() >= now:
                 return Arrival(True, now, "the plan leads no nearer")
         return Arrival(False, now)
 
-    def _look(self, observation: Observation, num_frames: int) -> SeenPlaces | None:
-        """The newest frames and the memory, in the current body frame."""
+    def observe(self, observation: Observation, memory: VisitedViewsMemory) -> None:
+        if observation.pose is not None and self.model.config.action.is_planar:
+            distances = self._distances(observation, len(observation.frames))
+            memory.add(observation.pose, float(distances[-1]))
+
+    def _distances(self, observation: Observation, num_frames: int) -> NDArray[np.float64]:
+        """Of the newest frames, float [num_frames]."""
+        return self.term.distances(observation.latents(self.model)[-num_frames:])
+
+    def _visited(
+        self, observation: Observation, num_frames: int, memory: VisitedViewsMemory | None
+    ) -> VisitedViews | None:
+        """The memory and the newest frames, in the current body frame; None: not planar."""
         spec = self.model.config.action
         if not spec.is_planar:
             return None
         actions = np.asarray(observation.actions)[:, list(spec.planar_indices())]
         poses = history_poses(actions)[-num_frames:]
-        distances = self.term.distances(self.model.encode(observation.frames[-num_frames:]))
-        if self.memory and observation.pose is not None:
-            past, known = (np.asarray(column) for column in zip(*self.memory, strict=True))
-            poses = np.concatenate([relative_motion(observation.pose, past), poses])
-            bored = self.boredom * times_looked(past)
-            distances = np.concatenate([known + bored, distances])
-        return SeenPlaces(poses, distances)
+        distances = self._distances(observation, num_frames)
+        past = None
+        if memory is not None and observation.pose is not None:
+            past = memory.around(observation.pose, self.revisit_penalty)
+        if past is not None:
+            poses = np.concatenate([past.poses, poses])
+            distances = np.concatenate([past.distances, distances])
+        return VisitedViews(poses, distances)
 
 
 @dataclass(frozen=True)
@@ -200,7 +195,7 @@ class PoseGoal:
         smoothness: weight of the smoothness term.
     """
 
-    pose: tuple[float, float, float]
+    pose: Pose
     tolerance_m: float = 0.2
     tolerance_rad: float = 0.17
     yaw_weight_m: float = 0.5
@@ -212,7 +207,7 @@ class PoseGoal:
             raise V2WError("goal_pose", "needs the robot's pose (odometry)")
         return relative_motion(observation.pose, self.pose)
 
-    def cost(self, observation: Observation) -> Cost:
+    def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
         x, y, yaw = (float(value) for value in self.relative(observation))
         terms: dict[str, tuple[float, Cost]] = {
             "goal_pose": (1.0, GoalPose((x, y, yaw), yaw_weight_m=self.yaw_weight_m)),
@@ -220,8 +215,16 @@ class PoseGoal:
         }
         return WeightedSum(terms)
 
-    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+    def arrival(
+        self,
+        observation: Observation,
+        plan: PlanResult | None = None,
+        memory: VisitedViewsMemory | None = None,
+    ) -> Arrival:
         x, y, yaw = self.relative(observation)
         metres, radians = float(np.hypot(x, y)), float(abs(wrap_angle(yaw)))
         arrived = metres <= self.tolerance_m and radians <= self.tolerance_rad
         return Arrival(arrived, metres, "the pose is reached" if arrived else "")
+
+    def observe(self, observation: Observation, memory: VisitedViewsMemory) -> None:
+        """Nothing: where the goal is does not depend on what was seen."""

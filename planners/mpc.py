@@ -1,11 +1,14 @@
 """Model predictive control: plan, execute the first actions, look again, plan from there.
 
-``MPC`` decides when to plan, as in ``v2w evaluate planning``; it holds no clock, no thread and no
-ROS. The planner node is asked for each plan instead (``v2w.navigation.planning``).
+The one receding horizon: ``v2w evaluate planning`` asks it what to do (``decide``), planner_node
+asks it for each plan and tells its drive what was executed (``plan``; see
+``v2w.navigation.planning``). It holds no thread and no ROS.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,17 +16,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planners.costs.base import Cost
-from planners.costs.blocked_motion import BumpMemory, Pose
-from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
-from planners.optimizers.base import shift
+from planners.drive import Drive
+from planners.goals import Arrival, Goal, ImageGoal, PoseGoal
+from planners.observation import Observation
 from planners.planner import IterationReport, Planner, PlanResult
-from planners.protocols import FloatArray, ImaginationModel
+from planners.protocols import FloatArray, ImaginationModel, Session
 from v2w_core.errors import V2WError
 
 __all__ = [
     "MPC",
     "Arrival",
     "Decision",
+    "Drive",
     "Goal",
     "ImageGoal",
     "IterationReport",
@@ -32,6 +36,9 @@ __all__ = [
     "Planner",
     "PoseGoal",
 ]
+
+#: What is left of a deadline is never less than this [s]: some candidates are always scored.
+LEAST_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,18 +58,22 @@ class Decision:
 
 @dataclass
 class MPC:
-    """A receding horizon: every decision starts from the rest of the plan before.
+    """A receding horizon: every plan starts from what is left of the plan before.
 
     Args:
         planner: optimiser, bounds, horizon.
         goal: where to.
         model: the world model; None for goals whose cost imagines nothing.
         num_execute: actions of a plan that are executed before the next one.
-        num_candidates, num_iterations, deadline_s: of every plan.
-        seed: of the first plan; each later plan counts one up.
-        learn_bumps: what is decided is executed, so that odometry shows which commands a wall
-            blocked; plans then keep away from there (needs observed poses). Off where somebody
-            only asks for plans.
+        num_candidates, num_iterations: of every plan.
+        deadline_s: of every plan, encoding the history included; None: no limit.
+        seed: of the history's noise and of the first plan; each later plan counts one up.
+        remember_views: what the camera saw on the way counts (see ``ImageGoal``).
+        learn_blocked_motion: odometry shows which commands a wall blocked; plans then keep away
+            from there (needs observed poses). Off where what was sent is not executed.
+        max_warm_start_age_s: a plan that is older says nothing about the next one; 0: each plan
+            is made anew.
+        drive: what earlier plans to this goal have left.
     """
 
     planner: Planner
@@ -73,10 +84,11 @@ class MPC:
     num_iterations: int = 3
     deadline_s: float | None = None
     seed: int = 0
-    learn_bumps: bool = False
+    remember_views: bool = True
+    learn_blocked_motion: bool = False
+    max_warm_start_age_s: float = math.inf
+    drive: Drive = field(default_factory=Drive, repr=False)
     num_plans: int = field(default=0, init=False)
-    _rest: FloatArray | None = field(default=None, init=False, repr=False)
-    _bumps: BumpMemory = field(default_factory=BumpMemory, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_execute <= self.planner.horizon:
@@ -85,64 +97,118 @@ class MPC:
 
     def reset(self) -> None:
         """Forgets the last plan (after the robot was moved by something else)."""
-        self._rest = None
-        self._bumps.forget_sent()
+        self.drive.forget_plan()
 
     def decide(
         self,
         observation: Observation,
         *,
         on_iteration: Callable[[IterationReport], bool | None] | None = None,
+        interrupt: Callable[[], bool] | None = None,
         warm_start: ArrayLike | None = None,
     ) -> Decision:
-        """Looks, plans and chooses the next actions.
+        """The next actions, which the caller executes before it asks again.
+
+        Nothing is planned where the robot has arrived.
 
         Args:
             observation: history, newest frame last; the pose where the goal needs it.
-            on_iteration: as in ``Planner.plan``.
+            on_iteration, interrupt: as in ``Planner.plan``.
             warm_start: replaces the rest of the last plan.
         """
-        arrival = self.goal.arrival(observation)
+        began = time.perf_counter()
+        self.drive.executed(observation.pose)
+        session, seen = self._begin(observation)
+        arrival = self._arrival(seen)
         if arrival.arrived:
             return Decision(self._none(), arrival, None)
-        session = None
-        if self.model is not None:
-            session = self.model.start(observation.frames, observation.actions, seed=self.seed)
-        actions = np.asarray(observation.actions, dtype=np.float32)
-        plan = self.planner.plan(
+        decision = self._plan(session, seen, arrival, began, on_iteration, interrupt, warm_start)
+        if len(decision.actions):
+            self.drive.sent(observation.pose, decision.actions, self.planner.spec)
+        return decision
+
+    def plan(
+        self,
+        observation: Observation,
+        *,
+        began: float | None = None,
+        on_iteration: Callable[[IterationReport], bool | None] | None = None,
+        interrupt: Callable[[], bool] | None = None,
+    ) -> Decision:
+        """A plan, also where the robot has arrived; it is only a proposal.
+
+        Whoever executes actions of it says so: ``drive.sent`` when they begin, ``drive.executed``
+        when they have ended.
+
+        Args:
+            observation: as in ``decide``.
+            began: when the deadline began to run (``time.perf_counter``); None: now.
+            on_iteration, interrupt: as in ``Planner.plan``.
+        """
+        began = time.perf_counter() if began is None else began
+        session, seen = self._begin(observation)
+        arrival = self._arrival(seen)
+        return self._plan(session, seen, arrival, began, on_iteration, interrupt, None)
+
+    def _begin(self, observation: Observation) -> tuple[Session | None, Observation]:
+        """The session of a plan, and the observation with the latents that it has encoded."""
+        if self.model is None:
+            return None, observation
+        session = self.model.start(observation.frames, observation.actions, seed=self.seed)
+        return session, observation.encoded_by(session)
+
+    def _arrival(self, seen: Observation, plan: PlanResult | None = None) -> Arrival:
+        return self.goal.arrival(seen, plan, self.drive.views if self.remember_views else None)
+
+    def _plan(
+        self,
+        session: Session | None,
+        seen: Observation,
+        arrival: Arrival,
+        began: float,
+        on_iteration: Callable[[IterationReport], bool | None] | None,
+        interrupt: Callable[[], bool] | None,
+        warm_start: ArrayLike | None,
+    ) -> Decision:
+        cost, planner, drive = self._cost(seen), self.planner, self.drive
+        if warm_start is None:
+            warm_start = drive.warm_start(planner.horizon, seen.pose, self.max_warm_start_age_s)
+        left_s = None
+        if self.deadline_s is not None:
+            left_s = max(self.deadline_s - (time.perf_counter() - began), LEAST_S)
+        actions = np.asarray(seen.actions, dtype=np.float32)
+        plan = planner.plan(
             session,
-            self._cost(observation),
-            deadline_s=self.deadline_s,
+            cost,
+            deadline_s=left_s,
             num_iterations=self.num_iterations,
             num_candidates=self.num_candidates,
             seed=self.seed + self.num_plans,
-            warm_start=self._rest if warm_start is None else warm_start,
+            warm_start=warm_start,
             previous_action=actions[-1] if len(actions) else None,
             on_iteration=on_iteration,
+            interrupt=interrupt,
         )
         self.num_plans += 1
-        self._rest = shift(plan.action_sequence, self.num_execute)
-        arrival = self.goal.arrival(observation, plan)
+        if not plan.cancelled and np.isfinite(plan.cost):
+            drive.planned(plan.action_sequence)
+        if not arrival.arrived:
+            arrival = self._arrival(seen, plan)
         if arrival.arrived or plan.cancelled:
             return Decision(self._none(), arrival, plan)
-        chosen = plan.action_sequence[: self.num_execute]
-        pose = self._odometry(observation)
-        if pose is not None:
-            columns = list(self.planner.spec.planar_indices())
-            self._bumps.sent(pose, chosen[:, columns])
-        return Decision(chosen, arrival, plan)
+        return Decision(plan.action_sequence[: self.num_execute], arrival, plan)
 
-    def _cost(self, observation: Observation) -> Cost:
-        """The goal's cost, and what was learned of walls on the way."""
-        cost, pose = self.goal.cost(observation), self._odometry(observation)
-        if pose is None:
-            return cost
-        self._bumps.executed(pose)
-        return self._bumps.added_to(cost, pose)
-
-    def _odometry(self, observation: Observation) -> Pose | None:
-        """The pose that bumps are learned from; None where they are not."""
-        return observation.pose if self.learn_bumps and self.planner.spec.is_planar else None
+    def _cost(self, seen: Observation) -> Cost:
+        """The goal's cost, and what was learned on the way; this view is remembered from now on."""
+        drive = self.drive
+        if self.remember_views:
+            cost = self.goal.cost(seen, drive.views)
+            self.goal.observe(seen, drive.views)
+        else:
+            cost = self.goal.cost(seen)
+        if self.learn_blocked_motion and seen.pose is not None and self.planner.spec.is_planar:
+            cost = drive.blocked_motion.added_to(cost, seen.pose)
+        return cost
 
     def _none(self) -> FloatArray:
         return np.zeros((0, self.planner.spec.dim), dtype=np.float32)

@@ -31,8 +31,8 @@ class IterationReport:
         cost: of the best sequence so far.
         action_sequence: that sequence [horizon, A].
         frames_imagined, elapsed_s: since the plan began.
-        mean_cost: of this iteration's candidates that were scored.
-        num_scored: candidates since the plan began.
+        mean_cost: of this iteration's candidates that were scored in full; infinity: none was.
+        num_scored: candidates since the plan began, also those that were only looked at coarsely.
     """
 
     iteration: int
@@ -57,7 +57,10 @@ class PlanResult:
             was imagined.
         poses: integrated poses [horizon + 1, 3] (x m, y m, yaw rad) in the current body frame;
             None when the action space is not planar.
-        candidates, costs: the last iteration's [K, horizon, A] and [K] (infinity: not scored).
+        candidates, costs: the last iteration's [K, horizon, A] and [K]; infinity for those that
+            screening or the deadline left out.
+        ranking: indices of these candidates, best first: those with a cost, then those that
+            screening left out. What the deadline left out is missing.
         num_iterations: iterations that were done, an incomplete last one included.
         frames_imagined: by the world model, in all.
         planning_s: wall-clock time.
@@ -72,6 +75,7 @@ class PlanResult:
     poses: NDArray[np.float64] | None
     candidates: FloatArray
     costs: NDArray[np.float64]
+    ranking: NDArray[np.intp]
     num_iterations: int
     frames_imagined: int
     planning_s: float
@@ -155,15 +159,15 @@ class Planner:
         cancelled = False
         for iteration in range(1, num_iterations + 1):
             candidates = self.optimizer.ask(state, final=iteration == num_iterations)
-            costs = scorer(candidates)
+            costs, ranking = scorer(candidates)
             if not np.isfinite(costs).any() and scorer.timed_out and curve:
                 break
-            last = (candidates, costs)
-            state = self.optimizer.tell(state, candidates, costs)
+            last = (candidates, costs, ranking)
+            state = self.optimizer.tell(state, candidates, costs, ranking)
             curve.append(state.best_cost)
             cancelled = scorer.is_interrupted()
             scored = costs[np.isfinite(costs)]
-            num_scored += scored.size
+            num_scored += ranking.size
             if on_iteration is not None and not cancelled:
                 report = IterationReport(
                     iteration, num_iterations, state.best_cost, state.best_sequence,
@@ -191,6 +195,7 @@ class Planner:
             poses=planar_path(best, self.spec) if self.spec.is_planar else None,
             candidates=last[0],
             costs=last[1],
+            ranking=last[2],
             num_iterations=len(curve),
             frames_imagined=scorer.frames_imagined,
             planning_s=clock.elapsed_s,

@@ -38,9 +38,7 @@ def plan_plot(
     if plan.poses is None:
         right.set_axis_off()
     else:
-        scored = np.isfinite(plan.costs)
-        order = np.argsort(plan.costs[scored])[::-1]
-        paths = planar_path(plan.candidates[scored][order], spec)
+        paths = planar_path(plan.candidates[plan.ranking[::-1]], spec)  # the best on top
         for rank, path in enumerate(paths):
             shade = str(0.88 - 0.5 * rank / max(len(paths) - 1, 1))
             right.plot(path[:, 1], path[:, 0], color=shade, linewidth=0.8)

@@ -17,6 +17,8 @@ from v2w_core.spec import ActionSpec
 
 FloatArray = NDArray[np.float32]
 UInt8Array = NDArray[np.uint8]
+#: (x m, y m, yaw rad) in a fixed frame.
+Pose = tuple[float, float, float]
 
 
 class Rollouts(Protocol):

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,19 @@ from planners.screening import screen
 from planners.settings import ImaginationSettings
 from v2w_core.errors import Interrupted, V2WError
 from v2w_core.spec import ActionSpec
+
+
+class Scores(NamedTuple):
+    """What is known of K candidates.
+
+    Attributes:
+        costs: float64 [K]; infinity for those that were not scored in full, or have no finite cost.
+        ranking: indices, best first: those with a cost, then those that were only looked at
+            coarsely, in the order of that look. A candidate that is in neither part is left out.
+    """
+
+    costs: Costs
+    ranking: NDArray[np.intp]
 
 
 @dataclass
@@ -47,8 +61,8 @@ class Scorer:
     timed_out: bool = False
     _scored: int = 0
 
-    def __call__(self, candidates: FloatArray) -> Costs:
-        """Costs [K]; infinity for those that the deadline left out."""
+    def __call__(self, candidates: FloatArray) -> Scores:
+        """Costs and ranking of candidates [K, horizon, A]; the deadline may leave some out."""
         costs, coarse = np.full((2, len(candidates)), np.inf)
         done = 0
         while done < len(candidates):
@@ -63,11 +77,7 @@ class Scorer:
                 self.timed_out = not self.is_interrupted()
                 break
             done = chunk.stop
-        rest, full = np.isfinite(coarse), np.isfinite(costs)
-        if rest.any() and full.any():
-            # ranked behind every fully scored one, in the order of the coarse look
-            costs[rest] = costs[full].max() + coarse[rest] - coarse[rest].min() + 1e-9
-        return costs
+        return Scores(costs, np.concatenate([_finite_order(costs), _finite_order(coarse)]))
 
     def _score(self, candidates: FloatArray) -> tuple[Costs, Costs]:
         """Costs of those imagined in full, and coarse costs of the others; infinity elsewhere."""
@@ -140,3 +150,9 @@ class Scorer:
             seed=self.seed,
             interrupt=self._is_over,
         )
+
+
+def _finite_order(values: Costs) -> NDArray[np.intp]:
+    """Indices of the finite ones, lowest first."""
+    order = np.argsort(values, kind="stable")
+    return order[np.isfinite(values[order])]

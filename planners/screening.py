@@ -1,4 +1,8 @@
-"""Screening: all candidates are imagined a little way or coarsely, and some of them in full."""
+"""Screening: all candidates are imagined a little way or coarsely, and some of them in full.
+
+The coarse look gives no costs that could be compared with those of a full one, only an order of the
+candidates that were left out.
+"""
 
 from __future__ import annotations
 

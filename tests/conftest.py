@@ -16,6 +16,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: marker -> fixtures that a test asks for, and names that its file or its code uses.
+ASKED_FOR = {
+    "engines": {"engines", "rtx", "converters"},
+    "sim": {"DoomMazeEnv"},
+    "trained": {"default_checkpoint"},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what a test needs, so that ``make check`` can leave it out; tests/ros marks its own."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            used = {*item.fixturenames, *vars(item.module), *item.function.__code__.co_names}
+            for marker, names in ASKED_FOR.items():
+                if used & names:
+                    item.add_marker(marker)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Whatever the environment, and a test before, said about PyTorch's threads."""

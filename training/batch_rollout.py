@@ -9,10 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from v2w_core.diffusion.guidance import guide
+from v2w_core.backends.eager import Eager
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
 from v2w_core.models.conditioning import shift_actions
+from v2w_core.rollout.frame_denoiser import FrameDenoiser
+from v2w_core.rollout.history import at_history_level
 from v2w_core.world_model import WorldModel
 
 
@@ -51,33 +53,24 @@ def imagine_latents(
         raise V2WError("model", rule, "a model that cannot be cached")
     sampling, device = model.config.sampling, model.device
     frames, aligned = history.to(device), shift_actions(actions.to(device))
-    cache, imagined = None, []
+    eager, cache, imagined = Eager(model.unet), None, []
 
     def noise_like(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=generator).to(x)
 
     for t in range(history.shape[1], actions.shape[1]):
         past = slice(0, t) if cache is None else slice(t - 1, t)
-        level = torch.full(frames.shape[:2], sampling.history_level, device=device)
-        action_mask = torch.ones_like(level, dtype=torch.bool)
-        action_mask[:, 0] = cache is not None  # no action leads to the first frame
-        noised = model.schedule.add_noise(frames, noise_like(frames), level)
-        _, cache = model.unet(noised, level, aligned[:, past], action_mask, cache=cache)
-        action = aligned[:, t : t + 1]
-
-        def denoise(
-            x: Tensor, level: Tensor, action: Tensor = action, cache: object = cache
-        ) -> Tensor:
-            action_mask = torch.ones_like(level, dtype=torch.bool)
-            v: Tensor = model.unet(x, level, action, action_mask, cache=cache)[0]
-            if guidance_scale == 1.0:
-                return v
-            unconditional, _ = model.unet(x, level, action, ~action_mask, cache=cache)
-            return guide(v, unconditional, guidance_scale, sampling.guidance_rescale)
-
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
+        mask[:, 0] = cache is not None  # no action leads to the first frame
+        given = at_history_level(model, frames, noise_like(frames), aligned[:, past], mask)
+        _, cache = model.unet(*given, cache=cache)
+        denoiser = FrameDenoiser(
+            eager, cache, None, aligned[:, t : t + 1], torch.ones_like(mask[:, :1]),
+            scale=guidance_scale, rescale=sampling.guidance_rescale, keep=False,
+        )  # fmt: skip
         start = noise_like(frames[:, :1])
         frames = ddim_sample(
-            denoise, model.schedule, start, sampling.num_steps, eta=sampling.eta,
+            denoiser, model.schedule, start, sampling.num_steps, eta=sampling.eta,
             generator=generator,
         )  # fmt: skip
         imagined.append(frames.cpu())

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from v2w_core.data.episode import Episode, list_episodes, read_episode
 from v2w_core.data.windows import Window, WindowIndex, split_episodes
 from v2w_core.errors import DataError
 from v2w_core.images import resize_frames
+from v2w_core.progress import progress
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 
@@ -83,7 +83,7 @@ class EpisodeFiles:
         """All episodes with resized frames; shows a progress bar."""
         frames, actions, starts = [], [], [0]
         numbers = range(len(self.episodes))
-        for number in tqdm(numbers, desc="reading episodes", unit="episode", leave=False):
+        for number in progress(numbers, desc="reading episodes", unit="episode", transient=True):
             whole = Window(number, 0, len(self.episodes[number]))
             frames.append(self.frames(whole, observation))
             actions.append(self.actions(whole))
@@ -131,7 +131,7 @@ def open_episodes(
         raise DataError("data", rule, str(folder))
     episodes = [
         read_episode(path)
-        for path in tqdm(paths, desc=f"opening {folder}", unit="episode", leave=False)
+        for path in progress(paths, desc=f"opening {folder}", unit="episode", transient=True)
     ]
     spec = action_spec or episodes[0].action_spec
     for episode in episodes:

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from training.batch_rollout import imagine_latents
 from training.dataset import Clips, draw_windows
 from training.tasks import EncodedClips
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
+from v2w_core.progress import progress
 from v2w_core.world_model import WorldModel
 
 
@@ -169,7 +169,9 @@ def imagine_windows(
     generator = torch.Generator().manual_seed(seed)
     views = [
         imagine_latents(model, latents[window][:, :history], actions[window], generator)
-        for window in tqdm(index.split(chunk), desc="imagining", unit=f" x{chunk}", leave=False)
+        for window in progress(
+            index.split(chunk), desc="imagining", unit=f" x{chunk}", transient=True
+        )
     ]
     return torch.cat(views).flatten(0, 1), index[:, history:].flatten()
 

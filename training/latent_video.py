@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from training.dataset import load_clips, window_starts
 from training.tasks import encode_all
 from v2w_core.errors import DataError
+from v2w_core.files import replaced
 from v2w_core.world_model import WorldModel
 
 
@@ -66,10 +66,8 @@ def encode_episodes(
             "actions": torch.from_numpy(model.config.action.normalise(clips.actions)),
             "starts": torch.from_numpy(clips.starts),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.tmp")
-        save_file(tensors, temporary)
-        os.replace(temporary, file)
+        with replaced(file) as temporary:
+            save_file(tensors, temporary)
     try:
         stored = load_file(file)
     except (SafetensorError, OSError) as error:

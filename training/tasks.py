@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from training.dataset import Clips, draw_windows, to_images
 from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
 from v2w_core.metrics.image import psnr
+from v2w_core.progress import progress
 from v2w_core.world_model import WorldModel
 
 
@@ -144,8 +144,8 @@ class EncodedClips:
 
 
 def encode_all(model: WorldModel, frames: NDArray[np.uint8], chunk: int = 512) -> Tensor:
-    """Latents [N, C, h, w] of all frames on the CPU; shows a progress bar."""
-    starts = tqdm(
-        range(0, len(frames), chunk), desc="encoding frames", unit=f" x{chunk}", leave=False
+    """Latents [N, C, h, w] of all frames, on the CPU, with progress."""
+    starts = progress(
+        range(0, len(frames), chunk), desc="encoding frames", unit=f" x{chunk}", transient=True
     )
     return torch.cat([model.encode(frames[i : i + chunk]).cpu() for i in starts])

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import pathlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +17,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from training.ema import EMA
 from v2w_core.errors import CheckpointError, V2WError
+from v2w_core.files import replaced
+from v2w_core.progress import progress, write
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -129,13 +128,8 @@ class Trainer:
         writer = _summary_writer(self.folder)
         figures: dict[str, float] = {}
         last_saved = time.monotonic()
-        bar = tqdm(
-            total=self.config.num_steps,
-            initial=self.step,
-            desc=self.task.name,
-            unit="step",
-            smoothing=0.05,
-            mininterval=2.0 if sys.stderr.isatty() else 20.0,
+        bar = progress(
+            total=self.config.num_steps, initial=self.step, desc=self.task.name, unit="step"
         )
         self.task.module.train()
         try:
@@ -146,19 +140,19 @@ class Trainer:
                 self.seconds += time.monotonic() - began
                 bar.update()
                 if self.step % 20 == 0:
-                    bar.set_postfix({k: f"{v:.4f}" for k, v in logged.items()}, refresh=False)
+                    bar.note(_text(logged))
                     self._log(writer, "train", logged)
                 due = self.step % self.config.validate_every == 0
                 if due or self.step == self.config.num_steps:
                     figures = self._validate()
                     self._log(writer, "val", figures)
-                    tqdm.write(f"{self.task.name} step {self.step}: " + _text(figures))
+                    write(f"{self.task.name} step {self.step}: " + _text(figures))
                 if time.monotonic() - last_saved > self.config.checkpoint_every_s:
                     self.save()
                     last_saved = time.monotonic()
         except KeyboardInterrupt:
             self.save()
-            tqdm.write(f"stopped at step {self.step}; the same command resumes")
+            write(f"stopped at step {self.step}; the same command resumes")
             raise
         finally:
             bar.close()
@@ -230,9 +224,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        temporary = self.folder / ".state.pt.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "state.pt")
+        with replaced(self.folder / "state.pt") as temporary:
+            torch.save(state, temporary)
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
@@ -249,7 +242,7 @@ class Trainer:
             rule = "a state of this run with the same sizes; delete the folder to start over"
             raise CheckpointError(str(path), rule, str(error)) from error
         self.step, self.seconds = state["step"], state["seconds"]
-        tqdm.write(f"{self.task.name}: resuming at step {self.step}")
+        write(f"{self.task.name}: resuming at step {self.step}")
 
     def _log(self, writer: Any, group: str, figures: dict[str, float]) -> None:
         line = {"step": self.step, "seconds": round(self.seconds, 1), "group": group, **figures}

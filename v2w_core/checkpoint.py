@@ -1,31 +1,34 @@
-"""The checkpoint folder: weights, configuration and model card."""
+"""The checkpoint folder: weights, configuration and model card, read and written as one."""
 
 from __future__ import annotations
 
 import json
 import os
-import pathlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
+from v2w_core.files import replaced_folder, restore_folder
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 
-def _set_aside(folder: pathlib.Path) -> pathlib.Path:
-    """Where a checkpoint waits while its successor takes its place."""
-    return folder.with_name(f".{folder.name}.old")
-
-
 def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
-    """The configuration of a checkpoint folder, without its weights."""
-    folder = pathlib.Path(path)
-    old = _set_aside(folder)
-    if not folder.exists() and old.is_dir():
-        old.rename(folder)  # a save was killed between its two renames
+    """The configuration of a checkpoint folder, without its weights.
+
+    Raises:
+        CheckpointError: no such folder, no valid YAML, a newer format version, values out of range.
+    """
+    folder = Path(path)
+    restore_folder(folder)
     file = folder / CONFIG
     if not file.is_file():
         rule = f"a checkpoint folder with {CONFIG} and {WEIGHTS}"
@@ -39,7 +42,70 @@ def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
     return WorldModelConfig.from_dict(data)
 
 
-def default_checkpoint() -> pathlib.Path:
+def load_weights(path: str | os.PathLike[str], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a checkpoint folder, by name.
+
+    Args:
+        expected: a state dict of the same names and shapes, e.g. of the model that they are for.
+
+    Raises:
+        CheckpointError: a missing, damaged or truncated file, weights of other names or shapes,
+            NaN or infinity.
+    """
+    weights = Path(path) / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError("checkpoint", f"a folder with {WEIGHTS}", str(path))
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            str(weights), "a complete safetensors file; it is damaged or truncated", str(error)
+        ) from error
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
+    wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
+    if missing or unknown or wrong:
+        raise CheckpointError(
+            str(weights),
+            f"weights that fit config.yaml; missing {missing[:3]}, unknown {unknown[:3]}, "
+            f"of another shape {wrong[:3]}",
+            f"{len(missing)} missing, {len(unknown)} unknown, {len(wrong)} misshapen",
+        )
+    bad = not_finite(state)
+    if bad is not None:
+        raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad}")
+    return state
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], state: Mapping[str, Tensor], config: WorldModelConfig, card: str
+) -> Path:
+    """Writes a checkpoint folder; it appears whole or not at all, and replaces an earlier one.
+
+    Args:
+        state: weights by name; copied to the CPU.
+        card: Markdown of the model card.
+    """
+    folder = Path(path)
+    with replaced_folder(folder) as temporary:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        (temporary / WEIGHTS).chmod(0o644)
+        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
+        (temporary / CARD).write_text(card, encoding="utf-8")
+    return folder
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The first name of a tensor with NaN or infinity; None where all are finite."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return name
+    return None
+
+
+def default_checkpoint() -> Path:
     """The checkpoint used when none is named: $V2W_CHECKPOINT, or the one that ships with v2w.
 
     Raises:
@@ -47,8 +113,8 @@ def default_checkpoint() -> pathlib.Path:
     """
     named = os.environ.get("V2W_CHECKPOINT")
     if named:
-        return pathlib.Path(named)
-    shipped = pathlib.Path(__file__).resolve().parent / "checkpoints" / "doom_maze"
+        return Path(named)
+    shipped = Path(__file__).resolve().parent / "checkpoints" / "doom_maze"
     if not shipped.is_dir():
         rule = "train one (v2w train) and name it with --checkpoint or $V2W_CHECKPOINT"
         raise CheckpointError("checkpoint", rule, str(shipped))

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from v2w_core.backends.base import Backend, BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.registry import make_backend
-from v2w_core.checkpoint import CARD, CONFIG, WEIGHTS, _set_aside, load_config
+from v2w_core.checkpoint import load_config, load_weights, not_finite, save_checkpoint
 from v2w_core.config import WorldModelConfig
 from v2w_core.device import device_errors
 from v2w_core.diffusion.schedule import NoiseSchedule
-from v2w_core.errors import CheckpointError, DeviceError, V2WError
+from v2w_core.errors import DeviceError, V2WError
 from v2w_core.images import resize_frames
 from v2w_core.models.attention import Context
 from v2w_core.models.autoencoder import Autoencoder
@@ -86,34 +81,8 @@ class WorldModel(nn.Module):
             V2WError: MODEL_ERROR; no such device or back end here.
         """
         folder = pathlib.Path(path)
-        config = load_config(folder)
-        weights = folder / WEIGHTS
-        if not weights.is_file():
-            raise CheckpointError("checkpoint", f"a folder with {WEIGHTS}", str(folder))
-        try:
-            state = load_file(weights)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                str(weights), "a complete safetensors file; it is damaged or truncated", str(error)
-            ) from error
-        model = cls(config)
-        expected = model.state_dict()
-        missing, unknown = (
-            sorted(expected.keys() - state.keys()),
-            sorted(state.keys() - expected.keys()),
-        )
-        wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
-        if missing or unknown or wrong:
-            raise CheckpointError(
-                str(weights),
-                f"weights that fit config.yaml; missing {missing[:3]}, unknown {unknown[:3]}, "
-                f"of another shape {wrong[:3]}",
-                f"{len(missing)} missing, {len(unknown)} unknown, {len(wrong)} misshapen",
-            )
-        bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
-        if bad:
-            raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad[0]}")
-        model.load_state_dict(state)
+        model = cls(load_config(folder))
+        model.load_state_dict(load_weights(folder, model.state_dict()))
         model.checkpoint = folder
         model.eval().on_device(device).use_backend(backend, BackendOptions(precision))
         return model
@@ -153,29 +122,11 @@ class WorldModel(nn.Module):
             half: store parameters in float16 (half the size; loaded as float32). Buffers, which
                 are statistics and constants, stay as they are.
         """
-        folder = pathlib.Path(path)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-            if half:
-                parameters = {name for name, _ in self.named_parameters()}
-                state = {k: v.half() if k in parameters else v for k, v in state.items()}
-            save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
-            text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
-            (temporary / CONFIG).write_text(text, encoding="utf-8")
-            (temporary / CARD).write_text(card or "# v2w world model\n", encoding="utf-8")
-            temporary.chmod(0o755)
-            (temporary / WEIGHTS).chmod(0o644)
-            old = _set_aside(folder)
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return folder
+        state = dict(self.state_dict())
+        if half:
+            parameters = {name for name, _ in self.named_parameters()}
+            state = {k: v.half() if k in parameters else v for k, v in state.items()}
+        return save_checkpoint(path, state, self.config, card or "# v2w world model\n")
 
     @property
     def device(self) -> torch.device:
@@ -234,7 +185,8 @@ class WorldModel(nn.Module):
         if tokens is None or context is None:
             return None
         numbers = {"num_text": context.num_text, "per_frame": context.resampler.num_queries}
-        return frame_tokens(tokens, num_frames, self.config.compat, **numbers)
+        by_length = self.config.compat.tokens_by_length
+        return frame_tokens(tokens, num_frames, by_length=by_length, **numbers)
 
     def start(
         self, frames: ArrayLike, actions: ArrayLike, *, seed: int = 0
@@ -246,7 +198,7 @@ class WorldModel(nn.Module):
                 ``num_history`` are used.
             actions: [T - 1, A] physical units, actions[i] leads from frame i to i + 1. Recorded
                 actions may lie outside the bounds.
-            seed: of the noise that the history is held at and, by default, of rollouts.
+            seed: of the history's noise and, by default, of rollouts.
 
         Raises:
             V2WError: too few frames, or actions that do not fit them; the model is plain video
@@ -304,7 +256,7 @@ def _weights_on_device(model: WorldModel) -> dict[str, Tensor]:
             weights = {name: value.cpu() for name, value in model.state_dict().items()}
     except DeviceError as error:
         raise V2WError("model", rule, code="MODEL_ERROR") from error
-    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
-    if bad:
-        raise V2WError("model", rule, f"NaN or infinity in {bad[0]}", code="MODEL_ERROR")
+    bad = not_finite(weights)
+    if bad is not None:
+        raise V2WError("model", rule, f"NaN or infinity in {bad}", code="MODEL_ERROR")
     return weights

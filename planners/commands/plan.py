@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from planners.planner import PlanResult
     from planners.settings import ImaginationSettings
     from v2w_core.data.episode import Episode
+    from v2w_core.spec import ActionSpec
     from v2w_core.world_model import WorldModel
 
 HELP = "choose actions that lead to a goal, offline on a recorded episode"
@@ -107,6 +108,10 @@ class Moment:
     future: NDArray[np.uint8]
     future_actions: NDArray[np.float32]
     future_poses: NDArray[np.float64]
+
+    def previous_action(self, spec: ActionSpec) -> NDArray[np.float32] | None:
+        """The action [A] before the plan, within the bounds; None: no action was recorded."""
+        return spec.clip(self.history_actions[-1]) if len(self.history_actions) else None
 
 
 def read_moment(episode: Episode, start: int | None, num_history: int, num_future: int) -> Moment:
@@ -228,16 +233,19 @@ def run(args: argparse.Namespace) -> int:
     plan = planner.plan(
         session, cost, deadline_s=args.deadline_s, num_iterations=args.iterations,
         num_candidates=args.candidates, seed=args.seed, on_iteration=show,
-        previous_action=moment.history_actions[-1] if len(moment.history_actions) else None,
+        previous_action=moment.previous_action(planner.spec),
     )  # fmt: skip
     recorded_cost = None
     if len(moment.future_actions) == args.horizon:
-        recorded = model.config.action.clip(moment.future_actions)[None]
+        recorded = planner.spec.clip(moment.future_actions)[None]
 
         def imagine(chosen: NDArray[np.float32]) -> Any:
             return session.imagine(chosen, num_sampling_steps=args.sampling_steps, seed=args.seed)
 
-        recorded_cost = float(cost(CostContext(recorded, planner.spec, imagine))[0])
+        context = CostContext(
+            recorded, planner.spec, imagine, previous_action=moment.previous_action(planner.spec)
+        )
+        recorded_cost = float(cost(context)[0])
     result = summary(plan, moment, recorded_cost, goal_pose)
     print_end(result)
     for path in write_pictures(args.out, model, plan, moment, image, goal_pose):

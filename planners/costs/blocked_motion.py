@@ -1,4 +1,4 @@
-"""Walls that were touched: where a command did not get the robot, the next plan does not lead.
+"""Blocked motion: where a command did not get the robot, the next plan does not lead.
 
 The model was trained on displacements that happened, so it imagines a way through a wall. Odometry
 knows better as soon as one command was blocked, and remembers it for this drive.
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.costs.base import Cost, CostContext, Costs, WeightedSum
+from planners.protocols import Pose
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions, relative_motion
 
-Pose = tuple[float, float, float]
 #: A command counts as blocked when it asked for more than this (m) ...
 LEAST_M = 0.1
 #: ... and more than this share of it is missing.
@@ -27,33 +27,33 @@ WALL = 10.0
 
 
 @dataclass(frozen=True)
-class Bumps:
+class BlockedMotion:
     """1 for a sequence that leads on where the robot was blocked, 0 for one that does not.
 
     Args:
-        bumps: [N, 3]: where the robot was stopped (x m, y m) and in which direction it could not
+        places: [N, 3]: where the robot was stopped (x m, y m) and in which direction it could not
             go on (rad), in the current body frame.
         half_width_m: how far to either side the wall is believed to go on.
         depth_m: how far beyond the cost is 1; it rises from 0.
     """
 
-    bumps: NDArray[np.float64]
+    places: NDArray[np.float64]
     half_width_m: float = 0.35
     depth_m: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.bumps.ndim != 2 or self.bumps.shape[1] != 3:
-            raise V2WError("Bumps.bumps", "shape [N, 3]", self.bumps.shape)
+        if self.places.ndim != 2 or self.places.shape[1] != 3:
+            raise V2WError("BlockedMotion.places", "shape [N, 3]", self.places.shape)
 
     @property
     def needs_rollouts(self) -> bool:
         return False
 
     def __call__(self, context: CostContext) -> Costs:
-        if not len(self.bumps):
+        if not len(self.places):
             return np.zeros(context.num_candidates)
-        path = context.poses[:, 1:, None, :2] - self.bumps[:, :2]  # [K, horizon, N, 2]
-        cosine, sine = np.cos(self.bumps[:, 2]), np.sin(self.bumps[:, 2])
+        path = context.poses[:, 1:, None, :2] - self.places[:, :2]  # [K, horizon, N, 2]
+        cosine, sine = np.cos(self.places[:, 2]), np.sin(self.places[:, 2])
         ahead = path[..., 0] * cosine + path[..., 1] * sine
         beside = np.abs(path[..., 1] * cosine - path[..., 0] * sine)
         depth = np.where(beside < self.half_width_m, ahead, 0.0).max(axis=(1, 2))
@@ -61,7 +61,7 @@ class Bumps:
 
 
 @dataclass
-class BumpMemory:
+class BlockedMotionMemory:
     """What one drive has learned of walls. All poses (x m, y m, yaw rad) in one fixed frame.
 
     Attributes:
@@ -91,8 +91,8 @@ class BumpMemory:
         """The cost of a plan from ``pose``; ways through a touched wall cost WALL more."""
         if not self.places:
             return cost
-        seen = np.asarray(relative_motion(pose, np.stack(self.places)), dtype=np.float64)
-        return WeightedSum({"goal": (1.0, cost), "bumps": (WALL, Bumps(seen))})
+        places = np.asarray(relative_motion(pose, np.stack(self.places)), dtype=np.float64)
+        return WeightedSum({"goal": (1.0, cost), "blocked_motion": (WALL, BlockedMotion(places))})
 
 
 def blocked(before: Pose, commanded: NDArray[np.floating], now: Pose) -> NDArray[np.float64] | None:

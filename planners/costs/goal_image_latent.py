@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.soft_minimum import OverSteps
-from planners.costs.visited_views import SeenPlaces, corrected
+from planners.costs.soft_minimum import SoftMinimum
+from planners.costs.visited_views import VisitedViews, corrected
 from v2w_core.errors import V2WError
 
 
@@ -42,14 +42,14 @@ class GoalImageLatent:
     Args:
         goal: latents [C, h, w] of the goal image (``world_model.encode(image[None])[0]``).
         scales: average-pooling sizes in latent cells that are compared.
-        over_steps: how the distances of the steps become one cost.
-        seen: what is known of the places around; needs a planar action space.
+        soft_minimum: how the distances of the steps become one cost.
+        visited: what is known of the views around; needs a planar action space.
     """
 
     goal: Tensor
     scales: tuple[int, ...] = (1, 2)
-    over_steps: OverSteps = field(default_factory=lambda: OverSteps(0.1, final_weight=0.0))
-    seen: SeenPlaces | None = None
+    soft_minimum: SoftMinimum = field(default_factory=lambda: SoftMinimum(0.1, final_weight=0.0))
+    visited: VisitedViews | None = None
 
     def __post_init__(self) -> None:
         if self.goal.ndim != 3:
@@ -68,4 +68,4 @@ class GoalImageLatent:
         return True
 
     def __call__(self, context: CostContext) -> Costs:
-        return self.over_steps(corrected(self.distances(context.latents), context, self.seen))
+        return self.soft_minimum(corrected(self.distances(context.latents), context, self.visited))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.soft_minimum import OverSteps
-from planners.costs.visited_views import SeenPlaces, corrected
+from planners.costs.soft_minimum import SoftMinimum
+from planners.costs.visited_views import VisitedViews, corrected
 from v2w_core.errors import V2WError
 
 
@@ -22,13 +22,13 @@ class GoalImageLearned:
     Args:
         network: views [N, C, h, w], goal [1, C, h, w] -> distance [N].
         goal: latents [C, h, w] of the goal image.
-        over_steps, seen: as in ``GoalImageLatent``.
+        soft_minimum, visited: as in ``GoalImageLatent``.
     """
 
     network: nn.Module
     goal: Tensor
-    over_steps: OverSteps = field(default_factory=lambda: OverSteps(0.1, final_weight=0.0))
-    seen: SeenPlaces | None = None
+    soft_minimum: SoftMinimum = field(default_factory=lambda: SoftMinimum(0.1, final_weight=0.0))
+    visited: VisitedViews | None = None
 
     def __post_init__(self) -> None:
         if self.goal.ndim != 3:
@@ -46,4 +46,4 @@ class GoalImageLearned:
         return True
 
     def __call__(self, context: CostContext) -> Costs:
-        return self.over_steps(corrected(self.distances(context.latents), context, self.seen))
+        return self.soft_minimum(corrected(self.distances(context.latents), context, self.visited))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.soft_minimum import OverSteps
+from planners.costs.soft_minimum import SoftMinimum
 from planners.protocols import UInt8Array
 from v2w_core.errors import V2WError
 
@@ -21,12 +21,12 @@ class GoalImagePixel:
         goal: uint8 [H, W, 3] RGB in the size of the model's frames (``world_model.preprocess``).
         block: pixels a side of the blocks that are averaged before comparing; H and W are
             cropped to multiples of it.
-        over_steps: how the distances of the steps become one cost.
+        soft_minimum: how the distances of the steps become one cost.
     """
 
     goal: UInt8Array
     block: int = 4
-    over_steps: OverSteps = field(default_factory=lambda: OverSteps(temperature=0.01))
+    soft_minimum: SoftMinimum = field(default_factory=lambda: SoftMinimum(temperature=0.01))
 
     def __post_init__(self) -> None:
         if self.goal.ndim != 3 or self.goal.shape[-1] != 3 or self.goal.dtype != np.uint8:
@@ -47,7 +47,7 @@ class GoalImagePixel:
         return True
 
     def __call__(self, context: CostContext) -> Costs:
-        return self.over_steps(self.distances(context.frames))
+        return self.soft_minimum(self.distances(context.frames))
 
 
 def _blocks(frames: UInt8Array, block: int) -> NDArray[np.float32]:

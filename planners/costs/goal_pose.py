@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planners.costs.base import CostContext, Costs
-from planners.costs.soft_minimum import OverSteps
+from planners.costs.soft_minimum import SoftMinimum
 from v2w_core.errors import V2WError
 from v2w_core.geometry import wrap_angle
 
@@ -20,12 +20,12 @@ class GoalPose:
     Args:
         goal: (x m, y m, yaw rad) in the current body frame (x forward, y left, yaw to the left).
         yaw_weight_m: metres that one radian of yaw error is worth.
-        over_steps: how the distances of the steps become one cost.
+        soft_minimum: how the distances of the steps become one cost.
     """
 
     goal: tuple[float, float, float]
     yaw_weight_m: float = 0.5
-    over_steps: OverSteps = field(default_factory=lambda: OverSteps(temperature=0.2))
+    soft_minimum: SoftMinimum = field(default_factory=lambda: SoftMinimum(temperature=0.2))
 
     def __post_init__(self) -> None:
         if len(self.goal) != 3 or not np.isfinite(np.asarray(self.goal, dtype=float)).all():
@@ -45,4 +45,4 @@ class GoalPose:
         return False
 
     def __call__(self, context: CostContext) -> Costs:
-        return self.over_steps(self.distances(context.poses[:, 1:]))
+        return self.soft_minimum(self.distances(context.poses[:, 1:]))

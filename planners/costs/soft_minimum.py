@@ -11,7 +11,7 @@ from v2w_core.errors import V2WError
 
 
 @dataclass(frozen=True)
-class OverSteps:
+class SoftMinimum:
     """A soft minimum over the steps, with a small weight on where the sequence ends.
 
     cost = (1 - final_weight) * softmin_t(distance_t) + final_weight * distance_horizon, where
@@ -32,9 +32,9 @@ class OverSteps:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise V2WError("OverSteps.temperature", "a positive number", self.temperature)
+            raise V2WError("SoftMinimum.temperature", "a positive number", self.temperature)
         if not 0 <= self.final_weight <= 1:
-            raise V2WError("OverSteps.final_weight", "from 0 to 1", self.final_weight)
+            raise V2WError("SoftMinimum.final_weight", "from 0 to 1", self.final_weight)
 
     def __call__(self, distances: ArrayLike) -> NDArray[np.float64]:
         """Distances [..., horizon] -> costs [...]; NaN stays NaN."""

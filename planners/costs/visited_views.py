@@ -8,18 +8,62 @@ imagined one, and fades into it with the distance to the pose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from planners.costs.base import CostContext
+from planners.protocols import Pose
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions, relative_motion, wrap_angle
 
+#: Views that a drive remembers; older ones are forgotten, so that plans stay as fast and small.
+MOST_VIEWS = 256
+
+#: Closer than this (m, rad) counts as the same place.
+SAME_PLACE = (0.1, 0.1)
+
+
+@dataclass
+class VisitedViewsMemory:
+    """What the camera saw on one drive.
+
+    Attributes:
+        views: (pose, distance to the goal), oldest first; poses in one fixed frame.
+    """
+
+    views: list[tuple[Pose, float]] = field(default_factory=list)
+
+    def add(self, pose: Pose, distance: float) -> None:
+        """The view from ``pose`` is so far from the goal, in the unit of the goal's distance."""
+        self.views.append((pose, distance))
+        del self.views[:-MOST_VIEWS]
+
+    def around(self, pose: Pose, revisit_penalty: float) -> VisitedViews | None:
+        """What was seen, in the body frame of ``pose``; None: nothing yet.
+
+        Args:
+            revisit_penalty: what a place gets worse by each time the robot has looked around there.
+        """
+        if not self.views:
+            return None
+        poses, distances = (np.asarray(column) for column in zip(*self.views, strict=True))
+        worse = distances + revisit_penalty * times_looked(poses)
+        return VisitedViews(np.asarray(relative_motion(pose, poses), dtype=np.float64), worse)
+
+
+def times_looked(poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How often each of the poses [N, 3] was looked from before, float [N]."""
+    apart = poses[:, None] - poses[None]
+    metres, radians = SAME_PLACE
+    near = np.hypot(apart[..., 0], apart[..., 1]) < metres
+    near &= np.abs(wrap_angle(apart[..., 2])) < radians
+    return np.tril(near, -1).sum(axis=1).astype(np.float64)
+
 
 @dataclass(frozen=True)
-class SeenPlaces:
+class VisitedViews:
     """Poses of past frames and how far their views were from the goal.
 
     Args:
@@ -37,10 +81,10 @@ class SeenPlaces:
     def __post_init__(self) -> None:
         if self.poses.shape != (len(self.distances), 3) or not len(self.distances):
             rule = "poses [N, 3] and distances [N], N >= 1"
-            raise V2WError("SeenPlaces", rule, (self.poses.shape, self.distances.shape))
+            raise V2WError("VisitedViews", rule, (self.poses.shape, self.distances.shape))
         if self.reach_m <= 0 or self.reach_rad <= 0:
             rule = "positive metres and radians"
-            raise V2WError("SeenPlaces.reach", rule, (self.reach_m, self.reach_rad))
+            raise V2WError("VisitedViews.reach", rule, (self.reach_m, self.reach_rad))
 
     def correct(self, distances: ArrayLike, poses: ArrayLike) -> NDArray[np.float64]:
         """Imagined distances [...] at poses [..., 3], pulled to what was seen near them."""
@@ -55,10 +99,10 @@ class SeenPlaces:
 
 
 def corrected(
-    distances: NDArray[np.float64], context: CostContext, seen: SeenPlaces | None
+    distances: NDArray[np.float64], context: CostContext, visited: VisitedViews | None
 ) -> NDArray[np.float64]:
-    """Distances [K, horizon] of a cost's candidates; as they are when nothing was seen."""
-    return distances if seen is None else seen.correct(distances, context.poses[:, 1:])
+    """Distances [K, horizon] of a cost's candidates; as they are without visited views."""
+    return distances if visited is None else visited.correct(distances, context.poses[:, 1:])
 
 
 def history_poses(actions: ArrayLike) -> NDArray[np.float64]:

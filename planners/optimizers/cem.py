@@ -6,17 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from planners.bounds import Bounds
-from planners.optimizers.base import (
-    OptimizerState,
-    best_of,
-    checked_costs,
-    generator,
-    place_known,
-    start_values,
-)
+from planners.optimizers.base import Optimizer, OptimizerState, ScoredCandidates
 from planners.optimizers.noise import coloured_noise
 from planners.protocols import FloatArray
 from v2w_core.errors import V2WError
@@ -27,6 +19,7 @@ class CEMState(OptimizerState):
     """Gaussian ``mean`` and ``std`` [horizon, A], and the elites [E, horizon, A] with costs [E].
 
     Elites compete again in the next iteration with the costs they have: nothing is scored twice.
+    One that has none, because it was only looked at coarsely, counts once.
     """
 
     std: FloatArray
@@ -35,7 +28,7 @@ class CEMState(OptimizerState):
 
 
 @dataclass(frozen=True)
-class CEM:
+class CEM(Optimizer[CEMState]):
     """Samples around a mean, moves it to the cheapest samples, narrows.
 
     Args:
@@ -69,38 +62,28 @@ class CEM:
             if getattr(self, name) <= 0:
                 raise V2WError(f"CEM.{name}", "a positive number", getattr(self, name))
 
-    def init(
-        self,
-        bounds: Bounds,
-        horizon: int,
-        *,
-        num_candidates: int,
-        seed: int = 0,
-        warm_start: ArrayLike | None = None,
-    ) -> CEMState:
-        start = start_values(bounds, horizon, num_candidates, seed, warm_start)
-        fraction = self.initial_std if warm_start is None else self.warm_std
+    def _start(self, start: OptimizerState, *, warm: bool) -> CEMState:
+        fraction = self.warm_std if warm else self.initial_std
         return CEMState(
             **vars(start),
-            std=np.broadcast_to(fraction * bounds.half_range, start.mean.shape).copy(),
+            std=np.broadcast_to(fraction * start.bounds.half_range, start.mean.shape).copy(),
             elites=np.zeros((0, *start.mean.shape), dtype=np.float32),
             elite_costs=np.zeros(0),
         )
 
-    def ask(self, state: CEMState, *, final: bool = False) -> FloatArray:
+    def _sample(self, state: CEMState, rng: np.random.Generator, final: bool) -> FloatArray:
         decayed = round(state.num_candidates * self.population_decay**state.iteration)
         shape = (max(decayed, self._num_elites(state)), state.horizon, state.bounds.dim)
-        noise = coloured_noise(generator(state), *shape, self.noise_exponent)
-        return place_known(state, state.mean + state.std * noise, include_mean=final)
+        return state.mean + state.std * coloured_noise(rng, *shape, self.noise_exponent)
 
-    def tell(self, state: CEMState, candidates: FloatArray, costs: ArrayLike) -> CEMState:
-        new_costs = checked_costs(candidates, costs)
-        best_sequence, best_cost = best_of(state, candidates, new_costs)
-        pool = np.concatenate([state.elites, candidates])
-        pool_costs = np.concatenate([state.elite_costs, new_costs])
-        order = np.argsort(pool_costs, kind="stable")[: self._num_elites(state)]
+    def _update(self, state: CEMState, scored: ScoredCandidates) -> CEMState:
+        pool = np.concatenate([state.elites, scored.candidates])
+        pool_costs = np.concatenate([state.elite_costs, scored.costs])
+        num_elites = self._num_elites(state)
+        order = np.argsort(pool_costs, kind="stable")[:num_elites]
         order = order[np.isfinite(pool_costs[order])]
-        elites, mean, std = pool[order], state.mean, state.std
+        unscored = scored.candidates[scored.unscored[: num_elites - len(order)]]
+        elites, mean, std = np.concatenate([pool[order], unscored]), state.mean, state.std
         if len(elites):
             keep = np.float32(self.momentum)
             floor = self.min_std * state.bounds.half_range
@@ -110,13 +93,10 @@ class CEM:
             std = np.maximum(std, floor)
         return replace(
             state,
-            iteration=state.iteration + 1,
             mean=mean.astype(np.float32),
             std=std.astype(np.float32),
-            elites=elites,
+            elites=pool[order],
             elite_costs=pool_costs[order],
-            best_sequence=best_sequence,
-            best_cost=best_cost,
         )
 
     def _num_elites(self, state: CEMState) -> int:

@@ -1,4 +1,4 @@
-"""CMA-ES (pycma) behind the same init / ask / tell. Needs the package ``cma``."""
+"""CMA-ES (pycma) as one of the optimisers. Needs the package ``cma``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from planners.bounds import Bounds
-from planners.optimizers.base import (
-    OptimizerState,
-    best_of,
-    checked_costs,
-    place_known,
-    start_values,
-)
+from planners.optimizers.base import Optimizer, OptimizerState, ScoredCandidates
 from planners.protocols import FloatArray
 from v2w_core.errors import V2WError
 
@@ -39,7 +32,7 @@ class _Normal:
 
 
 @dataclass(frozen=True)
-class CMAES:
+class CMAES(Optimizer[CMAState]):
     """Adapts a full covariance over horizon * A numbers: for many iterations, not for three.
 
     Args:
@@ -48,26 +41,18 @@ class CMAES:
 
     initial_std: float = 0.5
 
-    def init(
-        self,
-        bounds: Bounds,
-        horizon: int,
-        *,
-        num_candidates: int,
-        seed: int = 0,
-        warm_start: ArrayLike | None = None,
-    ) -> CMAState:
+    def _start(self, start: OptimizerState, *, warm: bool) -> CMAState:
         try:
             import cma
         except ImportError as error:
             raise V2WError("optimizer", "cma_es needs: pip install cma", str(error)) from error
-        if horizon * bounds.dim == 1:
+        bounds = start.bounds
+        if start.mean.size == 1:
             raise V2WError("optimizer", "cma_es needs at least two numbers to choose", 1)
-        start = start_values(bounds, horizon, num_candidates, seed, warm_start)
         options = {
             "bounds": [-1.0, 1.0],
-            "popsize": max(num_candidates, 2),
-            "randn": _Normal(seed),
+            "popsize": max(start.num_candidates, 2),
+            "randn": _Normal(start.seed),
             "seed": np.nan,
             "verbose": -9,
             "tolflatfitness": 10**6,
@@ -76,37 +61,32 @@ class CMAES:
         strategy = cma.CMAEvolutionStrategy(origin.ravel(), self.initial_std, options)
         return CMAState(**vars(start), strategy=strategy)
 
-    def ask(self, state: CMAState, *, final: bool = False) -> FloatArray:
-        _, points = _asked(state)
+    def _sample(self, state: CMAState, rng: np.random.Generator, final: bool) -> FloatArray:
+        _, points = _asked(state)  # with random numbers of the strategy's own
+        points = points[: state.num_candidates]
         shape = (len(points), state.horizon, state.bounds.dim)
         samples = state.bounds.centre + state.bounds.half_range * points.reshape(shape)
-        candidates = place_known(state, samples.astype(np.float32), include_mean=final)
-        return candidates[: state.num_candidates]
+        return samples.astype(np.float32)
 
-    def tell(self, state: CMAState, candidates: FloatArray, costs: ArrayLike) -> CMAState:
-        new_costs = checked_costs(candidates, costs)
-        best_sequence, best_cost = best_of(state, candidates, new_costs)
-        finite = new_costs[np.isfinite(new_costs)]
-        strategy, mean = state.strategy, state.mean
-        if len(finite):
-            strategy, points = _asked(state)
-            worst = float(finite.max()) + 1.0
-            padded = np.full(len(points), worst)
-            padded[: len(new_costs)] = np.where(np.isfinite(new_costs), new_costs, worst)
-            centre, half = state.bounds.centre, state.bounds.half_range
-            flat = np.clip((candidates - centre) / half, -1.0, 1.0).reshape(len(candidates), -1)
-            moved = np.abs(flat - points[: len(flat)]).max(axis=1) > 1e-3
-            told = [flat[i] if i < len(flat) and moved[i] else p for i, p in enumerate(points)]
-            strategy.tell(told, padded.tolist())
-            favourite = np.asarray(strategy.result.xfavorite).reshape(state.mean.shape)
-            mean = (centre + half * favourite).astype(np.float32)
+    def _update(self, state: CMAState, scored: ScoredCandidates) -> CMAState:
+        costs, candidates = scored.costs, scored.candidates
+        finite = costs[np.isfinite(costs)]
+        if not len(finite):
+            return state
+        strategy, points = _asked(state)
+        # only the order counts: behind those with a cost the others that are ranked, then the rest
+        unscored, highest = scored.unscored, float(finite.max())
+        padded = np.full(len(points), highest + len(unscored) + 1.0)
+        padded[: len(costs)][np.isfinite(costs)] = finite
+        padded[unscored] = highest + 1.0 + np.arange(len(unscored))
+        centre, half = state.bounds.centre, state.bounds.half_range
+        flat = np.clip((candidates - centre) / half, -1.0, 1.0).reshape(len(candidates), -1)
+        moved = np.abs(flat - points[: len(flat)]).max(axis=1) > 1e-3
+        told = [flat[i] if i < len(flat) and moved[i] else p for i, p in enumerate(points)]
+        strategy.tell(told, padded.tolist())
+        favourite = np.asarray(strategy.result.xfavorite).reshape(state.mean.shape)
         return replace(
-            state,
-            iteration=state.iteration + 1,
-            mean=mean,
-            strategy=strategy,
-            best_sequence=best_sequence,
-            best_cost=best_cost,
+            state, strategy=strategy, mean=(centre + half * favourite).astype(np.float32)
         )
 
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from planners.bounds import Bounds
-from planners.optimizers.base import (
-    OptimizerState,
-    best_of,
-    checked_costs,
-    generator,
-    place_known,
-    start_values,
-)
+from planners.optimizers.base import Optimizer, OptimizerState, ScoredCandidates
 from planners.optimizers.noise import coloured_noise
 from planners.protocols import FloatArray
 from v2w_core.errors import V2WError
@@ -29,8 +20,10 @@ class MPPIState(OptimizerState):
 
 
 @dataclass(frozen=True)
-class MPPI:
+class MPPI(Optimizer[MPPIState]):
     """Weights exp(-(cost - lowest) / (temperature * spread of the costs)).
+
+    A weight needs a cost: candidates of which only the order is known have none.
 
     Args:
         temperature: relative to the standard deviation of the finite costs, so that it holds for
@@ -50,38 +43,21 @@ class MPPI:
             if getattr(self, name) <= 0:
                 raise V2WError(f"MPPI.{name}", "a positive number", getattr(self, name))
 
-    def init(
-        self,
-        bounds: Bounds,
-        horizon: int,
-        *,
-        num_candidates: int,
-        seed: int = 0,
-        warm_start: ArrayLike | None = None,
-    ) -> MPPIState:
-        start = start_values(bounds, horizon, num_candidates, seed, warm_start)
-        return MPPIState(**vars(start), std=self.initial_std * bounds.half_range)
+    def _start(self, start: OptimizerState, *, warm: bool) -> MPPIState:
+        return MPPIState(**vars(start), std=self.initial_std * start.bounds.half_range)
 
-    def ask(self, state: MPPIState, *, final: bool = False) -> FloatArray:
+    def _sample(self, state: MPPIState, rng: np.random.Generator, final: bool) -> FloatArray:
         shape = (state.num_candidates, state.horizon, state.bounds.dim)
-        noise = coloured_noise(generator(state), *shape, self.noise_exponent)
-        return place_known(state, state.mean + state.std * noise, include_mean=True)
+        samples = state.mean + state.std * coloured_noise(rng, *shape, self.noise_exponent)
+        samples[0] = state.mean
+        return samples
 
-    def tell(self, state: MPPIState, candidates: FloatArray, costs: ArrayLike) -> MPPIState:
-        new_costs = checked_costs(candidates, costs)
-        best_sequence, best_cost = best_of(state, candidates, new_costs)
-        mean = state.mean
-        finite = np.isfinite(new_costs)
+    def _update(self, state: MPPIState, scored: ScoredCandidates) -> MPPIState:
+        mean, costs = state.mean, scored.costs
+        finite = np.isfinite(costs)
         if finite.any():
-            kept, kept_costs = candidates[finite], new_costs[finite]
+            kept, kept_costs = scored.candidates[finite], costs[finite]
             scale = self.temperature * max(float(kept_costs.std()), 1e-12)
             weights = np.exp(-(kept_costs - kept_costs.min()) / scale)
             mean = np.tensordot(weights / weights.sum(), kept, axes=1).astype(np.float32)
-        return replace(
-            state,
-            iteration=state.iteration + 1,
-            mean=mean,
-            std=(self.decay * state.std).astype(np.float32),
-            best_sequence=best_sequence,
-            best_cost=best_cost,
-        )
+        return replace(state, mean=mean, std=(self.decay * state.std).astype(np.float32))

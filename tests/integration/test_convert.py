@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from bagmaker import HEIGHT, START_NS, WIDTH, BagMaker, picture, pose_at
 from convert_toys import SHARED
 
 from v2w_core.cli import main
+from v2w_core.data.convert import convert
 from v2w_core.data.episode import list_episodes, read_episode
 from v2w_core.data.sources.bag import read_bag, scan_bag
+from v2w_core.data.sources.kinds import KINDS
 from v2w_core.errors import DataError
 from v2w_core.geometry import integrate_actions, planar, relative_motion
 from v2w_core.metrics.image import psnr
@@ -99,7 +102,7 @@ _ALPHA = np.full((HEIGHT, WIDTH, 1), 255, dtype=np.uint8)
         ("rgba8", np.concatenate([_COLOUR, _ALPHA], axis=2), (200, 120, 40)),
         ("bgra8", np.concatenate([_COLOUR[..., ::-1], _ALPHA], axis=2), (200, 120, 40)),
         ("mono8", _COLOUR[..., 0], (200, 200, 200)),
-        ("mono16", np.full((HEIGHT, WIDTH), 200 * 256 + 17, dtype="<u2"), (200, 200, 200)),
+        ("mono16", np.full((HEIGHT, WIDTH), 200 * 257 + 17, dtype="<u2"), (200, 200, 200)),
         ("bayer_rggb8", _bayer(200, 120, 40), (200, 120, 40)),
         ("bayer_bggr8", _bayer(40, 120, 200), (200, 120, 40)),
         ("bayer_gbrg8", np.roll(_bayer(200, 120, 40), 1, axis=0), (200, 120, 40)),
@@ -289,6 +292,57 @@ def test_existing_episodes_are_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["convert", str(bag), str(out), "--rate-hz", "10", "--overwrite"]) == 0
     assert len(read_episode(list_episodes(out)[0])) == 30
     assert [item.name for item in out.iterdir()] == ["drive_000.h5"]
+
+
+def two_then_one(root: Path) -> tuple[Path, Path, dict[str, bytes]]:
+    """A bag of one episode, and a folder where one of two was converted; what is in the folder."""
+    bag, out = (
+        BagMaker(root / "two" / "drive").drive(seconds=6.0, gap=(2.0, 3.0)).close(),
+        root / "out",
+    )
+    assert main(["convert", str(bag), str(out)]) == 0
+    assert main(["convert", str(bag), str(out), "--name", "drive_1"]) == 0
+    bag = BagMaker(root / "one" / "drive").drive().close()
+    return bag, out, {item.name: item.read_bytes() for item in out.iterdir()}
+
+
+def test_overwriting_leaves_no_old_episodes_behind(tmp_path: Path) -> None:
+    bag, out, before = two_then_one(tmp_path)
+    assert main(["convert", str(bag), str(out), "--overwrite"]) == 0
+    names = {item.name for item in out.iterdir()}
+    assert names == {"drive_000.h5", "drive_1_000.h5", "drive_1_001.h5"}
+    assert (out / "drive_000.h5").read_bytes() != before["drive_000.h5"]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_overwriting_that_fails_leaves_the_old_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    bag, out, before = two_then_one(tmp_path)
+    replace, seen = os.replace, []
+
+    def breaks(source: Path, target: Path) -> None:
+        if out in (Path(source).parent, Path(target).parent):
+            seen.append(target)
+            if len(seen) == nth:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        convert(KINDS["bag"].open(bag), out, "drive", overwrite=True)
+    assert {item.name: item.read_bytes() for item in out.iterdir()} == before
+
+
+def test_overwriting_touches_nothing_but_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag, out, before = two_then_one(tmp_path)
+    before["drive_007.h5"] = b"notes of somebody"
+    (out / "drive_007.h5").write_bytes(before["drive_007.h5"])
+    assert main(["convert", str(bag), str(out), "--overwrite"]) == 2
+    assert "drive_007.h5" in capsys.readouterr().err
+    assert {item.name: item.read_bytes() for item in out.iterdir()} == before
 
 
 def test_given_bounds_and_data_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,7 @@ def test_a_damaged_recording_leaves_nothing(
     assert "b.hdf5: a complete HDF5 file" in fails(capsys, source, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", ["rt1", "csgo", "recon"])
 def test_an_imported_model_takes_the_episodes(domain: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")

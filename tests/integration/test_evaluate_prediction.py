@@ -40,11 +40,25 @@ def test_prints_a_table_and_writes_numbers_and_a_picture(root, tmp_path, capsys)
     numbers = json.loads(result.read_text())
     assert numbers["num_windows"] == 4
     assert numbers["horizon"] == 8
+    assert (numbers["backend"], numbers["precision"]) == ("eager", "fp32")
     for name in ("psnr", "psnr_copy", "psnr_other_actions"):
         assert len(numbers[f"{name}_per_step"]) == 8
         assert numbers[name] == pytest.approx(np.mean(numbers[f"{name}_per_step"]))
     assert files(out) == ["prediction.png"]
     assert is_picture(out / "prediction.png")
+
+
+def test_the_named_back_end_computes_it(root, tmp_path, engines, timed_briefly, monkeypatch):
+    monkeypatch.setenv("V2W_ENGINES", str(engines))
+    numbers = {}
+    for name in ("eager", "onnx"):
+        result = tmp_path / f"{name}.json"
+        options = ["--windows", "2", "--horizon", "2", "--backend", name, "--json", str(result)]
+        assert evaluate(root, *options, "--out", str(tmp_path / name)) == 0
+        numbers[name] = json.loads(result.read_text())
+        assert numbers[name]["backend"] == name
+    assert any(engines.iterdir())
+    assert numbers["onnx"]["psnr"] == pytest.approx(numbers["eager"]["psnr"], abs=0.01)
 
 
 def test_other_actions_are_another_episodes_and_the_seed_repeats(root):
@@ -69,6 +83,7 @@ def test_other_actions_are_another_episodes_and_the_seed_repeats(root):
         ("val", ("--windows", "0"), "--windows"),
         ("val", ("--horizon", "9"), "--horizon"),
         ("val", ("--num-sampling-steps", "1001"), "--num-sampling-steps"),
+        ("val", ("--precision", "fp16"), "back end eager"),
         ("val", ("--checkpoint", "{root}/nothing"), "checkpoint"),
     ],
 )

@@ -12,9 +12,11 @@ import torch
 
 from planners.costs.base import CostContext
 from planners.costs.goal_image_latent import GoalImageLatent
+from planners.costs.goal_pose import GoalPose
+from planners.costs.smoothness import Smoothness
 from planners.mpc import MPC, ImageGoal, Observation, Planner
 from v2w_core.cli import main
-from v2w_core.data.episode import write_episode
+from v2w_core.data.episode import read_episode, write_episode
 from v2w_core.geometry import integrate_actions
 from v2w_core.testing import tiny_config
 from v2w_core.world_model import WorldModel
@@ -84,6 +86,7 @@ def test_plan_prints_a_table_and_writes_json_and_pictures(folder, capsys):
     assert not [item for item in (folder / "out").iterdir() if item.name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_goal_image_and_goal_pose_are_goals_too(folder):
     image = folder / "goal.png"
     cv2.imwrite(str(image), np.full((40, 50, 3), 90, dtype=np.uint8))
@@ -93,6 +96,18 @@ def test_goal_image_and_goal_pose_are_goals_too(folder):
                 "--candidates", "64", "--json", str(result)) == 0  # fmt: skip
     end = np.array(json.loads(result.read_text())["poses"])[-1]
     np.testing.assert_allclose(end, [0.8, -0.2, -0.4], atol=0.25)
+
+
+def test_the_recording_is_compared_by_the_same_cost(folder):
+    """Also its first change of the action counts, from the one before."""
+    result = folder / "compared.json"
+    goal = (0.8, -0.2, -0.4)
+    assert plan(folder, "--goal-pose", *map(str, goal), "--json", str(result)) == 0
+    episode = read_episode(folder / "episode.h5")
+    before, recorded = SPEC.clip(episode.actions[2]), SPEC.clip(episode.actions[3:11])
+    context = CostContext(recorded[None], SPEC, previous_action=before)
+    expected = GoalPose(goal)(context)[0] + 0.02 * Smoothness()(context)[0]
+    assert json.loads(result.read_text())["recorded_cost"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def replay(root, source, *arguments):
                  *arguments])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_bag_is_replayed(root, tmp_path, capsys):
     out = tmp_path / "out"
     result = tmp_path / "result.json"
@@ -158,6 +159,7 @@ def test_the_spec_s_own_rate_may_be_named(root):
     read_recording(root / "drive", spec, CONFIG.observation, rate_hz=spec.rate_hz)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not KITTI.exists(), reason=f"no {KITTI} (set V2W_SHARED_DIR)")
 def test_a_real_recording_is_replayed_with_a_warning(root, tmp_path, capsys):
     result = tmp_path / "result.json"

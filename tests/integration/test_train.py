@@ -46,6 +46,7 @@ def episodes(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "episodes"
 
 
+@pytest.mark.slow
 def test_train_writes_a_checkpoint_that_loads_and_fine_tunes(
     tmp_path: pathlib.Path, episodes: pathlib.Path
 ) -> None:

@@ -77,7 +77,7 @@ def write_folder(folder, seed=11):
 def velocity(unet, x, level, context, *told, stride=None):
     frames = x.shape[2]
     level = level[:, None].expand(-1, frames) if level.ndim == 1 else level
-    tokens = frame_tokens(context, frames, RELEASED)
+    tokens = frame_tokens(context, frames, by_length=RELEASED.tokens_by_length)
     out, _ = unet(x.transpose(1, 2), level, *told, context=tokens, frame_stride=stride)
     return out.transpose(1, 2)
 

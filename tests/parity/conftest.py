@@ -1,6 +1,7 @@
 """A folder of recorded inputs and outputs of the reference implementation (V2W_PARITY_DIR).
 
-The recordings are not part of the project: where they are missing, these tests are skipped.
+The recordings are not part of the project: where they, or some of them, are missing, the tests that
+read them are skipped.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from recordings import default_folder
 @pytest.fixture(scope="session")
 def recorded():
     folder = default_folder()
-    if not (folder / "unet_small_base.json").is_file():
+    if not folder.is_dir():
         pytest.skip(f"no recordings of the reference in {folder} (set V2W_PARITY_DIR)")
     return Compared(folder)
 

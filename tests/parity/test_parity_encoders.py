@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from v2w_core.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -62,9 +61,7 @@ def test_the_resampler(recorded):
 
 
 def test_clip_preprocessing(recorded):
-    data = {
-        k: torch.from_numpy(v) for k, v in np.load(recorded.folder / "clip_preprocess.npz").items()
-    }
+    data = recorded.arrays("clip_preprocess")
     ours = clip_images(data.pop("image_u8").float() / 255 * 2 - 1)
     for name, theirs in data.items():
         _, kind, *numbers = name.split("_")

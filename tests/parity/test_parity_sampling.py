@@ -85,6 +85,7 @@ def replay(tensors, prefix):
     return draw, names
 
 
+@pytest.mark.slow
 def test_every_recorded_run(recorded, case, unet, schedule):
     """Frame by frame and all at once; the cache sampler alone is left out, as it is not sound."""
     tensors, settings = case.tensors, case.settings
@@ -119,7 +120,7 @@ def test_every_recorded_run(recorded, case, unet, schedule):
 def test_training(recorded, case, unet, schedule):
     at = {k.removeprefix("train."): v for k, v in case.tensors.items() if k.startswith("train.")}
     clean, noise = at["x"].transpose(1, 2), at["noise"].transpose(1, 2)
-    tokens = frame_tokens(at["ctx"], clean.shape[1], RELEASED)
+    tokens = frame_tokens(at["ctx"], clean.shape[1], by_length=RELEASED.tokens_by_length)
     told = shift_actions(at["action"]), at["action_mask"]
     scaled = schedule.rescaled(clean, at["t"])
     noisy = schedule.add_noise(scaled, noise, at["t"])

@@ -13,17 +13,10 @@ from v2w_core.transfer.unet_keys import UNET_PREFIX, released_name
 from v2w_core.world_model import WorldModel
 
 
-@pytest.fixture
-def keys(recorded):
-    if not recorded.has("dynamicrafter512_unet_keys"):
-        pytest.skip("no list of the released files' tensors among the recordings")
-    return recorded
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_key_and_shape(keys, kind):
+def test_every_key_and_shape(recorded, kind):
     pytest.importorskip("transformers")
-    shapes, reference = keys.released_shapes(kind)
+    shapes, reference = recorded.released_shapes(kind)
     config = released_config(kind)
     assert config.unet == unet_config(reference)
     with torch.device("meta"):
@@ -36,8 +29,8 @@ def test_every_key_and_shape(keys, kind):
     assert back == {name for name in shapes if name.startswith(UNET_PREFIX)}
 
 
-def test_the_number_of_parameters(keys):
-    counts = keys.json("dynamicrafter512_unet_keys")["counts"]
+def test_the_number_of_parameters(recorded):
+    counts = recorded.json("dynamicrafter512_unet_keys")["counts"]
     with torch.device("meta"):
         model = WorldModel(released_config("dynamicrafter512"))
     assert sum(p.numel() for p in model.unet.parameters()) == counts["unet_params"]

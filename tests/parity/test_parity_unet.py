@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from v2w_core.diffusion.compat import RELEASED
@@ -27,7 +28,7 @@ def run(unet, context, x, level, *told, stride):
         x.transpose(1, 2),
         level,
         *told,
-        context=frame_tokens(context, num_frames, RELEASED),
+        context=frame_tokens(context, num_frames, by_length=RELEASED.tokens_by_length),
         frame_stride=stride,
     )
     return out.transpose(1, 2)
@@ -61,6 +62,7 @@ def test_the_base_model(recorded):
     check_cases(recorded, name, unet, recorded.tensors(f"{name}_cases"))
 
 
+@pytest.mark.slow
 def test_transfers_and_action_conditioning(recorded):
     names = recorded.causal_names()
     about = {name: recorded.json(name) for name in names}

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from planners.bounds import Bounds
+from planners.optimizers.base import Optimizer, OptimizerState
 from planners.optimizers.cem import CEM
 from planners.optimizers.cma_es import CMAES
 from planners.optimizers.mppi import MPPI
 
+
+@dataclass(frozen=True)
+class RandomSearch(Optimizer[OptimizerState]):
+    """As little as an optimiser has to write: its samples may even leave the bounds."""
+
+    def _sample(self, state, rng, final):
+        return state.mean + rng.normal(size=(state.num_candidates, *state.mean.shape))
+
+    def _update(self, state, scored):
+        return replace(state, mean=scored.candidates[np.argmin(scored.costs)])
+
+
 OPTIMIZERS = [
+    RandomSearch(),
     CEM(),
     CEM(noise_exponent=0.0, initial_std=5.0, elite_fraction=0.5),
     CEM(population_decay=0.4),

@@ -18,6 +18,8 @@ from v2w.messages.conversions import duration_message
 from v2w.messages.images import compressed_message
 from v2w.nodes.diagnostics import LATCHED
 
+MODEL = "world_model_node"
+
 
 def change(robot: Robot, node: str, transition: int) -> bool:
     request = ChangeState.Request(transition=Transition(id=transition))
@@ -155,18 +157,19 @@ def test_a_bad_checkpoint_leaves_a_managed_node_unconfigured(
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("node", "values", "named"),
     [
-        ({"checkpoint": "/nowhere"}, "checkpoint"),
-        ({"checkpoint": "", "device": "cpu"}, "parameter checkpoint"),
-        ({"device": "cuda:77", "strict_backend": True}, "cuda:77"),
-        ({"device": "cpu", "precision": "bf16", "strict_backend": True}, "back end eager"),
+        (MODEL, {"checkpoint": "/nowhere"}, "checkpoint"),
+        (MODEL, {"checkpoint": "", "device": "cpu"}, "parameter checkpoint"),
+        (MODEL, {"device": "cuda:77", "strict_backend": True}, "cuda:77"),
+        (MODEL, {"device": "cpu", "precision": "bf16", "strict_backend": True}, "back end eager"),
+        ("planner_node", {"device": "cpu", "horizon": 9}, "parameter horizon: at most 8 steps"),
     ],
 )
 def test_a_node_that_starts_by_itself_ends_with_code_2(
-    managed: Nodes, checkpoint: Path, values: dict[str, Any], named: str
+    managed: Nodes, checkpoint: Path, node: str, values: dict[str, Any], named: str
 ) -> None:
     given = {"checkpoint": str(checkpoint)} | values
-    managed.start(["world_model_node"], {"world_model_node": given})
-    assert managed.processes["world_model_node"].wait(timeout=PATIENCE_S) == 2
-    assert named in managed.log("world_model_node")
+    managed.start([node], {node: given})
+    assert managed.processes[node].wait(timeout=PATIENCE_S) == 2
+    assert named in managed.log(node)

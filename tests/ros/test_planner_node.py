@@ -226,6 +226,16 @@ def test_parameters_are_checked(robot: Robot) -> None:
     assert set_parameter(robot, "num_candidates", 16).successful
 
 
+def test_a_horizon_beyond_the_window_of_the_model_is_refused(robot: Robot) -> None:
+    result = set_parameter(robot, "horizon", 9)
+    assert not result.successful
+    assert "parameter horizon" in result.reason and "at most 8 steps" in result.reason
+    assert not set_parameter(robot, "max_horizon", 5).successful
+    assert set_parameter(robot, "horizon", 8).successful
+    assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0
+    assert set_parameter(robot, "horizon", 6).successful
+
+
 def test_nothing_is_driven_unless_it_is_allowed(robot: Robot) -> None:
     robot.commands.clear()
     assert robot.plan(goal_pose=AHEAD, **SMALL).error_code == 0

@@ -51,7 +51,7 @@ class Up:
     def children(self) -> dict[str, psutil.Process]:
         found = {}
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            match = re.search(r"v2w\.(\w+_node)", " ".join(child.cmdline()))
+            match = re.search(r"v2w\.nodes\.(\w+_node)", " ".join(child.cmdline()))
             if match:
                 found[match.group(1)] = child
         return found

@@ -49,12 +49,16 @@ def to_frames(latents: Tensor) -> np.ndarray:
 
 
 class ToySession:
-    """Imagines exactly; counts its calls and can be slow."""
+    """Imagines exactly and can be slow; notes every batch of candidates that it advances."""
 
     def __init__(self, pose: Any = (0.0, 0.0, 0.0), seconds_per_candidate: float = 0.0) -> None:
         self.pose = np.asarray(pose, dtype=float)
         self.seconds = seconds_per_candidate
         self.calls: list[dict[str, Any]] = []
+
+    def latents_after(self, actions: np.ndarray) -> Tensor:
+        """What is imagined [K, n, 2, 8, 8] under actions [K, n, 3]."""
+        return picture(integrate_actions(actions, self.pose)[:, 1:])
 
     def imagine(self, candidates: np.ndarray, **settings: Any) -> ToyRollouts:
         return self.rollout(candidates, **settings).advance(candidates.shape[1])
@@ -81,12 +85,14 @@ class ToyRollout:
         self.call["horizon"] = self.num_frames
         self.frames_imagined += len(self.candidates) * num_frames
         begun = self.candidates[:, : self.num_frames]
-        rollouts = ToyRollouts(picture(integrate_actions(begun, self.session.pose)[:, 1:]))
+        rollouts = ToyRollouts(self.session.latents_after(begun))
         rollouts.frames_imagined = self.frames_imagined
         return rollouts
 
     def select(self, indices: Any) -> None:
         self.candidates = self.candidates[indices]
+        self.call = {**self.call, "num_candidates": len(self.candidates)}
+        self.session.calls.append(self.call)
 
 
 class ToyModel:

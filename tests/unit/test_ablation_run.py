@@ -51,6 +51,7 @@ def ablation(episodes, tmp_path, monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_numbers_and_a_finished_one_is_skipped(
     ablation, monkeypatch, tmp_path
 ):

@@ -34,6 +34,7 @@ def test_a_provider_that_was_replaced_is_refused(engines, model, monkeypatch):
     assert "CPUExecutionProvider" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_not_exact_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     write = onnx_runtime.write_graphs
@@ -84,7 +85,13 @@ def test_an_engine_is_built_once_and_again_for_other_weights(tmp_path, engines, 
 
 
 @pytest.mark.parametrize(
-    "file", ["models/unet.py", "models/temporal.py", "backends/onnx_step/graph_cache.py"]
+    "file",
+    [
+        "models/unet.py",
+        "models/temporal.py",
+        "backends/onnx_step/graph_cache.py",
+        "rollout/interfaces.py",  # the unconditional branch is made there
+    ],
 )
 def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
     from v2w_core.backends import engine_cache
@@ -96,7 +103,10 @@ def test_an_engine_is_of_the_networks_code(tmp_path, engines, model, file):
     )
     assert engine_cache.network_hash(package) == engine_cache.network_hash()
     with (package / file).open("a") as changed:
-        changed.write("# another network\n")
+        changed.write("# a comment\n")
+    assert engine_cache.network_hash(package) == engine_cache.network_hash()
+    with (package / file).open("a") as changed:
+        changed.write("ANOTHER = 'network'\n")
     assert engine_cache.network_hash(package) != engine_cache.network_hash()
     for module in (onnx_runtime, cuda_graphs):
         assert module.built_from(model, BackendOptions())["network"] == engine_cache.network_hash()
@@ -143,6 +153,7 @@ def build_in_process(root, start, results):
     results.put((str(folder), (folder / "engine").read_text()))
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_share_one_engine(tmp_path):
     context = multiprocessing.get_context("spawn")
     start, results = context.Event(), context.Queue()

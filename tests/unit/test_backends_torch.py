@@ -16,6 +16,7 @@ from v2w_core.backends.torch_step.cuda_graphs import TorchGraphs
 from v2w_core.errors import V2WError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [
     {"num_sampling_steps": 1}, {"num_sampling_steps": 3}, {"guidance_scale": 2.0},
     {"num_sampling_steps": 1, "guidance_scale": 0.5}, {"batch_size": 2},
@@ -69,6 +70,7 @@ def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monke
     torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_stays_within_its_tolerance(precision):
     model = small_model()

@@ -33,6 +33,7 @@ def flops(model, imagine):
     return sum(work.flops for work in unet.passes), len(unet.passes)
 
 
+@pytest.mark.slow
 def test_work_is_that_of_the_frames_in_each_pass():
     model = small_model()
     frames, past = history()
@@ -57,6 +58,7 @@ def test_work_is_that_of_the_frames_in_each_pass():
     assert arithmetic < reference_flops / our_flops < 1.25 * arithmetic
 
 
+@pytest.mark.slow
 def test_bytes_are_the_weights_and_what_is_read_of_the_cache():
     model = small_model()
     unet = CountedUNet(model.config.unet)

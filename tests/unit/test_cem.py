@@ -122,6 +122,49 @@ def test_elites_are_kept_with_their_costs():
     np.testing.assert_array_equal(after.elite_costs, state.elite_costs)
 
 
+def ranked(name, num_scored):
+    """A state after 16 candidates, of which only the cheapest ``num_scored`` have a cost."""
+    optimizer = OPTIMIZERS[name]
+    state = optimizer.init(BOUNDS, HORIZON, num_candidates=16, seed=5)
+    candidates = optimizer.ask(state)
+    costs = quadratic(candidates)
+    order = np.argsort(costs)
+    costs[order[num_scored:]] = np.inf
+    return optimizer, state, candidates, costs, order
+
+
+def test_weights_need_costs():
+    optimizer, state, candidates, costs, order = ranked("mppi", 5)
+    after = optimizer.tell(state, candidates, costs, order)
+    alone = optimizer.tell(state, candidates[order[:5]], costs[order[:5]])
+    np.testing.assert_allclose(after.mean, alone.mean, atol=1e-6)
+
+
+def test_an_order_is_enough_for_those_that_rank():
+    optimizer, state, candidates, costs, order = ranked("cma_es", 5)
+    after = optimizer.tell(state, candidates, costs, order)
+    known = optimizer.tell(state, candidates, quadratic(candidates))
+    np.testing.assert_allclose(after.mean, known.mean, atol=1e-6)
+    blind = optimizer.tell(state, candidates, costs)
+    assert np.abs(blind.mean - known.mean).max() > 1e-3
+
+
+def test_elites_without_a_cost_count_once_and_behind_all_others():
+    optimizer, state, candidates, costs, order = ranked("cem", 2)
+    after = optimizer.tell(state, candidates, costs, order)  # three elites
+    known = optimizer.tell(state, candidates, quadratic(candidates))
+    np.testing.assert_allclose(after.mean, known.mean, atol=1e-6)
+    np.testing.assert_array_equal(after.elites, candidates[order[:2]])
+    assert np.isfinite(after.elite_costs).all()
+
+
+@pytest.mark.parametrize("ranking", [[0, 0], [16], [-1], [[0, 1]], [0.5]])
+def test_rankings_that_are_none_are_refused(ranking):
+    optimizer, state, candidates, costs, _ = ranked("cem", 2)
+    with pytest.raises(V2WError, match="ranking"):
+        optimizer.tell(state, candidates, costs, ranking)
+
+
 def test_a_population_shrinks_down_to_the_elites():
     shrinking, whole = CEM(population_decay=0.5), CEM()
     state = shrinking.init(BOUNDS, HORIZON, num_candidates=64, seed=3)

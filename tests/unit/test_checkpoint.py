@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import yaml
 from core_toys import candidates, history
 from safetensors.torch import load_file, save_file
 
-from v2w_core import world_model
+from v2w_core import checkpoint
 from v2w_core.checkpoint import load_config
 from v2w_core.errors import CheckpointError, V2WError
 from v2w_core.world_model import WorldModel
@@ -149,7 +152,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(model, folder, monkeypatc
         raise KeyboardInterrupt
 
     before = (folder / "model.safetensors").read_bytes()
-    monkeypatch.setattr(world_model, "save_file", dies)
+    monkeypatch.setattr(checkpoint, "save_file", dies)
     with pytest.raises(KeyboardInterrupt):
         model.save_pretrained(folder)
     assert (folder / "model.safetensors").read_bytes() == before
@@ -179,3 +182,35 @@ def test_a_save_killed_between_its_renames_loses_nothing(model, tmp_path):
     assert WorldModel.from_pretrained(folder).config == model.config
     model.save_pretrained(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_loading_while_a_save_changes_names_waits_for_it(model, tmp_path, monkeypatch):
+    """Today's reader finds no folder, an earlier one aside, and a save that goes on."""
+    folder = model.save_pretrained(tmp_path / "model", card="# First\n")
+    rename, loaded = Path.rename, []
+
+    def slow(path, target):
+        result = rename(path, target)
+        if path == folder:  # between the two renames
+            reader = threading.Thread(target=lambda: loaded.append(load_config(folder)))
+            reader.start()
+            reader.join(0.3)
+            assert reader.is_alive()
+            readers.append(reader)
+        return result
+
+    readers = []
+    monkeypatch.setattr(Path, "rename", slow)
+    model.save_pretrained(folder, card="# Second\n")
+    for reader in readers:
+        reader.join()
+    assert readers and loaded == [model.config]
+    assert (folder / "README.md").read_text() == "# Second\n"
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("held", "reencode"), ("denoised", "reuse")])
+def test_words_of_older_checkpoints_are_still_read(folder, old, new):
+    file = folder / "config.yaml"
+    file.write_text(re.sub("imagined_history: .*", f"imagined_history: {old}", file.read_text()))
+    assert load_config(folder).sampling.imagined_history == new

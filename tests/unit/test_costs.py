@@ -12,8 +12,8 @@ from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_pixel import GoalImagePixel
 from planners.costs.goal_pose import GoalPose
 from planners.costs.smoothness import Smoothness
-from planners.costs.soft_minimum import OverSteps
-from planners.costs.visited_views import SeenPlaces, history_poses
+from planners.costs.soft_minimum import SoftMinimum
+from planners.costs.visited_views import VisitedViews, history_poses
 from v2w_core.errors import V2WError
 from v2w_core.spec import ActionSpec
 
@@ -53,7 +53,7 @@ def test_latent_cost_knows_which_candidate_sees_the_goal():
 
 def test_latent_cost_propagates_nan_as_nan():
     goal = GoalImageLatent(torch.zeros(2, 8, 8))
-    assert np.isnan(OverSteps(0.1)(goal.distances(torch.full((1, 3, 2, 8, 8), torch.nan))))[0]
+    assert np.isnan(SoftMinimum(0.1)(goal.distances(torch.full((1, 3, 2, 8, 8), torch.nan))))[0]
 
 
 def test_pixel_cost_knows_which_candidate_sees_the_goal():
@@ -75,25 +75,27 @@ def test_smoothness_counts_changes_relative_to_the_range():
     assert Smoothness(effort=1.0)(context())[0] > Smoothness(effort=1.0)(context())[2] == 0
 
 
-def test_over_steps_lies_between_the_minimum_and_the_mean():
+def test_soft_minimum_lies_between_the_minimum_and_the_mean():
     distances = np.array([3.0, 1.0, 2.0])
-    assert OverSteps(1e-3, final_weight=0)(distances) == pytest.approx(1.0, abs=2e-3)
-    assert OverSteps(1e4, final_weight=0)(distances) == pytest.approx(2.0, abs=1e-3)
-    assert OverSteps(1e-3, final_weight=1)(distances) == 2.0
+    assert SoftMinimum(1e-3, final_weight=0)(distances) == pytest.approx(1.0, abs=2e-3)
+    assert SoftMinimum(1e4, final_weight=0)(distances) == pytest.approx(2.0, abs=1e-3)
+    assert SoftMinimum(1e-3, final_weight=1)(distances) == 2.0
     early, late, passing = [2.0, 0, 0, 0], [2.0, 1, 1, 0], [2.0, 0, 1, 2]
-    values = OverSteps(0.2)(np.array([early, late, passing]))
+    values = SoftMinimum(0.2)(np.array([early, late, passing]))
     assert values[0] < values[1] < values[2]
 
 
 def test_what_was_seen_corrects_what_is_imagined_near_it():
-    places = SeenPlaces(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.pi - 0.01]]), np.array([2.0, 0.1]))
+    places = VisitedViews(
+        np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.pi - 0.01]]), np.array([2.0, 0.1])
+    )
     poses = np.array([[0.0, 0, 0], [0, 0, -np.pi + 0.01], [3.0, 0, 0], [0.3, 0, 0]])
     corrected = places.correct(np.full(4, 1.0), poses)
     np.testing.assert_allclose(corrected[:3], [2.0, 0.1, 1.0], atol=0.02)
     assert 1.0 < corrected[3] < 2.0
     goal = GoalImageLatent(picture(np.array([1.6, 0.0, 0.0])))
     stay = context(ToySession())
-    disliked = GoalImageLatent(goal.goal, seen=SeenPlaces(np.zeros((1, 3)), np.array([9.0])))
+    disliked = GoalImageLatent(goal.goal, visited=VisitedViews(np.zeros((1, 3)), np.array([9.0])))
     assert disliked(stay)[2] > 8.0 > goal(stay)[2]
 
 
@@ -125,11 +127,11 @@ def test_bad_options_name_the_field():
     with pytest.raises(V2WError, match=r"GoalPose\.goal"):
         GoalPose((1.0, np.nan, 0.0))
     with pytest.raises(V2WError, match="temperature"):
-        OverSteps(0.0)
+        SoftMinimum(0.0)
     with pytest.raises(V2WError, match=r"GoalImagePixel\.goal"):
         GoalImagePixel(np.zeros((4, 4), dtype=np.uint8))
-    with pytest.raises(V2WError, match="SeenPlaces"):
-        SeenPlaces(np.zeros((2, 3)), np.zeros(1))
+    with pytest.raises(V2WError, match="VisitedViews"):
+        VisitedViews(np.zeros((2, 3)), np.zeros(1))
     with pytest.raises(V2WError, match="session"):
         GoalImageLatent(torch.zeros(2, 8, 8))(context())
     arm = ActionSpec(("a", "b"), ("rad", "rad"), (-1, -1), (1, 1), 4)

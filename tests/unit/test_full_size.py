@@ -12,6 +12,7 @@ pytest.importorskip("psutil")
 from full_size import count_floors, count_flops
 
 
+@pytest.mark.slow
 def test_flops_of_a_window_and_of_a_cached_frame():
     """Within 2 % of the figures known of the released U-Net."""
     found = count_flops(argparse.Namespace())
@@ -20,6 +21,7 @@ def test_flops_of_a_window_and_of_a_cached_frame():
     assert found["unet_parameters_m"] == pytest.approx(1440.91, abs=0.01)
 
 
+@pytest.mark.slow
 def test_floors_read_what_is_common_once():
     found = count_floors(argparse.Namespace())
     guided, unguided, plan, shared = [work["gbyte"] for work in found.values()][1:]

@@ -67,6 +67,7 @@ def test_both_layouts_give_the_same(weights, tmp_path):
     assert all(torch.equal(lightning[name], deepspeed[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_an_imported_model_imagines_and_follows_its_actions(imported):
     model = WorldModel.from_pretrained(imported)
     rng = np.random.default_rng(0)
@@ -139,6 +140,7 @@ def test_the_empty_texts_tokens_are_those_of_the_text_tower(imported, weights):
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_text_tower_that_does_not_fit_is_refused(weights, tmp_path):
     stem = "cond_stage_model.model.transformer.resblocks.1"
     fewer = {k: v for k, v in weights.items() if k != f"{stem}.attn.in_proj_weight"}
@@ -279,6 +281,7 @@ def leakage(model):
     return [float((part - whole[:, :3]).abs().max() / whole.std()) for part in found]
 
 
+@pytest.mark.slow
 def test_frame_statistics_end_the_leakage_of_an_imported_model(imported, tmp_path, capsys):
     dest = tmp_path / "causal"
     assert main(["convert-norm", str(imported), str(dest)]) == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from core_toys import candidates, history, small_model
@@ -34,6 +37,12 @@ def machine(root, available_gib, cgroup, files):
 
 def test_a_machine_without_limits_has_what_is_available(tmp_path):
     machine(tmp_path, 6, "0::/\n", {})
+    assert device_budget(CPU, tmp_path) == CPU_SHARE * 6 * GIB
+
+
+def test_a_system_without_proc_is_asked_another_way(tmp_path, monkeypatch):
+    memory = SimpleNamespace(available=6 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     assert device_budget(CPU, tmp_path) == CPU_SHARE * 6 * GIB
 
 

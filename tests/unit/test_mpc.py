@@ -11,9 +11,12 @@ import torch
 from planner_toys import SPEC, ToyModel, ToySession, picture
 
 from planners.bounds import Bounds
+from planners.costs.base import CostContext
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_pose import GoalPose
+from planners.costs.visited_views import VisitedViewsMemory
 from planners.mpc import MPC, ImageGoal, Observation, Planner, PoseGoal
+from planners.optimizers.base import shift
 from planners.optimizers.cem import CEM
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
@@ -82,9 +85,9 @@ def test_a_deadline_lets_the_chunks_grow_to_what_fits():
 
 def test_a_machine_that_slows_down_does_not_make_a_plan_late():
     class Slowing(ToySession):
-        def imagine(self, candidates, **settings):
+        def rollout(self, candidates, **settings):
             self.seconds = 0.0005 if len(self.calls) < 2 else 0.1
-            return super().imagine(candidates, **settings)
+            return super().rollout(candidates, **settings)
 
     began = time.perf_counter()
     result = Planner(SPEC).plan(Slowing(), latent_cost(), deadline_s=0.5, num_iterations=9)
@@ -199,7 +202,7 @@ def test_mpc_reaches_an_image_goal_and_knows_it(num_execute):
     assert decision.actions.shape == (0, 3)
     assert np.hypot(*(path[-1, :2] - goal[:2])) < 0.3
     assert abs(path[-1, 2] - goal[2]) < 0.35
-    assert mpc.num_plans == len(model.sessions)
+    assert mpc.num_plans == len(model.sessions) - (decision.plan is None)
 
 
 def test_mpc_reaches_a_pose_goal_without_a_model():
@@ -232,25 +235,103 @@ class VagueModel(ToyModel):
 
     def start(self, frames, actions, *, seed=0):
         session = super().start(frames, actions, seed=seed)
-        exact = session.imagine
+        exact = session.latents_after
 
-        def imagine(candidates, **settings):
-            rollouts = exact(candidates, **settings)
-            moved = np.abs(integrate_actions(candidates)[:, 1:]).max(axis=-1)
+        def latents_after(actions):
+            moved = np.abs(integrate_actions(actions)[:, 1:]).max(axis=-1)
             vague = torch.from_numpy(np.exp(-np.square(moved / 0.1)))[..., None, None, None]
-            rollouts.latents = ((1 - vague) * rollouts.latents + vague * picture(GOAL)).float()
-            return rollouts
+            return ((1 - vague) * exact(actions) + vague * picture(GOAL)).float()
 
-        session.imagine = imagine
+        session.latents_after = latents_after
         return session
 
 
 def test_a_robot_does_not_trust_a_view_that_it_can_check():
     model = VagueModel()
     goal = ImageGoal(model, model.frame_of(GOAL), arrival_distance=1e-3, near_distance=1e-3)
-    path, _ = drive(MPC(Planner(SPEC), goal, model), (0.0, 0.0, 0.0))
+    mpc = MPC(Planner(SPEC), goal, model)
+    path, _ = drive(mpc, (0.0, 0.0, 0.0))
     assert np.hypot(*(path[-1, :2] - GOAL[:2])) < 0.4
-    assert len(goal.memory) >= len(path) - 1
+    assert len(mpc.drive.views.views) >= len(path) - 1
+
+
+class CountingModel(ToyModel):
+    """Notes how many frames went through its autoencoder in each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoded = []
+
+    def encode(self, frames):
+        self.encoded.append(len(frames))
+        return super().encode(frames)
+
+
+def seen_from(*poses):
+    frames = np.stack([ToyModel.frame_of(pose) for pose in poses])
+    pose = tuple(float(value) for value in poses[-1])
+    return Observation(frames, np.zeros((len(poses) - 1, 3), np.float32), pose)
+
+
+def test_a_camera_frame_is_encoded_once_a_plan():
+    model = CountingModel()
+    goal = ImageGoal(model, model.frame_of(GOAL), arrival_distance=1e-5)
+    assert model.encoded == []  # a goal is only a goal
+    mpc = MPC(Planner(SPEC), goal, model)
+    for _ in range(3):
+        mpc.decide(seen_from(*[np.zeros(3)] * 4))
+    assert sorted(model.encoded) == [1, 4, 4, 4]
+
+
+def test_latents_of_a_session_are_those_of_the_observation():
+    model = CountingModel()
+    seen = seen_from(*[GOAL * i for i in range(5)])
+    session = model.start(seen.frames, seen.actions)
+    session.latents = model.encode(seen.frames[-4:])
+    model.encoded.clear()
+    latents = seen.encoded_by(session).latents(model)
+    assert model.encoded == [1]  # the frame that is older than the session's
+    torch.testing.assert_close(latents, ToyModel().encode(seen.frames))
+
+
+def test_asking_for_a_cost_changes_nothing():
+    model = ToyModel()
+    goal, memory = ImageGoal(model, model.frame_of(GOAL)), VisitedViewsMemory()
+    seen = seen_from(*[np.zeros(3)] * 4)
+    context = CostContext(np.zeros((1, 8, 3), np.float32), SPEC, ToySession().imagine)
+    first, again = (goal.cost(seen, memory)(context)[0] for _ in range(2))
+    assert first == again and not memory.views
+    for _ in range(3):
+        goal.observe(seen, memory)
+    assert len(memory.views) == 3
+    assert goal.cost(seen, memory)(context)[0] > first  # it has looked there in vain
+
+
+def test_a_decision_that_nobody_executes_is_not_shifted():
+    mpc = MPC(Planner(SPEC), PoseGoal((2.0, 0.0, 0.0)), num_execute=2)
+    seen = seen_from(*[np.zeros(3)] * 4)
+    proposed = mpc.plan(seen).plan.action_sequence
+    np.testing.assert_array_equal(mpc.drive.warm_start(8, seen.pose, 9.0), proposed)
+    decided = mpc.decide(seen).plan.action_sequence
+    mpc.drive.executed(seen.pose)
+    np.testing.assert_array_equal(mpc.drive.warm_start(8, seen.pose, 9.0), shift(decided, 2))
+    mpc.reset()
+    assert mpc.drive.warm_start(8, seen.pose, 9.0) is None
+
+
+def test_a_plan_is_made_where_the_robot_has_arrived_a_decision_is_not():
+    mpc = MPC(Planner(SPEC), PoseGoal((0.0, 0.0, 0.0)))
+    seen = seen_from(*[np.zeros(3)] * 4)
+    assert mpc.decide(seen).plan is None
+    planned = mpc.plan(seen)
+    assert planned.arrival.arrived and planned.plan is not None and not len(planned.actions)
+
+
+def test_encoding_counts_for_the_deadline():
+    mpc = MPC(Planner(SPEC), PoseGoal((2.0, 0.0, 0.0)), deadline_s=60.0, num_iterations=10**6)
+    began = time.perf_counter() - 59.7
+    assert mpc.plan(seen_from(*[np.zeros(3)] * 4), began=began).plan.timed_out
+    assert time.perf_counter() - began < 65.0
 
 
 def test_goals_refuse_what_they_cannot_use():

@@ -44,3 +44,14 @@ def test_launch_files_of_the_package_are_the_real_ones() -> None:
     installed = ROOT / "ros2_ws/src/v2w/launch"
     for path in (ROOT / "launch").glob("*.launch.py"):
         assert (installed / path.name).resolve() == path.resolve()
+
+
+def test_every_package_names_the_licence_of_the_file() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert text.split()[:5] == ["Apache", "License", "Version", "2.0,", "January"]
+    assert "END OF TERMS AND CONDITIONS" in text
+    for path in ("v2w_msgs/package.xml", "v2w/package.xml"):
+        assert "<license>Apache-2.0</license>" in (ROOT / "ros2_ws/src" / path).read_text()
+    assert 'license="Apache-2.0"' in (ROOT / "ros2_ws/src/v2w/setup.py").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    assert 'license = "Apache-2.0"\nlicense-files = ["LICENSE"]' in project

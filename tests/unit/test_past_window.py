@@ -9,6 +9,9 @@ from core_toys import candidates, history, small_model
 
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Attended, CachePass
+from v2w_core.rollout import autoregressive
+from v2w_core.rollout.autoregressive import IMAGINED_SEED
+from v2w_core.rollout.history import draw_noise
 from v2w_core.rollout.session import Session
 
 
@@ -30,7 +33,7 @@ def test_streaming_past_the_window_starts_from_the_newest_frames():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
+def test_past_the_window_the_newest_frames_are_encoded_anew(mode, monkeypatch):
     model = small_model(imagined_history=mode, past_window="recompute")
     frames, past = history()
     inside = model.config.num_frames - len(frames)
@@ -49,8 +52,8 @@ def test_past_the_window_the_newest_frames_are_encoded_anew(mode):
                 model, latents[began - newest : began], told[began - newest + 1 : began], seed=3
             )
             # the noise of a frame depends on its place in the horizon only
-            noise = fresh._noise(2 * horizon, 3 + 1_000_003)[2 * began :]
-            fresh._noise = lambda *_, noise=noise: noise
+            noise = draw_noise(model, 2 * horizon, 3 + IMAGINED_SEED)[2 * began :]
+            monkeypatch.setattr(autoregressive, "draw_noise", lambda *_, noise=noise: noise)
             some = row[None, began : began + inside]
             expected = fresh.imagine(some, num_sampling_steps=1, bounds=False).latents[0]
             ours = latents[began : began + inside]
@@ -78,9 +81,9 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
     mask[0, 0] = False
     levels = torch.full((1, total), 999)
     levels[0, :length] = config.sampling.history_level
-    noise = session._held_noise[:length]
+    noise = session.history.noise[:length]
     seen = model.schedule.add_noise(model.encode(frames), noise, levels[0, :length])
-    future = session._noise(2 * horizon, 5 + 1_000_003)[0::2]
+    future = draw_noise(model, 2 * horizon, 5 + IMAGINED_SEED)[0::2]
     window = torch.cat([seen, future])[None]
     visible = torch.ones(total, total, dtype=torch.bool).tril()
     for frame in range(total):
@@ -90,7 +93,7 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
 
     class Masked(CachePass):
         def attention(self, key, value):
-            self._own.append((key, value))
+            self._suffix.append((key, value))
             return Attended(None, (key, value), visible)
 
     told = model.tensor(config.action.normalise(known))[None]
@@ -99,6 +102,7 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
     torch.testing.assert_close(ours, expected[0, length:], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("past_window", ["recompute", "ring"])
 def test_streaming_costs_one_frame_and_never_grows(past_window):
@@ -121,7 +125,7 @@ def test_streaming_costs_one_frame_and_never_grows(past_window):
     else:
         assert all(passes[index] == (1, newest) for index in anew)
         assert np.diff(anew).tolist() == [window - newest] * (len(anew) - 1)
-    assert len(session._latents) == len(session._actions) == newest
+    assert len(session.history.latents) == len(session.history.actions) == newest
     ahead = session.imagine(candidates(2, window + 1)).latents
     assert ahead.isfinite().all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from core_toys import history, small_model
 from numpy.typing import NDArray
 
 from planners.goals import ImageGoal, PoseGoal
+from planners.optimizers.base import shift
+from planners.planner import Planner
 from v2w.navigation.planning import PlanningCore, PlanSettings
 from v2w.navigation.sensor_history import Snapshot
+from v2w_core.images import encode_image
 
 DRIVE = PlanSettings(
     horizon=6, num_iterations=4, num_candidates=32, time_budget_s=60.0, seed=None,
@@ -63,6 +67,7 @@ def test_candidates_are_screened_where_they_are_imagined() -> None:
     assert image.frames_imagined == 4 * (2 * sum(chunks[:1]) + 4 * sum(chunks[1:]))
 
 
+@pytest.mark.slow
 def test_the_same_seed_plans_the_same_one_plan_after_the_other() -> None:
     def plans(seed: int) -> list[NDArray[np.float32]]:
         core = PlanningCore(small_model(), seed)
@@ -88,3 +93,76 @@ def test_a_plan_that_is_made_once_more_gets_what_is_left_of_the_time() -> None:
     outcome = core.plan(snapshot_at(0.0), AHEAD, "goal", asked, began=began)
     assert outcome.result.timed_out
     assert 99.5 < outcome.planning_s < 110.0
+
+
+@pytest.fixture
+def warm_starts(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32] | None]:
+    """What the plans of this test were started from."""
+    found: list[NDArray[np.float32] | None] = []
+    plan = Planner.plan
+
+    def noted(*args: Any, **options: Any) -> Any:
+        found.append(options["warm_start"])
+        return plan(*args, **options)
+
+    monkeypatch.setattr(Planner, "plan", noted)
+    return found
+
+
+def planned(core: PlanningCore, settings: PlanSettings = DRIVE, x: float = 0.0) -> Any:
+    return core.plan(snapshot_at(x), AHEAD, "goal", settings).result.action_sequence
+
+
+@pytest.mark.parametrize("drive", [True, False])
+def test_a_plan_that_was_not_driven_is_not_shifted(warm_starts: list[Any], drive: bool) -> None:
+    core, asked = PlanningCore(small_model()), replace(DRIVE, drive=drive)
+    first = planned(core, asked)
+    core.executed((0.0, 0.0, 0.0))  # whatever that was, it was not this plan
+    planned(core, asked)
+    assert warm_starts[0] is None
+    np.testing.assert_array_equal(warm_starts[1], first)
+
+
+def test_a_plan_is_shifted_by_what_was_driven_of_it(warm_starts: list[Any]) -> None:
+    core = PlanningCore(small_model())
+    first = planned(core)
+    core.sent((0.0, 0.0, 0.0), first[:2])
+    core.executed((0.4, 0.0, 0.0))
+    second = planned(core)
+    np.testing.assert_array_equal(warm_starts[1], shift(first, 2))
+    core.sent((0.4, 0.0, 0.0), second[:2])  # and given up after the first of them
+    x = 0.4 + float(second[0, 0])
+    planned(core, x=x)
+    np.testing.assert_array_equal(warm_starts[2], shift(second, 1))
+
+
+def test_plans_that_start_from_nothing(
+    warm_starts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = PlanningCore(small_model())
+    planned(core)
+    planned(core, replace(DRIVE, seed=3, drive=False))  # can be repeated
+    planned(core, replace(DRIVE, horizon=5))
+    core.plan(snapshot_at(0.0), AHEAD, "another goal", DRIVE)
+    core.forget_drive()
+    core.plan(snapshot_at(0.0), AHEAD, "another goal", DRIVE)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31.0)
+    core.plan(snapshot_at(0.0), AHEAD, "another goal", DRIVE)
+    assert warm_starts == [None] * 6
+
+
+def test_a_goal_image_and_each_history_are_encoded_once() -> None:
+    model, encoded = small_model(), []
+    encode = model.encode
+
+    def noted(frames: Any) -> Any:
+        encoded.append(len(frames))
+        return encode(frames)
+
+    model.encode = noted
+    core = PlanningCore(model)
+    picture = encode_image(history(seed=3)[0][0], "png")
+    for _ in range(3):
+        core.plan(snapshot_at(0.0), core.image_goal(picture), "goal", DRIVE)
+    assert sorted(encoded) == [1, 4, 4, 4]

@@ -46,6 +46,7 @@ def base(tmp_path_factory):
     return small_base(tmp_path_factory.mktemp("small") / "base")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_an_experiment_is_the_papers(domain, imported):
     chosen = load_settings([f"+experiment=vid2world_{domain}", f"init_from={imported}"])
@@ -106,6 +107,7 @@ def test_experiments_can_be_shown_and_are_in_the_help(capsys):
         assert name in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["shift", "masked", "extrapolative"])
 def test_a_transfer_gives_causal_kernels_and_fresh_actions(base, mode):
     before = WorldModel.from_pretrained(base)
@@ -128,6 +130,7 @@ def test_a_transfer_gives_causal_kernels_and_fresh_actions(base, mode):
     assert torch.equal(same[name], after[name]) and not torch.equal(other[name], after[name])
 
 
+@pytest.mark.slow
 def test_a_window_of_another_size_extrapolates_from_more_frames(tmp_path):
     wide = ["+model.unet.temporal_kernel=5", "transfer=extrapolative", "transfer_window=3"]
     unet = dataclasses.replace(
@@ -235,6 +238,7 @@ def test_a_stage_without_settings_is_refused():
         check_stages(load_settings(["stages=[vid2world]"]))
 
 
+@pytest.mark.slow
 def test_the_small_recipe_from_episodes_to_imagination(tmp_path, base):
     write_episodes(tmp_path / "episodes", lengths=(12, 9, 8))
     common = [*TINY, f"data.train={tmp_path / 'episodes'}"]

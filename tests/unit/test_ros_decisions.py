@@ -1,8 +1,14 @@
-"""Readiness, error codes, parameters, the graph's command lines: what the nodes decide."""
+"""Status, error codes, parameters, the graph's command lines: what the nodes decide."""
 
 from __future__ import annotations
 
+import argparse
 import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +17,14 @@ import yaml
 
 from v2w import errors
 from v2w.bringup import node_processes
+from v2w.bringup.node_processes import MODEL_NODES
+from v2w.commands import up
 from v2w.inference import status
-from v2w.inference.status import Readiness
+from v2w.inference.status import Phase, RequestCounts, RuntimeReport, StatusRecord, StatusReport
 from v2w.messages.conversions import candidates_from, planar_pose
 from v2w.navigation.planning import pose_goal
-from v2w.parameters import TABLES
+from v2w.navigation.sensor_history import HistoryCounters, HistoryReport
+from v2w.parameters import TABLES, check_horizon
 from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec
@@ -27,20 +36,78 @@ PACKAGE = Path(node_processes.__file__).resolve().parents[2]
     ("facts", "history", "state"),
     [
         ({}, (4, 0.1), status.UNKNOWN),
-        ({"loading": True}, (0, None), status.LOADING),
-        ({"loaded": True}, (0, None), status.UNKNOWN),
-        ({"loaded": True, "active": True}, (0, None), status.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (2, 0.1), status.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (4, 5.0), status.WAITING_FOR_HISTORY),
-        ({"loaded": True, "active": True}, (4, 0.1), status.READY),
-        ({"loaded": True, "active": True, "busy": True}, (4, 0.1), status.BUSY),
+        ({"phase": Phase.LOADING}, (0, None), status.LOADING),
+        ({"phase": Phase.WARMING_UP}, (0, None), status.WARMING_UP),
+        ({"phase": Phase.INACTIVE}, (0, None), status.UNKNOWN),
+        ({"phase": Phase.ACTIVE}, (0, None), status.WAITING_FOR_HISTORY),
+        ({"phase": Phase.ACTIVE}, (2, 0.1), status.WAITING_FOR_HISTORY),
+        ({"phase": Phase.ACTIVE}, (4, 5.0), status.WAITING_FOR_HISTORY),
+        ({"phase": Phase.ACTIVE}, (4, 0.1), status.READY),
+        ({"phase": Phase.ACTIVE, "num_requests": 1}, (4, 0.1), status.BUSY),
+        ({"phase": Phase.ACTIVE, "error": "the device was lost"}, (4, 0.1), status.ERROR),
         ({"error": "no checkpoint"}, (4, 0.1), status.ERROR),
     ],
 )
-def test_readiness(facts: dict, history: tuple, state: int) -> None:
-    got, message = Readiness(**facts).state(history[0], 4, history[1], max_age_s=1.0)
-    assert got == state
-    assert message
+def test_the_state_that_is_reported(facts: dict, history: tuple, state: int) -> None:
+    seen = HistoryReport(history[0], 4, history[1], HistoryCounters())
+    report = StatusReport(history=seen, max_history_age_s=1.0, **facts)
+    assert report.state == state
+    assert report.message
+
+
+def test_a_report_cannot_be_changed_and_says_why_it_is_degraded() -> None:
+    report = StatusReport(runtime=RuntimeReport(degraded="onnx is not available"), num_requests=3)
+    assert report.message == "not configured; onnx is not available"
+    assert report.num_waiting == 2
+    with pytest.raises(FrozenInstanceError):
+        report.num_requests = 0  # type: ignore[misc]
+
+
+class Slow(int):
+    """A count that lets other threads run while it is added to."""
+
+    def __add__(self, other: int) -> Slow:
+        value = int(self)
+        time.sleep(0.02)
+        return Slow(value + other)
+
+
+def at_once(*calls: Callable[[], object]) -> None:
+    """Run each call four times, all in threads of their own."""
+    threads = [threading.Thread(target=call) for call in calls for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+
+
+def test_no_request_is_lost_when_threads_count_at_once() -> None:
+    record = StatusRecord()
+    record._served, record._failed = Slow(), Slow()
+    at_once(lambda: record.finish(True, 0.5), lambda: record.finish(False))
+    _, _, counts = record.read()
+    assert (counts.served, counts.failed, counts.last_inference_s) == (4, 4, 0.5)
+
+
+def test_only_the_first_error_is_kept_and_reported_as_new() -> None:
+    record = StatusRecord()
+    assert record.fail("the device was lost")
+    assert not record.fail("the device was lost again")
+    assert record.read()[:2] == (Phase.UNCONFIGURED, "the device was lost")
+
+
+def test_deactivation_keeps_counts_and_a_new_phase_clears_them() -> None:
+    record = StatusRecord()
+    record.deactivate()
+    assert record.read()[0] is Phase.UNCONFIGURED
+    record.restart(Phase.INACTIVE)
+    record.activate()
+    assert record.active
+    record.finish(True, 1.0)
+    record.deactivate()
+    assert record.read()[0] is Phase.INACTIVE and record.read()[2].served == 1
+    record.restart(Phase.UNCONFIGURED, "no checkpoint")
+    assert record.read() == (Phase.UNCONFIGURED, "no checkpoint", RequestCounts())
 
 
 @pytest.mark.parametrize(
@@ -69,11 +136,15 @@ def test_yaml_files_give_the_defaults_of_the_tables(node: str) -> None:
 
 
 @pytest.mark.parametrize("node", TABLES)
-def test_defaults_are_in_range_and_every_parameter_is_in_the_readme(node: str) -> None:
+def test_defaults_are_in_range_and_files_say_what_the_tables_say(node: str) -> None:
     readme = (PACKAGE / "README.md").read_text()
+    lines = (PACKAGE / "config" / f"{node}.yaml").read_text().split("\n")
+    comments = " ".join(line.strip().removeprefix("# ") for line in lines)
     for parameter in TABLES[node]:
         parameter.check(parameter.default)
         assert f"| `{parameter.name}` |" in readme, parameter.name
+        assert parameter.text in readme, parameter.name
+        assert parameter.text in comments, parameter.name
 
 
 @pytest.mark.parametrize("node", ["world_model_node", "planner_node"])
@@ -89,6 +160,23 @@ def test_wrong_types_and_ranges_are_refused() -> None:
                         ("publish_velocity", 1), ("time_budget", math.nan)):  # fmt: skip
         with pytest.raises(V2WError, match=name):
             table[name].check(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "changed", "named"),
+    [
+        ((8, 64), ["horizon"], ""),
+        ((9, 64), ["horizon"], "parameter horizon: at most 8 steps.*window.*9"),
+        ((8, 7), ["horizon"], "parameter horizon: at most max_horizon, 7 steps.*8"),
+        ((8, 7), ["max_horizon"], "parameter max_horizon: at least horizon, 8 steps.*7"),
+    ],
+)
+def test_a_horizon_that_no_plan_could_have(
+    values: tuple[int, int], changed: list[str], named: str
+) -> None:
+    given = dict(zip(("horizon", "max_horizon"), values, strict=True))
+    with pytest.raises(V2WError, match=named) if named else nullcontext():
+        check_horizon(given, 8, changed)
 
 
 def test_command_lines_carry_files_then_overrides(tmp_path: Path) -> None:
@@ -110,6 +198,82 @@ def test_command_lines_carry_files_then_overrides(tmp_path: Path) -> None:
     assert "__ns:=/robot1" in line
 
 
+FOLDED = "world_model_node: {ros__parameters: {checkpoint: a}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "world_model", "planner"),
+    [
+        ("", False, False),
+        ("# checkpoint: a\nplanner_node:\n  ros__parameters:\n    horizon: 6", False, False),
+        ("/**: {ros__parameters: {checkpoint: a}}", True, True),
+        ("/**: {ros__parameters: {model: {checkpoint: a}}}", False, False),
+        ("/**: {ros__parameters: {note: 'checkpoint: a'}}", False, False),
+        ("/**/planner_node: {ros__parameters: {checkpoint: a}}", False, True),
+        ("/*: {ros__parameters: {checkpoint: a}}", False, False),
+        ("/*/planner_node: {ros__parameters: {checkpoint: a}}", False, True),
+        (FOLDED, False, False),
+        (f"robot1: {{{FOLDED}}}", True, False),
+        (f"/robot1/: {{{FOLDED}}}", True, False),
+        (f"/robot2: {{{FOLDED}}}", False, False),
+        (f"/**: {{{FOLDED}}}", True, False),
+        ("/robot1/planner_node: {ros__parameters: {checkpoint: a}}", False, True),
+        ("/**/planner_node: {ros__parameters: {checkpoint: ''}}", False, False),
+        ("/**/slam_node: {ros__parameters: {checkpoint: a}}", False, False),
+        ("planner_node: {checkpoint: a}", False, False),
+        ("- checkpoint: a", False, False),
+    ],
+)
+def test_a_checkpoint_is_named_by_the_parameters_of_a_node(
+    tmp_path: Path, text: str, world_model: bool, planner: bool
+) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(text)
+    named = [node_processes.names_checkpoint([path], n, "/robot1") for n in MODEL_NODES]
+    assert named == [world_model, planner]
+
+
+def test_without_a_namespace_the_bare_name_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(FOLDED)
+    assert node_processes.names_checkpoint([path], "world_model_node")
+    path.write_text("/*: {ros__parameters: {checkpoint: a}}")
+    assert node_processes.names_checkpoint([path], "world_model_node")
+
+
+@pytest.mark.parametrize(("text", "rule"), [(None, "exists"), ("a: [", "YAML"), (b"\xff", "YAML")])
+def test_a_parameter_file_that_cannot_be_read(
+    tmp_path: Path, text: str | bytes | None, rule: str
+) -> None:
+    path = tmp_path / "robot.yaml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(V2WError, match=f"--params-file: .*{rule}"):
+        node_processes.names_checkpoint([path], "planner_node")
+
+
+def test_nodes_without_a_checkpoint_get_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v2w_core.checkpoint.default_checkpoint", lambda: Path("/shipped"))
+    parser = argparse.ArgumentParser()
+    up.add_arguments(parser)
+    path = tmp_path / "robot.yaml"
+    path.write_text("# checkpoint: is set on the command line\n")
+
+    def checkpoints(*arguments: str) -> list[str | None]:
+        tables = node_processes.overrides_from(parser.parse_args(arguments))
+        assert "checkpoint" not in tables["simulator_node"]
+        return [tables[node].get("checkpoint") for node in MODEL_NODES]
+
+    assert checkpoints() == ["/shipped"] * 2
+    assert checkpoints("--checkpoint", "/mine") == ["/mine"] * 2
+    assert checkpoints("--params-file", str(path)) == ["/shipped"] * 2
+    assert checkpoints("--set", "planner_node.checkpoint=/mine") == ["/shipped", None]
+    path.write_text("/**: {ros__parameters: {checkpoint: /mine}}")
+    assert checkpoints("--params-file", str(path)) == [None, None]
+
+
 def test_candidates_and_poses_that_are_not_messages_of_ours() -> None:
     spec = ActionSpec(("dx", "dy", "dyaw"), ("m", "m", "rad"), (-1,) * 3, (1,) * 3, 4.0)
     with pytest.raises(V2WError, match="candidates"):
@@ -117,6 +281,25 @@ def test_candidates_and_poses_that_are_not_messages_of_ours() -> None:
     zero = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=0.0)
     with pytest.raises(V2WError, match="unit quaternion"):
         planar_pose(SimpleNamespace(position=zero, orientation=zero))
+
+
+@pytest.mark.parametrize("norm", [0.951, 1.0, 1.049])
+@pytest.mark.parametrize("yaw", [-3.0, -1.6, -0.5, 0.0, 0.8, 1.5, 2.4])
+def test_yaw_does_not_depend_on_the_norm_of_the_quaternion(norm: float, yaw: float) -> None:
+    z, w = norm * math.sin(yaw / 2), norm * math.cos(yaw / 2)
+    pose = SimpleNamespace(
+        position=SimpleNamespace(x=1.0, y=2.0, z=3.0),
+        orientation=SimpleNamespace(x=0.0, y=0.0, z=z, w=w),
+    )
+    assert planar_pose(pose) == pytest.approx((1.0, 2.0, 3.0, yaw), abs=1e-9)
+
+
+@pytest.mark.parametrize("norm", [0.94, 1.06])
+def test_a_quaternion_that_is_far_from_a_unit_one_is_refused(norm: float) -> None:
+    zero = SimpleNamespace(x=0.0, y=0.0, z=0.0)
+    turn = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=norm)
+    with pytest.raises(V2WError, match="unit quaternion"):
+        planar_pose(SimpleNamespace(position=zero, orientation=turn))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from planners.costs.base import CostContext
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_pose import GoalPose
 from planners.planner import Planner
+from planners.plots import plan_plot
 from planners.settings import ImaginationSettings
 from v2w_core.errors import V2WError
 
@@ -32,13 +33,34 @@ def test_only_the_promising_are_scored_in_full(coarse, steps, horizon):
     keys = "num_sampling_steps", "num_candidates", "horizon"
     calls = [tuple(call[key] for key in keys) for call in session.calls]
     assert calls == [(steps, 64, horizon), (4, 16, 8)] * 3
-    assert result.frames_imagined == 3 * (64 * horizon + 16 * 8)
-    full, rest = np.split(np.argsort(result.costs), [16])
+    begun = horizon if steps == 4 else 0  # as fine as the rest: the chosen go on from there
+    assert result.frames_imagined == 3 * (64 * horizon + 16 * (8 - begun))
+    full, rest = np.split(result.ranking, [16])
+    assert sorted(result.ranking) == list(range(64))
+    assert (np.diff(result.costs[full]) >= 0).all()
+    assert np.isinf(result.costs[rest]).all()
     np.testing.assert_allclose(result.costs[full], in_full(result.candidates[full]))
     early = COST(CostContext(result.candidates[:, :horizon], SPEC, ToySession().imagine))
     assert early[full].max() <= early[rest].min()
     assert (np.diff(early[rest]) >= 0).all()
     np.testing.assert_allclose(result.latents, picture(result.poses[1:]), atol=1e-6)
+
+
+def test_the_published_mean_is_of_costs_that_candidates_have():
+    settings = ImaginationSettings(screening_fraction=0.25, screening_horizon=2)
+    reports = []
+    result = Planner(SPEC, imagination=settings).plan(
+        ToySession(), COST, num_iterations=1, seed=1, on_iteration=reports.append
+    )
+    full = result.ranking[:16]
+    assert reports[0].mean_cost == pytest.approx(in_full(result.candidates[full]).mean())
+    assert reports[0].num_scored == 64
+
+
+def test_a_plan_is_drawn_whether_candidates_have_a_cost_or_not():
+    settings = ImaginationSettings(screening_fraction=0.25, screening_horizon=2)
+    plan = Planner(SPEC, imagination=settings).plan(ToySession(), COST, num_iterations=1)
+    assert plan_plot(plan, SPEC).startswith(b"\x89PNG")
 
 
 def test_a_plan_is_as_good_when_nobody_but_the_hopeless_is_left_out():
@@ -70,7 +92,7 @@ def test_a_deadline_in_the_middle_leaves_a_plan():
     planner, slow = Planner(SPEC, imagination=settings), ToySession(seconds_per_candidate=0.004)
     result = planner.plan(slow, COST, deadline_s=0.15, num_iterations=1, seed=1)
     assert result.timed_out
-    assert 0 < np.isfinite(result.costs).sum() < 64
+    assert 0 < np.isfinite(result.costs).sum() < len(result.ranking) < 64
     assert result.cost == result.costs.min()
     np.testing.assert_allclose(result.cost, in_full(result.action_sequence[None])[0])
 

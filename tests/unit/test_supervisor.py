@@ -9,6 +9,7 @@ import threading
 import time
 
 import psutil
+import pytest
 
 from v2w.bringup.supervisor import Supervisor
 
@@ -26,9 +27,10 @@ def python(code: str) -> list[str]:
 
 def test_a_process_that_ends_stops_the_others_and_gives_its_code() -> None:
     group, output = supervisor()
-    group.start("sleeper", python(SLEEPER))
-    group.start("brief", python("print('bye'); raise SystemExit(7)"))
-    assert group.run() == 7
+    with group:
+        group.start("sleeper", python(SLEEPER))
+        group.start("brief", python("print('bye'); raise SystemExit(7)"))
+        assert group.run() == 7
     assert all(child.process.poll() is not None for child in group.children)
     assert "[brief] bye" in output.getvalue()
     assert "brief died (exit code 7)" in output.getvalue()
@@ -36,13 +38,13 @@ def test_a_process_that_ends_stops_the_others_and_gives_its_code() -> None:
 
 def test_ending_without_an_error_is_still_no_success() -> None:
     group, _ = supervisor()
-    group.start("brief", python("pass"))
-    assert group.run() == 1
+    with group:
+        group.start("brief", python("pass"))
+        assert group.run() == 1
 
 
 def test_an_interrupt_stops_everything_with_code_0() -> None:
     group, output = supervisor()
-    group.start("sleeper", python(SLEEPER))
     before = signal.getsignal(signal.SIGINT)
 
     def interrupt() -> None:
@@ -50,16 +52,33 @@ def test_an_interrupt_stops_everything_with_code_0() -> None:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
-    assert group.run() == 0
+    with group:  # the handlers are there before the child is
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        group.start("sleeper", python(SLEEPER))
+        assert group.run() == 0
+        thread.join(10.0)
     assert group.children[0].process.poll() is not None
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_processes_are_still_being_started(number: signal.Signals) -> None:
+    group, output = supervisor()
+    with group:
+        group.start("sleeper", python(SLEEPER))
+        os.kill(os.getpid(), number)
+        group.start("another", python(SLEEPER))
+        assert group.run() == 0
+    assert all(child.process.poll() is not None for child in group.children)
+    assert "stopping" in output.getvalue()
 
 
 def test_children_do_not_outlive_a_supervisor_that_is_killed() -> None:
     code = (
         "import sys; from v2w.bringup.supervisor import Supervisor\n"
-        f"s = Supervisor({{}}); s.start('x', [sys.executable, '-S', '-c', {SLEEPER!r}])\n"
+        "s = Supervisor({}).__enter__()\n"
+        f"s.start('x', [sys.executable, '-S', '-c', {SLEEPER!r}])\n"
         "print(s.children[0].process.pid, flush=True); s.run()"
     )
     environment = dict(os.environ)

@@ -38,6 +38,7 @@ def base():
     return wake(WorldModel.build(video_config(CONFIG), seed=5))
 
 
+@pytest.mark.slow
 def test_the_base_learns_whole_clips_and_sees_the_future(tmp_path):
     model, data = WorldModel.build(video_config(CONFIG)), video()
     starts = data.window_starts(WINDOW)

@@ -118,7 +118,7 @@ def test_a_pass_leaves_its_cache_as_it_was():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("num_new", [1, 2])
-def test_siblings_are_one_frame_computed_twice(unet, num_new):
+def test_the_unconditional_branch_shares_one_pass(unet, num_new):
     given = inputs(unet=unet)
     _, history = unet(*(item[:1, :3] for item in given))
     _, past = unet(*(item[:, 3:4] for item in given), cache=history.as_prefix())
@@ -128,7 +128,7 @@ def test_siblings_are_one_frame_computed_twice(unet, num_new):
     other[3][:] = False
     told = [torch.cat(pair, dim=1) for pair in zip(plain, other, strict=True)]
     num_uncached = num_new - 1
-    both, cache = unet(*told, cache=past, num_uncached=num_uncached, sibling=True)
+    both, cache = unet(*told, cache=past, num_uncached=num_uncached, unconditional=True)
     first, expected_cache = unet(*plain, cache=past, num_uncached=num_uncached)
     instead = [torch.cat([a[:, :-1], b], dim=1) for a, b in zip(plain, other, strict=True)]
     second, _ = unet(*instead, cache=past, num_uncached=num_uncached)

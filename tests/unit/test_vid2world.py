@@ -126,6 +126,7 @@ def test_frozen_parts_stay_and_all_others_learn(files, tmp_path):
     assert any(n.startswith("image_context.vision") for n in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"ema_decay": None, "accumulate": 2}, {"ema_decay": 0.9}, {"precision": "float16"}],

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from training.ablation.arms import ARMS, Arm, FineTuningTask, Windows, build_arm
 from training.ablation.scores import Judge
@@ -27,6 +26,7 @@ from training.video_pretraining import VideoDiffusionTask, video_config
 from v2w_core.config import SamplingConfig, WorldModelConfig
 from v2w_core.errors import V2WError
 from v2w_core.files import shown_path, write_text
+from v2w_core.progress import progress, write
 from v2w_core.world_model import WorldModel
 
 SAMPLING = SamplingConfig(num_steps=8, guidance_rescale=0.7, history_level=20, eta=0.0)
@@ -230,7 +230,9 @@ class Ablation:
                 for arm in guided
             ]
             table: dict[str, dict[str, float]] = {}
-            for scale, arm, model in tqdm(tried, desc="choosing the guidance scale", leave=False):
+            for scale, arm, model in progress(
+                tried, desc="choosing the guidance scale", unit="model", transient=True
+            ):
                 table.setdefault(str(scale), {})[arm.name] = judge.psnr(model, scale)
             _write(file, table)
             self._record_minutes("guidance scale", began)
@@ -259,7 +261,7 @@ class Ablation:
             _write(self.folder(arm, seed) / file, work(arm, seed))
             left = (time.monotonic() - began) / number * (len(missing) - number) / 60
             done = f"{file.removesuffix('.json')}: {number} of {len(missing)} done"
-            tqdm.write(f"{done} ({arm.title}, seed {seed}), about {left:.0f} min left")
+            write(f"{done} ({arm.title}, seed {seed}), about {left:.0f} min left")
         return [_read(self.folder(*run) / file) for run in runs]
 
     def _model(self, arm: Arm, seed: int) -> WorldModel:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2w_core.errors import DataError, V2WError
+from v2w_core.progress import progress
 
 if TYPE_CHECKING:
     from training.envs.doom import DoomMazeEnv
@@ -70,14 +71,12 @@ def run(args: argparse.Namespace) -> int:
     if not todo:
         return 0
 
-    from tqdm import tqdm
-
     from training.envs.doom import DoomMazeEnv
 
     env = DoomMazeEnv(args.maze_seed, image_size)
     frames, start = 0, time.perf_counter()
     try:
-        for index, name in tqdm(todo, unit="episode", desc="collect", file=sys.stderr):
+        for index, name in progress(todo, desc="collect", unit="episode"):
             frames += record_episode(
                 env, args.dest / name, steps=args.steps, seed=args.seed, index=index
             )

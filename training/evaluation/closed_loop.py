@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.goals import Observation
+from planners.observation import Observation
 from training.evaluation.controllers import Controller
 from training.evaluation.goals import GoalCase, as_pose, errors, is_reached
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from planners.costs.base import Cost, CostContext, Costs
 from planners.costs.goal_pose import GoalPose
-from planners.goals import Arrival, ImageGoal, Observation, PoseGoal
+from planners.costs.visited_views import VisitedViewsMemory
+from planners.goals import Arrival, ImageGoal, PoseGoal
 from planners.mpc import MPC, Decision
+from planners.observation import Observation
 from planners.planner import Planner, PlanResult
 from planners.protocols import ImaginationModel
 from planners.settings import SCREENED, ImaginationSettings
@@ -73,7 +75,7 @@ class SimulatedPose:
 
     def __call__(self, context: CostContext) -> Costs:
         poses, _ = self.env.simulate(self.start, context.candidates)
-        return self.term.over_steps(self.term.distances(poses[:, 1:]))
+        return self.term.soft_minimum(self.term.distances(poses[:, 1:]))
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,20 @@ class OracleGoal:
     env: DoomMazeEnv
     goal: PoseGoal
 
-    def cost(self, observation: Observation) -> Cost:
+    def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
         assert observation.pose is not None
         return SimulatedPose(self.env, observation.pose, GoalPose(self.goal.pose))
 
-    def arrival(self, observation: Observation, plan: PlanResult | None = None) -> Arrival:
+    def arrival(
+        self,
+        observation: Observation,
+        plan: PlanResult | None = None,
+        memory: VisitedViewsMemory | None = None,
+    ) -> Arrival:
         return self.goal.arrival(observation, plan)
+
+    def observe(self, observation: Observation, memory: VisitedViewsMemory) -> None:
+        """Nothing: the simulator knows where the walls are."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ class Factory:
             num_iterations=num_iterations or settings.num_iterations,
             deadline_s=settings.deadline_s if model is not None else None,
             seed=seed,
-            learn_bumps=isinstance(goal, ImageGoal),
+            learn_blocked_motion=isinstance(goal, ImageGoal),
         )
 
 

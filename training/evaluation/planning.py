@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from planners.commands.plan import add_screening_arguments, imagination_settings
 from v2w_core.commands.arguments import add_backend_arguments
 from v2w_core.errors import V2WError
+from v2w_core.progress import progress
 
 if TYPE_CHECKING:
     from training.envs.doom import DoomMazeEnv
@@ -134,24 +135,23 @@ def drive_all(
     max_steps: int,
     seed: int,
 ) -> dict[str, list[Run]]:
-    """Runs every planner to every goal; shows a progress bar."""
-    from tqdm import tqdm
-
+    """Every planner to every goal, with progress."""
     from training.evaluation.closed_loop import drive, goal_image
 
     runs: dict[str, list[Run]] = {name: [] for name in names}
-    with tqdm(total=len(cases) * len(names), unit="drive", desc="plan", file=sys.stderr) as bar:
+    total = len(cases) * len(names)
+    with progress(total=total, desc="plan", unit="drive") as bar:
         for index, case in enumerate(cases):
             image = goal_image(env, case)
             for name in names:
                 controller = factory.make(name, case, image, seed + 1000 * index)
                 runs[name].append(drive(env, case, controller, name, max_steps))
                 bar.update()
-            rates = {
-                name: f"{np.mean([r.reached_step is not None for r in done]):.0%}"
+            rates = (
+                f"{name} {np.mean([r.reached_step is not None for r in done]):.0%}"
                 for name, done in runs.items()
-            }
-            bar.set_postfix(rates)
+            )
+            bar.note(", ".join(rates))
     return runs
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.errors import V2WError
+from v2w_core.progress import progress
 
 if TYPE_CHECKING:
     from v2w_core.data.episode import Episode
@@ -91,13 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the rollouts, prints a table, writes JSON and a picture.
-
-    Raises:
-        V2WError: invalid input.
-    """
-    from tqdm import tqdm
-
+    """Predicts, prints a table, writes JSON and a picture. Raises V2WError for unusable input."""
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.commands.arguments import check_sampling_arguments
     from v2w_core.files import shown_path, write_text
@@ -108,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     if args.windows < 1:
         raise V2WError("--windows", "at least 1", args.windows)
     checkpoint = args.checkpoint or default_checkpoint()
-    model = WorldModel.from_pretrained(checkpoint, device=args.device)
+    model = WorldModel.from_pretrained(checkpoint, args.device, args.backend, args.precision)
     longest = model.config.num_frames - model.config.num_history
     if not 1 <= args.horizon <= longest:
         rule = f"from 1 to {longest}, the model's trained window"
@@ -118,18 +113,17 @@ def run(args: argparse.Namespace) -> int:
         episodes, args.windows, model.config.num_history, args.horizon, args.seed
     )
     predictions: list[Prediction] = []
-    bar = tqdm(
-        read_cases(model, episodes, windows, others), total=len(windows), unit="window",
-        desc="predict", file=sys.stderr,
-    )  # fmt: skip
+    cases = read_cases(model, episodes, windows, others)
+    bar = progress(cases, total=len(windows), desc="predict", unit="window")
     for case in bar:
         predictions.append(predict(model, case, args))
         means = [np.mean([getattr(p, name) for p in predictions]) for name in SCORES]
-        bar.set_postfix_str("recorded {:.2f} copy {:.2f} other {:.2f} dB".format(*means))
+        bar.note("recorded {:.2f} copy {:.2f} other {:.2f} dB".format(*means))
     result = {
         "checkpoint": shown_path(checkpoint), "episodes": shown_path(args.episodes),
         "num_episodes": len(episodes), "num_sampling_steps": args.num_sampling_steps,
-        "guidance_scale": args.guidance_scale, "seed": args.seed,
+        "guidance_scale": args.guidance_scale, "seed": args.seed, "device": str(model.device),
+        "backend": model.backend.name, "precision": args.precision,
     } | summary(predictions)  # fmt: skip
     print_table(result)
     path = write_png(args.out / "prediction.png", picture(predictions))

@@ -1,4 +1,4 @@
-"""What computes a model's denoising steps: one small interface, several back ends.
+"""The back ends that compute a model's denoising steps, behind one small interface.
 
 A rollout asks a back end for one thing: the velocity of the newest frame of every candidate, given
 what the frames before it left behind (``StepBackend.step``). Guidance asks for a second velocity of
@@ -55,7 +55,7 @@ class Backend(StepBackend, Protocol):
         """Steps of this batch size take no longer than later ones from here on."""
 
     def info(self) -> dict[str, Any]:
-        """What it is, as plain data for reports."""
+        """Name, device, versions, figures: plain data for reports."""
 
 
 def unknown_precision(options: BackendOptions, known: Iterable[str]) -> str | None:
@@ -72,4 +72,5 @@ def not_cacheable(model: Dynamics) -> str | None:
     return "needs a causal model with actions and statistics of each frame alone"
 
 
+#: PyTorch's type of each precision.
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -1,4 +1,4 @@
-"""The network as it stands, in PyTorch: runs everywhere, and every other back end is held to it."""
+"""The U-Net in plain PyTorch: runs everywhere, and is the reference of every other back end."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ An artifact is a folder named by its key, the hash of everything that the engine
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import json
@@ -13,7 +14,6 @@ import logging
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2w_core.files import write_text
+from v2w_core.files import replaced_folder, write_text
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -30,6 +30,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 log = logging.getLogger(__name__)
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Writes an engine's files into a folder; returns its figures (parity, latency).
 Builder = Callable[[Path], dict[str, Any]]
 
@@ -56,26 +57,30 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def source_hash(*modules: str | Path) -> str:
-    """SHA-256 of the source files of what writes an engine."""
+    """SHA-256 of the code in source files; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for file in modules:
-        digest.update(Path(file).read_bytes())
+        tree = ast.parse(Path(file).read_bytes())
+        for node in ast.walk(tree):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+        digest.update(ast.dump(tree).encode())
     return digest.hexdigest()
 
 
 def network_hash(package: Path = PACKAGE) -> str:
-    """SHA-256 of the sources that every engine depends on: the network itself, what its steps are
-    told of the past, and the trial that an engine had to pass.
+    """SHA-256 of the code that every engine depends on: the network, how its steps are given the
+    cache and the unconditional branch, and the gate that an engine had to pass.
 
     Args:
         package: the folder of v2w_core.
     """
-    told = ["backends/onnx_step/graph_cache.py", "backends/parity.py"]
-    return source_hash(*sorted((package / "models").rglob("*.py")), *(package / f for f in told))
+    files = ["backends/onnx_step/graph_cache.py", "backends/parity.py", "rollout/interfaces.py"]
+    return source_hash(*sorted((package / "models").rglob("*.py")), *(package / f for f in files))
 
 
 def device_name(device: torch.device) -> str:
-    """What an engine is built for, and its figures were measured on."""
+    """The device that an engine is built for and was measured on."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         name = torch.cuda.get_device_name(device)
@@ -118,8 +123,7 @@ def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Pat
                 return folder
             log.warning("engine %s is built again: %s", folder, damage)
             shutil.rmtree(folder)
-        temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".{folder.name}."))
-        try:
+        with replaced_folder(folder) as temporary:
             figures = build(temporary)
             files = {file.name: _file_hash(file) for file in sorted(temporary.iterdir())}
             manifest = {
@@ -129,10 +133,6 @@ def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Pat
                 **figures,
             }
             write_text(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-            temporary.chmod(0o755)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -150,7 +150,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _damage(folder: Path, built_from: dict[str, Any]) -> str | None:
-    """What is wrong with a folder; None: nothing."""
+    """Says what is wrong with a folder; None: nothing."""
     try:
         manifest = read_manifest(folder)
         if manifest["built_from"] != built_from:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 AUTO = "auto"
-#: Every back end by name, as module:class (imported when first asked for).
+#: Every back end by name, as module:class (imported when it is first used).
 BACKENDS = {
     "tensorrt": "v2w_core.backends.torch_step.tensorrt:TensorRt",
     "tensorrt-rtx": "v2w_core.backends.onnx_step.tensorrt_rtx:TensorRtRtx",
@@ -11,6 +11,6 @@ BACKENDS = {
     "onnx": "v2w_core.backends.onnx_step.onnx_runtime:OnnxRuntime",
     "eager": "v2w_core.backends.eager:Eager",
 }
-#: What "auto" tries, in this order.
+#: The back ends that "auto" tries, in this order.
 CHAIN = tuple(BACKENDS)
 PRECISIONS = ("fp32", "fp16", "bf16")

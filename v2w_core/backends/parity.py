@@ -69,7 +69,7 @@ def check_parity(model: Dynamics, backend: Backend, precision: str) -> dict[str,
     """
     window, needed = model.config.num_frames, model.config.num_history
     inside = {"horizon": min(HORIZON, window - needed)}
-    trials: dict[str, dict[str, Any]] = {
+    cases: dict[str, dict[str, Any]] = {
         "configured": inside,
         "guided": inside | {"num_sampling_steps": 2, "guidance_scale": 1.5},
         "unguided": {
@@ -83,7 +83,7 @@ def check_parity(model: Dynamics, backend: Backend, precision: str) -> dict[str,
     }
     kinds = (Eager(model.unet), backend)
     results = {
-        name: [_imagined(model, kind, **trial) for kind in kinds] for name, trial in trials.items()
+        name: [_imagined(model, kind, **case) for kind in kinds] for name, case in cases.items()
     }
     results["joined"] = [_joined(model, kind) for kind in kinds]
     differences = {name: float((a - b).abs().max()) for name, (a, b) in results.items()}

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image-format", choices=("jpeg", "png"), default="jpeg")
     add("--quality", type=int, default=95, help="JPEG quality 1-100 (default 95)")
     add("--name", help="start of the episodes' names (default: the source's name)")
-    add("--overwrite", action="store_true", help="replace episodes of that name")
+    add("--overwrite", action="store_true", help="replace all episodes of that name")
     add("--json", type=Path, metavar="FILE", help="write a summary")
     _add_options_of_kinds(parser)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2w_core.errors import DataError
+from v2w_core.progress import progress, write
 
 if TYPE_CHECKING:
     from v2w_core.data.episode import Episode
@@ -132,7 +133,6 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def _preview(args: argparse.Namespace) -> int:
     import numpy as np
-    from tqdm import tqdm
 
     from v2w_core.data.episode import read_episode
     from v2w_core.media.pictures import write_png
@@ -142,7 +142,7 @@ def _preview(args: argparse.Namespace) -> int:
         raise DataError("episodes, frames", "at least 1", (args.episodes, args.frames))
     paths = episode_paths([args.path])
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(args.episodes, len(paths))).astype(int))
-    for number in tqdm(chosen, unit="episode", desc="preview"):
+    for number in progress(chosen, desc="preview", unit="episode"):
         episode = read_episode(paths[int(number)])
         stem = episode.path.stem
         picked = np.unique(np.linspace(0, len(episode) - 1, args.frames).astype(int))
@@ -152,7 +152,7 @@ def _preview(args: argparse.Namespace) -> int:
         video = write_video(
             args.out / f"{stem}.mp4", annotated_frames(episode), episode.action_spec.rate_hz
         )
-        tqdm.write(f"{sheet}\n{video}", file=sys.stdout)
+        write(f"{sheet}\n{video}")
     return 0
 
 

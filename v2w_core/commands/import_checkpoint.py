@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+from v2w_core.progress import progress
 from v2w_core.transfer.released_names import KINDS
 
 #: Prefix of a source on the Hugging Face hub.
@@ -43,13 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import torch
-    from tqdm import tqdm
 
     from v2w_core.transfer.importer import import_checkpoint
     from v2w_core.transfer.released import released_config
 
     def track(names: Iterable[str]) -> Iterable[str]:
-        return tqdm(list(names), desc="writing", unit="tensor")
+        return progress(list(names), desc="writing", unit="tensor")
 
     card = (
         f"# {args.kind}\n\nImported by v2w from `{args.source}`, stored in {args.dtype}; see there "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from v2w_core.commands.arguments import add_sampling_arguments, check_sampling_arguments
 from v2w_core.errors import V2WError
+from v2w_core.progress import progress
 
 HELP = "imagination beside a real recording (a ROS bag or an episode)"
 DESCRIPTION = """\
@@ -51,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the rollouts, writes the files and prints a table. Raises V2WError for invalid input."""
-    from tqdm import tqdm
-
+    """Replays, writes, prints. Raises V2WError for input that cannot be used."""
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.files import shown_path, write_text
     from v2w_core.media.video import write_video
@@ -99,8 +98,7 @@ def run(args: argparse.Namespace) -> int:
         num_sampling_steps=args.num_sampling_steps, guidance_scale=args.guidance_scale,
         seed=args.seed,
     )  # fmt: skip
-    bar = tqdm(rollouts, total=len(moments), unit="rollout", desc="replay", file=sys.stderr)
-    replays = list(bar)
+    replays = list(progress(rollouts, total=len(moments), desc="replay", unit="rollout"))
     result = {"checkpoint": shown_path(checkpoint), "horizon": horizon} | summarise(
         recording, replays
     )

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from v2w_core.data.episode import is_episode
 from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
 from v2w_core.data.sources.recording import Recording, RecordingSet
 from v2w_core.data.sources.resample import bounds_around
 from v2w_core.errors import DataError
 from v2w_core.images import ImageFormat, resize_frame
+from v2w_core.progress import progress
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 
@@ -70,22 +71,23 @@ def convert(
 ) -> Converted:
     """Writes an episode for each recording; if one fails, none is kept.
 
+    Earlier episodes of that name go at the same moment, however many there were.
+
     Args:
-        source: the recordings.
-        dest, name: folder and name of the episodes: DEST/NAME_000.h5 and so on.
-        observation: frame format to resize to; None keeps the source's size.
-        min_frames: minimum length; shorter recordings are left out. An episode has at least 2.
-        max_episodes: maximum number of episodes.
-        image_format, quality: encoding of the frames (JPEG quality 1-100).
-        overwrite: whether existing episodes of the same name may be replaced.
+        dest, name: episodes become DEST/NAME_000.h5 and so on.
+        observation: resizes each frame; None keeps the source's size.
+        min_frames: shorter recordings are left out; an episode has at least 2.
+        max_episodes: stop after so many.
+        overwrite: earlier episodes of that name may go.
 
     Raises:
-        DataError: episodes of that name exist, no recording is long enough, a recording cannot
-            be read, or ``dest`` cannot be written.
+        DataError: episodes of that name exist, or files of such a name that are none; no recording
+            is long enough, a recording cannot be read, ``dest`` cannot be written. Episodes that
+            were there are then left as they were.
     """
     if max_episodes is not None and max_episodes < 1:
         raise DataError("--max-episodes", "at least 1", max_episodes)
-    _refuse_existing(dest, name, overwrite)
+    _replaceable(dest, name, overwrite)
     least = max(min_frames, 2)
     done = Converted(source.action_spec)
     working = dest / f".{name}.{os.getpid()}.tmp"
@@ -94,13 +96,12 @@ def convert(
     except OSError as error:
         raise DataError("dest", "a folder that can be made and written", str(error)) from error
     try:
-        with tqdm(total=source.num_frames, unit="frame", desc="convert") as bar:
+        with progress(total=source.num_frames, desc="convert", unit="frame") as bar:
             for recording in source.recordings:
                 if len(recording) < least:
                     done.too_short.append(len(recording))
                     continue
-                at = f"episode {len(done.paths) + 1} of {source.num_recordings}"
-                bar.set_postfix_str(at, refresh=False)
+                bar.note(f"episode {len(done.paths) + 1} of {source.num_recordings}")
                 path = working / f"{len(done.paths)}{SUFFIX}"
                 writer = EpisodeWriter(
                     path,
@@ -122,7 +123,8 @@ def convert(
             )
         if source.fit_bounds:
             _fit_bounds(done)
-        _rename(done, dest, name, source.num_recordings)
+        old = _replaceable(dest, name, overwrite)
+        _put_in_place(done, dest, name, source.num_recordings, old)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return done
@@ -152,16 +154,38 @@ def _fit_bounds(done: Converted) -> None:
         replace_action_spec(path, done.action_spec)
 
 
-def _rename(done: Converted, dest: Path, name: str, num_recordings: int) -> None:
+def _put_in_place(
+    done: Converted, dest: Path, name: str, num_recordings: int, old: list[Path]
+) -> None:
+    """The new episodes take their names and the old ones go; after an error the old are back."""
     digits = max(3, len(str(num_recordings - 1)))
     targets = [dest / f"{name}_{n:0{digits}d}{SUFFIX}" for n in range(len(done.paths))]
-    for path, target in zip(done.paths, targets, strict=True):
-        os.replace(path, target)
+    aside = dest / f".{name}.{os.getpid()}.old"
+    aside.mkdir()
+    moves = [(path, aside / path.name) for path in old]
+    moves += zip(done.paths, targets, strict=True)
+    try:
+        for path, target in moves:
+            os.replace(path, target)
+    except BaseException:
+        for path, target in reversed(moves):
+            if not path.exists():
+                os.replace(target, path)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
     done.paths = targets
 
 
-def _refuse_existing(dest: Path, name: str, overwrite: bool) -> None:
+def _replaceable(dest: Path, name: str, overwrite: bool) -> list[Path]:
+    """Episodes of that name. DataError unless they, and nothing but episodes, may be replaced."""
     pattern = re.compile(rf"{re.escape(name)}_\d+{re.escape(SUFFIX)}")
-    existing = sorted(item.name for item in dest.glob("*") if pattern.fullmatch(item.name))
+    existing = sorted(item for item in dest.glob("*") if pattern.fullmatch(item.name))
     if existing and not overwrite:
-        raise DataError(str(dest), "no episodes of that name yet, or --overwrite", existing[:3])
+        rule = "no episodes of that name yet, or --overwrite"
+        raise DataError(str(dest), rule, [item.name for item in existing[:3]])
+    foreign = [item.name for item in existing if not is_episode(item)]
+    if foreign:
+        rule = "only episodes under the names that --overwrite replaces; move this away, or --name"
+        raise DataError(str(dest), rule, foreign[:3])
+    return existing

@@ -35,7 +35,14 @@ from v2w_core.errors import DataError, V2WError
 from v2w_core.images import ImageArray, decode_image
 from v2w_core.spec import ActionSpec
 
-__all__ = ["Episode", "EpisodeWriter", "list_episodes", "read_episode", "write_episode"]
+__all__ = [
+    "Episode",
+    "EpisodeWriter",
+    "is_episode",
+    "list_episodes",
+    "read_episode",
+    "write_episode",
+]
 
 #: Largest height and width on reading: a damaged header must not exhaust the memory.
 MAX_SIDE = 16384
@@ -125,6 +132,15 @@ def read_episode(path: str | os.PathLike[str]) -> Episode:
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         rule = "a complete episode; this file is truncated or not an episode"
         raise DataError(str(target), rule, str(error)) from error
+
+
+def is_episode(path: str | os.PathLike[str]) -> bool:
+    """Whether v2w wrote the file: what tells an episode is there. The rest is not read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return {"format_version", "action_spec"} <= file.attrs.keys()
+    except OSError:
+        return False
 
 
 def list_episodes(folder: str | os.PathLike[str]) -> list[Path]:

@@ -1,7 +1,8 @@
-"""Conversion of ROS image messages to RGB frames; needs neither rosbags nor rclpy.
+"""ROS image messages -> RGB frames: one decoder for bags and for nodes. Needs no ROS.
 
-It works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, and
-honours ``step``, ``encoding`` and ``is_bigendian``.
+Reads any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, of rosbags and
+of rclpy; honours ``step``, ``encoding`` and ``is_bigendian``. The pixels are those of cv_bridge;
+8UC3 and 8UC4, which name no colours, are read as BGR and BGRA, OpenCV's order.
 """
 
 from __future__ import annotations
@@ -14,28 +15,37 @@ import numpy as np
 from v2w_core.errors import DataError
 from v2w_core.images import ImageArray, decode_image
 
-#: encoding -> (bytes per pixel, OpenCV conversion to RGB or None if it is RGB)
-_ENCODINGS: dict[str, tuple[int, int | None]] = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "8UC3": (3, cv2.COLOR_BGR2RGB),
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "8UC4": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (1, cv2.COLOR_GRAY2RGB),
-    "mono16": (2, cv2.COLOR_GRAY2RGB),
+#: encoding -> (channels, bytes of a channel, OpenCV conversion to RGB, None when it is RGB already)
+ENCODINGS: dict[str, tuple[int, int, int | None]] = {
+    "rgb8": (3, 1, None),
+    "bgr8": (3, 1, cv2.COLOR_BGR2RGB),
+    "8UC3": (3, 1, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, 1, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, 1, cv2.COLOR_BGRA2RGB),
+    "8UC4": (4, 1, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, 1, cv2.COLOR_GRAY2RGB),
+    "rgb16": (3, 2, None),
+    "bgr16": (3, 2, cv2.COLOR_BGR2RGB),
+    "rgba16": (4, 2, cv2.COLOR_RGBA2RGB),
+    "bgra16": (4, 2, cv2.COLOR_BGRA2RGB),
+    "mono16": (1, 2, cv2.COLOR_GRAY2RGB),
     # OpenCV names a pattern by its second row, ROS by its first: hence the opposite names.
-    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
-    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": (1, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, 1, cv2.COLOR_BayerGB2RGB),
+    "bayer_rggb16": (1, 2, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr16": (1, 2, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg16": (1, 2, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg16": (1, 2, cv2.COLOR_BayerGB2RGB),
+    "yuv422": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
 }
-_DEPTH = ("16UC1", "32FC1")
+#: Encodings of depth images, which hold distances and no picture.
+DEPTH = ("16UC1", "32FC1")
 
 
 def frame_from_message(message: Any, *, field: str = "image") -> ImageArray:
@@ -43,7 +53,7 @@ def frame_from_message(message: Any, *, field: str = "image") -> ImageArray:
 
     Args:
         message: any object with the message's fields.
-        field: name of the image in error messages, e.g. the topic.
+        field: what errors call the image, e.g. the topic.
 
     Raises:
         DataError: an unknown encoding, a depth image, sizes that do not match the data, or an
@@ -63,30 +73,41 @@ def _from_compressed(message: Any, field: str) -> ImageArray:
 
 def _from_raw(message: Any, field: str) -> ImageArray:
     encoding = str(message.encoding)
-    if encoding in _DEPTH:
+    if encoding in DEPTH:
         rule = "a colour or grey camera; this is a depth image: name another image topic"
         raise DataError(f"{field}: encoding", rule, encoding)
-    if encoding not in _ENCODINGS:
-        rule = f"one of {', '.join(sorted(_ENCODINGS))}"
+    if encoding not in ENCODINGS:
+        rule = f"one of {', '.join(sorted(ENCODINGS))}"
         raise DataError(f"{field}: encoding", rule, encoding or "an empty encoding")
-    pixel_bytes, conversion = _ENCODINGS[encoding]
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    step = step or width * pixel_bytes
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if height < 1 or width < 1 or step < width * pixel_bytes or data.size < step * height:
-        rule = "data of at least height x step bytes, step of at least a row of pixels"
-        found = f"{width}x{height} {encoding}, step {step}, {data.size} bytes"
-        raise DataError(f"{field}: size", rule, found)
-    rows = data[: step * height].reshape(height, step)[:, : width * pixel_bytes]
-    if encoding == "mono16":
-        # Keep the high byte.
-        rows = rows[:, 0::2] if message.is_bigendian else rows[:, 1::2]
-        pixel_bytes = 1
-    pixels = np.ascontiguousarray(rows).reshape(height, width, pixel_bytes)
-    if conversion is None:
-        return pixels.copy()
+    channels, depth, conversion = ENCODINGS[encoding]
+    pixels = _pixels(message, channels, depth, field)
     try:
-        return np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)
-    except cv2.error as error:
-        found = f"{width}x{height} {encoding}"
-        raise DataError(f"{field}: encoding", "an image of its encoding", found) from error
+        if conversion is not None:
+            pixels = cv2.cvtColor(pixels, conversion)
+        if depth == 2:  # 65535 becomes 255, rounded
+            return np.asarray(cv2.convertScaleAbs(pixels, alpha=255.0 / 65535.0), dtype=np.uint8)
+    except cv2.error as error:  # a Bayer pattern of one row, an odd width of YUV
+        found = f"{message.width}x{message.height} {encoding}"
+        raise DataError(f"{field}: size", "a size that the encoding allows", found) from error
+    return np.array(pixels, dtype=np.uint8) if conversion is None else np.asarray(pixels)
+
+
+def _pixels(message: Any, channels: int, depth: int, field: str) -> Any:
+    """The message's bytes as an array [H, W, channels] without a copy; padding is left out."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if height < 1 or width < 1:
+        raise DataError(f"{field}: size", "at least 1x1 pixels", f"{width}x{height}")
+    row = width * channels * depth
+    step = step or row  # 0: rows without padding
+    if step < row:
+        rule = f"at least {row} bytes, {width} pixels of {message.encoding}, or 0"
+        raise DataError(f"{field}: step", rule, step)
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    if data.size < step * height:
+        rule = f"at least {step * height} bytes, {height} rows with a step of {step}"
+        raise DataError(f"{field}: data", rule, f"{data.size} bytes")
+    rows = data[: step * height].reshape(height, step)[:, :row]
+    if depth == 1:
+        return rows.reshape(height, width, channels)
+    words = np.ascontiguousarray(rows).view(">u2" if message.is_bigendian else "<u2")
+    return words.astype(np.uint16, copy=False).reshape(height, width, channels)

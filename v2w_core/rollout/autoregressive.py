@@ -7,7 +7,6 @@ the small history level (Vid2World section 4.3, Algorithm 2) or as its last deno
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted
 from v2w_core.rollout.frame_denoiser import FrameDenoiser
-from v2w_core.rollout.history import EncodedHistory, at_history_level, draw_noise, first_frames
+from v2w_core.rollout.history import EncodedHistory, at_history_level, draw_noise
 from v2w_core.rollout.interfaces import NoisyFrames, StepBackend
 from v2w_core.rollout.request import RolloutRequest
 
@@ -30,23 +29,16 @@ class AutoregressiveRollout:
     Args:
         history: shared by the candidates.
         backend: computes the steps.
-        actions: [K, horizon, A], normalised.
-        request: how frames are sampled.
-        interrupt: asked before every frame; True gives up.
+        request: how frames are sampled, of this and other batches.
+        actions: [K, horizon, A], normalised, of this batch.
     """
 
     def __init__(
-        self,
-        history: EncodedHistory,
-        backend: StepBackend,
+        self, history: EncodedHistory, backend: StepBackend, request: RolloutRequest,
         actions: Tensor,
-        request: RolloutRequest,
-        interrupt: Callable[[], bool] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._history, self._model, self._backend = history, history.model, backend
-        self._actions = actions
-        self._request = request
-        self._interrupt = interrupt
+        self._request, self._actions = request, actions
         horizon = actions.shape[1]
         noise = draw_noise(self._model, 2 * horizon, request.seed + IMAGINED_SEED)
         self._initial_noise, self._history_noise = noise[0::2], noise[1::2]
@@ -56,22 +48,13 @@ class AutoregressiveRollout:
         self._num_joining = horizon if self._reuse else horizon - 1
         self._past = backend.start(history.cache, len(actions), self._num_joining)
         self._num_past = history.cache.num_frames
-        self._newest: NoisyFrames | None = (
-            None  # the imagined frame that the past does not hold yet
-        )
+        self._newest: NoisyFrames | None = None  # imagined, and not in the past yet
         self._latents: list[Tensor] = []
 
     def advance(self, num_frames: int) -> Tensor:
-        """Imagines ``num_frames`` more frames.
-
-        Returns:
-            latents [K, n, C, h, w] of all frames so far.
-
-        Raises:
-            Interrupted: ``interrupt`` said so; the rollout cannot go on.
-        """
+        """Imagines more frames; returns the latents [K, n, C, h, w] of all frames so far."""
         for _ in range(num_frames):
-            if self._interrupt is not None and self._interrupt():
+            if self._request.interrupt is not None and self._request.interrupt():
                 raise Interrupted
             self._next_frame()
         return torch.cat(self._latents, dim=1)
@@ -120,18 +103,10 @@ class AutoregressiveRollout:
 
     def _reencode_context(self) -> Any:
         """The back end's state of the newest ``num_history`` frames, camera's and imagined."""
-        history, step = self._history, len(self._latents)
-        num_candidates, newest = len(self._actions), self._model.config.num_history
-        latents = [history.latents.expand(num_candidates, *history.latents.shape), *self._latents]
-        actions = history.actions.expand(num_candidates, *history.actions.shape)
-        frames = first_frames(
-            self._model,
-            torch.cat(latents, dim=1)[:, -newest:],
-            torch.cat([actions, self._actions[:, :step]], dim=1)[:, -newest:],
-            history.noise,
-        )
-        num_suffix = newest + self._num_joining - step
-        past = self._backend.start(history.cache.emptied(), num_candidates, num_suffix)
-        for index in range(newest):  # one by one: a back end computes steps only
+        step, num_history = len(self._latents), self._model.config.num_history
+        frames = self._history.followed_by(self._latents, self._actions[:, :step])
+        empty, num_suffix = self._history.cache.emptied(), num_history + self._num_joining - step
+        past = self._backend.start(empty, len(self._actions), num_suffix)
+        for index in range(num_history):  # one by one: a back end computes steps only
             _, past = self._backend.step(*frames.frame(index), past)
         return past

@@ -37,8 +37,7 @@ class CandidateRollout:
         start: begins the rollout of one micro-batch of the actions.
         context: is entered around the steps of the back end.
 
-    Attributes:
-        num_frames: frames imagined of every candidate so far.
+    ``num_frames`` counts the frames imagined of every candidate so far.
     """
 
     def __init__(
@@ -114,24 +113,29 @@ class CandidateRollout:
         done = 0
         while done < len(self._actions):
             actions = self._actions[done : done + self._batch_size]
-            try:
-                batch = self._start(actions)
-                parts.append(batch.advance(num_frames))
-            except Exception as error:  # each back end has one of its own
-                if not out_of_memory(error):
-                    raise
-                if self._batch_size == 1:
-                    rule = "memory for one candidate"
-                    said = str(error).partition("\n")[0] or type(error).__name__
-                    raise V2WError("memory budget", rule, said, code="MODEL_ERROR") from error
+            begun = self._begin(actions, num_frames)
+            if begun is None:
                 self._batch_size //= 2
-            else:
-                done += len(actions)
-                self._frames_imagined += len(actions) * num_frames
-                self._in_flight = batch if len(actions) == len(self._actions) else None
-                del batch  # before the next one begins: one cache at a time
+                torch.cuda.empty_cache()
+                log.warning("out of memory: going on with %d candidates at once", self._batch_size)
                 continue
-            # outside the handler, whose traceback keeps what the failed attempt had allocated
-            torch.cuda.empty_cache()
-            log.warning("out of memory: going on with %d candidates at once", self._batch_size)
+            parts.append(begun[1])
+            done += len(actions)
+            self._frames_imagined += len(actions) * num_frames
+            self._in_flight = begun[0] if len(actions) == len(self._actions) else None
+            del begun  # before the next one begins: one cache at a time
         return torch.cat(parts)
+
+    def _begin(self, actions: Tensor, num_frames: int) -> tuple[BatchRollout, Tensor] | None:
+        """The rollout of one micro-batch and its latents; None where fewer candidates may fit."""
+        try:
+            batch = self._start(actions)
+            return batch, batch.advance(num_frames)
+        except Exception as error:  # each back end has one of its own
+            if not out_of_memory(error):
+                raise
+            if self._batch_size == 1:
+                rule = "memory for one candidate"
+                found = str(error).partition("\n")[0] or type(error).__name__
+                raise V2WError("memory budget", rule, found, code="MODEL_ERROR") from error
+        return None

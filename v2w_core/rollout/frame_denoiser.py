@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from v2w_core.diffusion.guidance import guide
 from v2w_core.rollout.interfaces import NoisyFrames, StepBackend
 
 
+@dataclass
 class FrameDenoiser:
     """Predicts the velocity of the newest frame, guided by its action.
 
@@ -24,31 +26,19 @@ class FrameDenoiser:
         scale, rescale: strength of guidance; a scale of 1 turns it off.
         keep: whether the newest frame joins the past as its last pass leaves it.
 
-    Attributes:
-        past: the state of all frames before the newest (after the first call).
-        past_after: with ``keep``, the same and the newest frame as its last pass left it.
+    After the first call, ``past`` holds all frames before the newest; with ``keep``,
+    ``past_after`` holds the newest as well, as its last pass left it.
     """
 
-    def __init__(
-        self,
-        backend: StepBackend,
-        past: Any,
-        before: NoisyFrames | None,
-        action: Tensor,
-        action_mask: Tensor,
-        *,
-        scale: float,
-        rescale: float,
-        keep: bool,
-    ) -> None:
-        self.backend = backend
-        self.past = self.past_after = past
-        self.before = before
-        self.action = action
-        self.action_mask = action_mask
-        self.scale = scale
-        self.rescale = rescale
-        self.keep = keep
+    backend: StepBackend
+    past: Any
+    before: NoisyFrames | None
+    action: Tensor
+    action_mask: Tensor
+    scale: float
+    rescale: float
+    keep: bool
+    past_after: Any = None
 
     def __call__(self, x: Tensor, noise_level: Tensor) -> Tensor:
         newest = NoisyFrames(x, noise_level, self.action, self.action_mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,6 +60,23 @@ class EncodedHistory:
         cache = _encoded(self.model, frame, cache)
         return replace(
             self, cache=cache, latents=latents, actions=actions, num_seen=self.num_seen + 1
+        )
+
+    def followed_by(self, imagined: Sequence[Tensor], actions: Tensor) -> NoisyFrames:
+        """The newest ``num_history`` frames of every candidate, as the first of a new window.
+
+        Args:
+            imagined: latents [K, 1, C, h, w] of each frame that came after the history.
+            actions: [K, T, A] that led to those.
+        """
+        newest, num_candidates = self.model.config.num_history, len(actions)
+        latents = self.latents.expand(num_candidates, *self.latents.shape)
+        before = self.actions.expand(num_candidates, *self.actions.shape)
+        return first_frames(
+            self.model,
+            torch.cat([latents, *imagined], dim=1)[:, -newest:],
+            torch.cat([before, actions], dim=1)[:, -newest:],
+            self.noise,
         )
 
 

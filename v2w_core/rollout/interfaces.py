@@ -49,7 +49,7 @@ class NoisyFrames(NamedTuple):
 class StepBackend(Protocol):
     """Computes the denoising steps of one model.
 
-    What a back end keeps of earlier frames, the past, is its own affair: a rollout hands it on.
+    The state that a back end keeps of earlier frames, the past, is opaque: a rollout hands it on.
 
     Attributes:
         max_batch_size: most candidates in a batch; None: any number.

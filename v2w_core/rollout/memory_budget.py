@@ -31,17 +31,21 @@ def micro_batch_size(
     num_suffix: int,
     *,
     guided: bool,
+    wanted: int | None = None,
     max_batch_size: int | None = None,
 ) -> int:
     """How many of the candidates to compute at once, in parts of nearly the same size.
 
     Args:
         num_suffix: most frames that a candidate has in the cache beside the history.
+        wanted: the number itself, whatever the budget says; None: the budget decides.
         max_batch_size: candidates that the back end takes; None: any number.
 
     Raises:
         V2WError: MODEL_ERROR; not even one fits into the budget.
     """
+    if wanted is not None:
+        return wanted if max_batch_size is None else min(wanted, max_batch_size)
     budget = model.memory_budget
     if budget is None:
         budget = device_budget(model.device)
@@ -62,7 +66,7 @@ def device_budget(device: torch.device, root: Path = Path("/")) -> int:
     """Bytes that a rollout may take on this device now.
 
     Args:
-        root: where /proc and /sys are.
+        root: where /proc and /sys are, on systems that have them.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -73,8 +77,14 @@ def device_budget(device: torch.device, root: Path = Path("/")) -> int:
 
 
 def _available(root: Path) -> int:
-    """MemAvailable of the machine."""
-    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+    """MemAvailable of the machine; what psutil says where there is no /proc, as on macOS."""
+    try:
+        text = (root / "proc/meminfo").read_text(encoding="ascii")
+    except FileNotFoundError:
+        import psutil  # a dependency on such systems only
+
+        return int(psutil.virtual_memory().available)
+    for line in text.splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return 1024 * int(value.split()[0])
@@ -171,7 +181,8 @@ def candidate_bytes(model: Dynamics, num_suffix: int, *, guided: bool) -> int:
     kernel allocates inside itself is not seen.
 
     Args:
-        num_suffix: most frames that a candidate has of its own, the one being denoised included.
+        num_suffix: most frames of a candidate beside the history, the one being denoised
+            included.
     """
     counted = _counted.setdefault(model, {})
     key = (model.dtype, num_suffix, guided)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from numpy.typing import ArrayLike
@@ -12,43 +13,41 @@ from v2w_core.rollout.interfaces import Session
 
 
 class RolloutRequest(NamedTuple):
-    """Actions [K, horizon, A], normalised, and how frames are sampled."""
+    """Actions [K, horizon, A], normalised, and how frames are sampled from them."""
 
     actions: Tensor
     num_steps: int
     guidance_scale: float
     seed: int
+    interrupt: Callable[[], bool] | None
 
 
 def resolve_request(
     session: Session,
     candidates: ArrayLike,
+    max_horizon: int,
     *,
     num_sampling_steps: int | None,
     guidance_scale: float | None,
     seed: int | None,
+    batch_size: int | None,
     bounds: bool,
-    max_horizon: int,
+    interrupt: Callable[[], bool] | None,
 ) -> RolloutRequest:
-    """Checks the arguments of ``Session.rollout`` and replaces None by the configuration's values.
-
-    Args:
-        max_horizon: the longest horizon that this session can imagine.
-
-    Raises:
-        V2WError: see :meth:`v2w_core.rollout.session.Session.rollout`.
-    """
-    model = session.model
-    spec, sampling = model.config.action, model.config.sampling
+    """Checks the arguments of ``rollout`` and replaces None; see ``Session.rollout``."""
+    spec, sampling = session.model.config.action, session.model.config.sampling
     actions = spec.validate(candidates, field="candidates", bounds=bounds)
     if actions.ndim != 3 or actions.shape[0] == 0:
         raise V2WError("candidates", "shape [K, horizon, A] with K >= 1", list(actions.shape))
     if actions.shape[1] > max_horizon:
         rule = f"at most {max_horizon} steps after {session.num_history} history frames"
         raise V2WError("candidates", rule, f"{actions.shape[1]} steps")
+    if batch_size is not None and batch_size < 1:
+        raise V2WError("batch_size", "at least 1", batch_size)
     return RolloutRequest(
-        model.tensor(spec.normalise(actions)),
+        session.model.tensor(spec.normalise(actions)),
         sampling.num_steps if num_sampling_steps is None else num_sampling_steps,
         sampling.guidance_scale if guidance_scale is None else guidance_scale,
         session.seed if seed is None else seed,
+        interrupt,
     )

@@ -1,21 +1,19 @@
 """Rollouts over a cached history: what a planner and a node call.
 
-A :class:`Session` holds the encoded history of one moment. ``rollout`` begins with K candidate
-action sequences, ``imagine`` is a rollout to the end. The history's cache is stored once and shared
-by all candidates. When the trained window is full, the newest frames are encoded anew, or the
-oldest frame leaves the cache (``SamplingConfig.past_window``).
+The history is encoded once and shared by all candidates: ``rollout`` begins with K candidate action
+sequences, ``imagine`` is a rollout to the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from v2w_core.errors import V2WError
 from v2w_core.images import ImageArray
 from v2w_core.rollout.autoregressive import AutoregressiveRollout
 from v2w_core.rollout.candidate_rollout import CandidateRollout
@@ -65,8 +63,8 @@ class Session:
     def append(self, frame: ImageArray, action: ArrayLike) -> None:
         """A new camera frame uint8 [H, W, 3] and the physical action [A] that led to it.
 
-        Streaming: the frame joins the cache, the history is not encoded again. When the trained
-        window is full, see ``SamplingConfig.past_window``.
+        The frame joins the cache; the history is not encoded again. ``SamplingConfig.past_window``
+        says what happens when the trained window is full.
         """
         spec = self.model.config.action
         checked = spec.validate(np.asarray(action)[None], horizon=1, field="action", bounds=False)
@@ -122,25 +120,20 @@ class Session:
                 a memory budget that is too small for one candidate.
         """
         request = resolve_request(
-            self, candidates, num_sampling_steps=num_sampling_steps, guidance_scale=guidance_scale,
-            seed=seed, bounds=bounds, max_horizon=MAX_HORIZON,
+            self, candidates, MAX_HORIZON, num_sampling_steps=num_sampling_steps,
+            guidance_scale=guidance_scale, seed=seed, batch_size=batch_size, bounds=bounds,
+            interrupt=interrupt,
         )  # fmt: skip
-        num_candidates, horizon = request.actions.shape[:2]
-        if batch_size is not None and batch_size < 1:
-            raise V2WError("batch_size", "at least 1", batch_size)
-        history, backend = self.history, self.backend
-        if batch_size is None:
-            num_suffix = horizon if horizon <= self.max_horizon else self.model.config.num_frames
-            batch_size = micro_batch_size(
-                self.model, num_candidates, num_suffix, guided=request.guidance_scale != 1.0,
-                max_batch_size=backend.max_batch_size,
-            )  # fmt: skip
-        elif backend.max_batch_size is not None:
-            batch_size = min(batch_size, backend.max_batch_size)
+        horizon, history, backend = request.actions.shape[1], self.history, self.backend
+        num_suffix = horizon if horizon <= self.max_horizon else self.model.config.num_frames
+        size = micro_batch_size(
+            self.model, len(request.actions), num_suffix, guided=request.guidance_scale != 1.0,
+            wanted=batch_size, max_batch_size=backend.max_batch_size,
+        )  # fmt: skip
         return CandidateRollout(
             self.model,
             request.actions,
-            batch_size,
-            lambda actions: AutoregressiveRollout(history, backend, actions, request, interrupt),
+            size,
+            partial(AutoregressiveRollout, history, backend, request),
             backend.rollout_context,
         )

@@ -95,20 +95,21 @@ class WindowSession:
         bounds: bool = True,
         interrupt: Callable[[], bool] | None = None,
     ) -> CandidateRollout:
-        """As :meth:`v2w_core.rollout.session.Session.rollout`; the whole window at every step.
+        """Begins a rollout, see :meth:`v2w_core.rollout.session.Session.rollout`.
 
-        The horizon stays inside the trained window; one candidate is computed at a time unless
-        ``batch_size`` says otherwise.
+        Every sampling step computes the whole window. The horizon stays inside the trained window;
+        one candidate is computed at a time unless ``batch_size`` says otherwise.
         """
         request = resolve_request(
-            self, candidates, num_sampling_steps=num_sampling_steps, guidance_scale=guidance_scale,
-            seed=seed, bounds=bounds, max_horizon=self.max_horizon,
+            self, candidates, self.max_horizon, num_sampling_steps=num_sampling_steps,
+            guidance_scale=guidance_scale, seed=seed, batch_size=batch_size, bounds=bounds,
+            interrupt=interrupt,
         )  # fmt: skip
         return CandidateRollout(
             self.model,
             request.actions,
             batch_size or 1,
-            lambda actions: WindowRollout(self, actions, request, interrupt),
+            lambda actions: WindowRollout(self, actions, request),
             nullcontext,
         )
 
@@ -128,8 +129,7 @@ class WindowRollout:
     Args:
         session: whose history the candidates share.
         actions: [K, horizon, A], normalised.
-        request: how frames are sampled.
-        interrupt: asked before every pass; True gives up.
+        request: how frames are sampled; its ``interrupt`` is asked before every pass.
     """
 
     def __init__(
@@ -137,7 +137,6 @@ class WindowRollout:
         session: WindowSession,
         actions: Tensor,
         request: RolloutRequest,
-        interrupt: Callable[[], bool] | None,
     ) -> None:
         config, sampling = session.model.config, session.model.config.sampling
         self._num_history = session.num_history
@@ -150,7 +149,7 @@ class WindowRollout:
             history_level=sampling.history_level,
             compat=config.compat,
         )
-        self._denoiser = _WindowDenoiser(session, actions, interrupt)
+        self._denoiser = _WindowDenoiser(session, actions, request.interrupt)
         history = session.latents.expand(len(actions), *session.latents.shape)
         num_frames = session.num_history + actions.shape[1]
         self._state = self._sampler.start(history, num_frames, _shared_noise(session, request.seed))
@@ -202,7 +201,7 @@ class _WindowDenoiser:
         return v
 
     def select(self, indices: Tensor) -> None:
-        """Of these candidates only."""
+        """Keeps the candidates ``indices`` only."""
         self._actions, self._action_mask = self._actions[indices], self._action_mask[indices]
 
 

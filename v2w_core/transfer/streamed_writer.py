@@ -5,20 +5,18 @@ from __future__ import annotations
 import ctypes
 import json
 import mmap
-import os
 import pathlib
-import shutil
 import struct
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from v2w_core.errors import CheckpointError
+from v2w_core.files import replaced, replaced_folder
 
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
@@ -44,17 +42,12 @@ def new_folder(dest: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     if dest.exists():
         raise CheckpointError("dest", "a folder that does not exist yet", str(dest))
-    try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
-    except OSError as error:
-        raise CheckpointError("dest", "a folder that can be made", str(error)) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(replaced_folder(dest))
+        except OSError as error:
+            raise CheckpointError("dest", "a folder that can be made", str(error)) from error
         yield temporary
-        temporary.chmod(0o755)
-        temporary.rename(dest)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -96,16 +89,11 @@ def write_safetensors(
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(struct.pack("<Q", len(encoded)))
-            file.write(encoded)
-            for name in track(names):
-                entry = entries[name]
-                tensor = entry.make().detach().to(entry.dtype).contiguous()
-                assert tuple(tensor.shape) == entry.shape, name
-                file.write(tensor.flatten().view(torch.uint8).numpy().data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)))
+        file.write(encoded)
+        for name in track(names):
+            entry = entries[name]
+            tensor = entry.make().detach().to(entry.dtype).contiguous()
+            assert tuple(tensor.shape) == entry.shape, name
+            file.write(tensor.flatten().view(torch.uint8).numpy().data)

@@ -1,4 +1,4 @@
-"""What a step's graph (:mod:`step_graph`) is told of earlier frames."""
+"""The cache as inputs and outputs of a step's graph (:mod:`step_graph`)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NOT_SEEN = -1e4  # added to a score: nothing is left after the softmax, in any p
 
 @dataclass(frozen=True)
 class GraphCache:
-    """What a graph is told of earlier frames, by the names of its inputs.
+    """The cache of earlier frames, by the names of the graph's inputs.
 
     A step writes the keys and values of the frame that joins into the next free slot of the
     buffers, so that nothing is copied; of two steps from the same past, the later one counts.
 
     Attributes:
-        shared: keys and values of the history [n, 1, N, d].
-        sums: what the past adds to coming frames in temporal convolutions, [B * pixels, C].
-        buffers: keys and values of the candidates' own frames [capacity, B, N, d].
-        first, num_suffix: slots in use; those before the first are of frames that were forgotten.
+        prefix: keys and values of the history [n, 1, N, d].
+        sums: conv states, the bias included, [B * pixels, C].
+        buffers: keys and values of the candidates' frames [capacity, B, N, d].
+        first, num_suffix: slots in use; those before the first belong to evicted frames.
     """
 
     prefix: dict[str, Tensor]
@@ -38,10 +38,10 @@ class GraphCache:
     def start(
         cls, prefix: dict[str, Tensor], sums: dict[str, Tensor], capacity: int, batch_size: int
     ) -> GraphCache:
-        """Of candidates that have the history in common; see the functions below.
+        """The cache of candidates that share a history; see the functions below.
 
         Args:
-            capacity: own frames that there is room for.
+            capacity: frames beside the history that there is room for.
         """
         buffers = {}
         for name, value in prefix.items():
@@ -98,9 +98,9 @@ class PaddedGraphCache:
     """The same in fixed shapes, of which only the batch is open: a graph with ``num_slots``.
 
     Attributes:
-        history, buffers: as in :class:`GraphCache`, padded to the graph's slots. What is not seen
+        history, buffers: see :class:`GraphCache`; padded to the graph's slots. What is not seen
             is finite all the same.
-        sums: as of :class:`GraphCache`.
+        sums: see :class:`GraphCache`.
         seen_prefix, seen_suffix: slots that are seen, the oldest frame first.
     """
 
@@ -112,7 +112,7 @@ class PaddedGraphCache:
 
     @classmethod
     def of(cls, past: GraphCache, num_slots: int) -> PaddedGraphCache:
-        """A past of no own frames, padded."""
+        """The padded form of a cache that holds the history only."""
         num_prefix = len(next(iter(past.prefix.values())))
         history, buffers = {}, {}
         for name, value in past.prefix.items():
@@ -143,7 +143,7 @@ class PaddedGraphCache:
         return {name: buffer[self._free] for name, buffer in self.buffers.items()}
 
     def joined(self, sums: dict[str, Tensor]) -> PaddedGraphCache:
-        """As of :class:`GraphCache`."""
+        """See :class:`GraphCache`."""
         return replace(self, sums=sums, seen_suffix=(*self.seen_suffix, self._free))
 
     @property
@@ -156,7 +156,7 @@ class PaddedGraphCache:
         return self
 
     def evict(self, index: int) -> PaddedGraphCache:
-        """As of :class:`GraphCache`."""
+        """See :class:`GraphCache`."""
         slots = [*self.seen_prefix, *self.seen_suffix]
         del slots[index]
         num_prefix = len(self.seen_prefix) - (index < len(self.seen_prefix))
@@ -193,8 +193,7 @@ def prefix_part(history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def conv_states(unet: nn.Module, history: Cache, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What the history adds to coming frames in temporal convolutions, the bias included,
-    [pixels, C]."""
+    """The history's conv states, the bias included, [pixels, C]."""
     convs = [m for m in unet.modules() if isinstance(m, TemporalConv)]
     sums = {}
     for index, (conv, added) in enumerate(zip(convs, history.conv, strict=True)):

@@ -46,7 +46,7 @@ from v2w_core.rollout.interfaces import Dynamics, NoisyFrames, with_unconditiona
 
 log = logging.getLogger(__name__)
 
-#: Of the lanes of a batch.
+#: The past of each lane of a batch.
 Pasts = tuple[GraphCache | PaddedGraphCache, ...]
 
 #: Graph files by (newest frames, whether the first of them joins the past, guided).
@@ -64,7 +64,7 @@ ELEMENT_TYPES = {
     torch.int64: np.int64, torch.bool: np.bool_,
 }  # fmt: skip
 TENSORRT = "TensorrtExecutionProvider"
-#: What a provider has kernels for; any other has float32.
+#: Precisions that a provider has kernels for; any other has float32 only.
 PROVIDER_PRECISIONS = {
     "CUDAExecutionProvider": ("fp32", "fp16"),
     TENSORRT: ("fp32", "fp16", "bf16"),
@@ -193,7 +193,7 @@ class OnnxRuntime:
         names = ("latents", "level", "actions", "mask")
         given = {name: value.contiguous() for name, value in zip(names, frames, strict=True)}
         past = past.with_room() if keep else past
-        given |= past.prefix | past.sums | past.suffix  # held until the run is over
+        given |= past.prefix | past.sums | past.suffix  # referenced until the run is over
         for name, value in given.items():
             binding.bind_input(**_bound(name, value))
         v = latents.new_empty(batch_size, 1 + guided, *latents.shape[2:])

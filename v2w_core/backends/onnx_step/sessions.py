@@ -1,4 +1,4 @@
-"""ONNX Runtime's sessions: the provider that was asked for, or an error."""
+"""ONNX Runtime's sessions: on the wanted provider, or an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 def providers(model: Dynamics, options: BackendOptions) -> tuple[str, ...]:
-    """The execution providers asked for, first choice first."""
+    """The wanted execution providers, first choice first."""
     if options.providers is not None:
         return options.providers
     return PROVIDERS[model.device.type]

@@ -1,7 +1,7 @@
 """One denoising step of the U-Net as an ONNX graph, the cache as plain inputs and outputs.
 
 The same function as :class:`v2w_core.models.unet.UNet` on one or two newest frames, the first of
-which joins the cache, and with guidance a sibling of the newest, written in another form:
+which joins the cache, and with guidance the unconditional branch, written in another form:
 
 * Feature maps are matrices [T * B * H * W, C], frames of the same time side by side.
 * A temporal convolution keeps no past inputs. Of the past, it needs what it adds to the coming
@@ -10,7 +10,7 @@ which joins the cache, and with guidance a sibling of the newest, written in ano
   taps would lie in the padding.
 * A GroupNorm's statistics come from column means; the step's embedding is added to them, not to
   the feature map.
-* Of the velocity, only the newest frame's (and its sibling's) is computed.
+* Of the velocity, only the newest frame's (in both branches of guidance) is computed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class StepGraph(LayerGraph):
     Args:
         num_frames: newest frames, 1 or 2.
         keep: the first of them joins the past, which is an output.
-        guided: one frame more, the sibling of the newest (see :class:`CachePass`).
+        guided: one frame more, the newest in the unconditional branch (see :class:`CachePass`).
         precision: "fp32", "fp16" or "bf16"; statistics of norms are float32 in any. Latents,
             actions and velocities are float32, keys, values and sums are in the precision.
         num_slots: None, or the shapes that TensorRT wants, of which only the batch is open: keys
-            and values of the history and of own frames have so many slots each, and ``seen``
+            and values of the history and of later frames have so many slots each, and ``seen``
             is added to the scores of all slots; see :class:`PaddedGraphCache`.
     """
 
@@ -159,9 +159,9 @@ class StepGraph(LayerGraph):
         norm, _, conv = layer.in_layers
         h = self._conv(self._norm_silu(x, norm), conv, None)
         linear = layer.emb_layers[1]
-        told = g.linear(embedding, linear.weight, linear.bias + conv.bias)
+        shift = g.linear(embedding, linear.weight, linear.bias + conv.bias)
         norm, _, _, conv = layer.out_layers
-        h = self._norm_silu(h, norm, told)
+        h = self._norm_silu(h, norm, shift)
         if isinstance(layer.skip_connection, Conv):
             skip = layer.skip_connection
             h = self._conv(h, conv, conv.bias + skip.bias)
@@ -242,7 +242,7 @@ class StepGraph(LayerGraph):
         return replace(x, name=self.g.op("Gather", by_time, self.g.index(frame), axis=0))
 
     def _newest(self, x: Map) -> Map:
-        """The frames whose velocity is asked for."""
+        """The frames whose velocity is computed."""
         g, before = self.g, self.num_frames - self.num_velocities
         if before == 0:
             return x

@@ -38,7 +38,7 @@ class LayerGraph:
     """Writes layers one after the other into one graph.
 
     Args:
-        num_frames: newest frames, the sibling included.
+        num_frames: newest frames, the unconditional branch included.
         keep, guided, precision, num_slots: of :class:`StepGraph`.
     """
 
@@ -60,16 +60,16 @@ class LayerGraph:
         self._num_attentions = 0
         self._common: dict[str, str] = {}
 
-    def _norm_silu(self, x: Map, norm: Norm, told: str | None = None) -> Map:
-        """SiLU(GroupNorm(x + told)), told [T * B, C]."""
+    def _norm_silu(self, x: Map, norm: Norm, added: str | None = None) -> Map:
+        """SiLU(GroupNorm(x + added)), added [T * B, C]."""
         g = self.g
-        scaled = self._normalised(x, norm, told, norm.weight)
+        scaled = self._normalised(x, norm, added, norm.weight)
         bias = norm.bias.repeat(x.pixels)
         shifted = g.op("Add", g.reshape(scaled, -1, x.pixels * x.channels), g.weight(bias))
         return replace(x, name=g.silu(g.reshape(shifted, -1, x.channels)))
 
-    def _normalised(self, x: Map, norm: Norm, told: str | None, scale: Tensor | None) -> str:
-        """(x + told - mean) / deviation [* scale] by groups, [T * B, pixels / n, n * C]."""
+    def _normalised(self, x: Map, norm: Norm, added: str | None, scale: Tensor | None) -> str:
+        """(x + added - mean) / deviation [* scale] by groups, [T * B, pixels / n, n * C]."""
         g, channels, groups = self.g, x.channels, norm.num_groups
         tile = _tile(x)
         shape = (-1, x.pixels // tile, tile * channels)
@@ -78,12 +78,12 @@ class LayerGraph:
         spread = of_group.repeat(tile, 1)
         x = replace(x, name=g.cast(x.name, FLOAT))
         with g.precise():
-            if told is None:
+            if added is None:
                 centre = g.linear(self._group_means(x, average), spread)
             else:
-                told = g.cast(told, FLOAT)
-                mean = self._group_means(x, average, g.linear(told, average))
-                moved = told if tile == 1 else g.op("Concat", *[told] * tile, axis=1)
+                added = g.cast(added, FLOAT)
+                mean = self._group_means(x, average, g.linear(added, average))
+                moved = added if tile == 1 else g.op("Concat", *[added] * tile, axis=1)
                 centre = g.op("Sub", g.linear(mean, spread), moved)
             centre = g.reshape(centre, -1, 1, tile * channels)
             away = g.op("Sub", g.reshape(x.name, *shape), centre)
@@ -167,7 +167,7 @@ class LayerGraph:
         return g.op("Add", h, out)
 
     def _temporal_attention(self, x: Map, h: str, layer: Layer) -> str:
-        """The newest frames see the shared history, the candidates' own frames and themselves.
+        """The newest frames see the history, the candidates' earlier frames and themselves.
 
         For the time of this layer, the history is repeated for each candidate: one product of
         everything is faster than one of the history and one of the rest.
@@ -183,7 +183,7 @@ class LayerGraph:
         seen = []
         for name, to in (("key", layer.to_k), ("value", layer.to_v)):
             new = g.reshape(g.linear(h, to.weight), time, -1, tokens, dim)
-            num_suffix, num_prefix = self.num_slots or "own", self.num_slots or "shared"
+            num_suffix, num_prefix = self.num_slots or "suffix", self.num_slots or "prefix"
             suffix = g.input(f"{name}_{index}", [num_suffix, "batch", tokens, dim], g.dtype)
             history: Shape = [num_prefix, 1, tokens, dim]
             prefix = g.input(f"prefix_{name}_{index}", history, g.dtype)

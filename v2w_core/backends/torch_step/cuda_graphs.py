@@ -105,14 +105,16 @@ def inductor(step: StaticStep) -> StepFunction:
 
 def built_from(model: Dynamics, options: BackendOptions) -> dict[str, Any]:
     """Everything that the compiled step and its figures depend on; the key of the artifact."""
-    from v2w_core.backends.torch_step import static_backend, static_step
+    from v2w_core.backends.torch_step import static_backend, static_cache, static_step
 
     return {
         "backend": TorchGraphs.name,
         "weights": weights_hash(model.unet),
         "config": model.config.to_dict(),
         "network": network_hash(),
-        "graph": source_hash(__file__, static_step.__file__, static_backend.__file__),
+        "graph": source_hash(
+            __file__, static_step.__file__, static_cache.__file__, static_backend.__file__
+        ),
         "precision": options.precision,
         "profile": {"latent_shape": model.config.latent_shape, "batch": BUCKETS},
         "device": device_name(model.device),

@@ -30,11 +30,11 @@ def bucket_of(batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class StaticCacheView:
-    """What a batch has seen: slots in use, the oldest frame first.
+    """The frames that a batch has seen: slots in use, the oldest frame first.
 
     Attributes:
         rollout: which one of the back end's rollouts this is.
-        shared, own: slots of the history and of the candidates' own frames.
+        prefix, suffix: slots of the history and of the candidates' frames.
         num_joined: frames that joined since the rollout began, those forgotten since included.
     """
 
@@ -52,7 +52,7 @@ class Bucket:
     Attributes:
         slots: its past.
         new_sums: the sums after a step that keeps. They become the past's when a step goes on
-            from there: until then, the same step may be asked for again (denoising does).
+            from there: until then, the same step may be repeated (denoising does).
         runs: by variant of step, what runs it.
         num_joined: frames that joined the sums since the rollout began.
     """
@@ -165,7 +165,7 @@ class StaticCachePool:
         self._captured = captured
         self._rollout = 0
         self._buckets: dict[int, Bucket] = {}
-        self._shared: list[Tensor] | None = None
+        self._prefix: list[Tensor] | None = None
 
     def start(self, history: Cache, batch_size: int) -> StaticCacheView:
         """The past of a new rollout; the one before ends."""
@@ -189,7 +189,7 @@ class StaticCachePool:
     def step(
         self, given: list[Tensor], past: StaticCacheView, *, keep: bool, guided: bool
     ) -> tuple[Tensor, StaticCacheView]:
-        """As :meth:`StepBackend.step`; given are latents, level, actions, mask."""
+        """See :meth:`StepBackend.step`; ``given``: latents, noise levels, actions, masks."""
         self._check(past)
         variant = StepVariant(given[0].shape[1], keep, guided)
         bucket = self._buckets[bucket_of(past.batch_size)]
@@ -207,14 +207,14 @@ class StaticCachePool:
         return v, past
 
     def evict(self, past: StaticCacheView, index: int) -> StaticCacheView:
-        """As :meth:`StepBackend.forget`."""
+        """See :meth:`StepBackend.evict`."""
         slots = [*past.prefix, *past.suffix]
         del slots[index]
         num_prefix = len(past.prefix) - (index < len(past.prefix))
         return replace(past, prefix=tuple(slots[:num_prefix]), suffix=tuple(slots[num_prefix:]))
 
     def select(self, past: StaticCacheView, indices: Tensor) -> StaticCacheView:
-        """As :meth:`StepBackend.select`."""
+        """See :meth:`StepBackend.select`."""
         self._check(past)
         source = self._buckets[bucket_of(past.batch_size)]
         source.go_on(past)
@@ -242,9 +242,9 @@ class StaticCachePool:
         return self._buckets[size]
 
     def _add_bucket(self, size: int, slots: Slots) -> None:
-        self._shared = self._shared or slots.prefix
+        self._prefix = self._prefix or slots.prefix
         new_sums = [torch.empty_like(added) for added in slots.sums]
-        self._buckets[size] = Bucket(replace(slots, prefix=self._shared), new_sums)
+        self._buckets[size] = Bucket(replace(slots, prefix=self._prefix), new_sums)
 
 
 def _batch_size(slots: Slots) -> int:

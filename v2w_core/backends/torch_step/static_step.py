@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepVariant:
-    """What a step computes; see :meth:`v2w_core.rollout.interfaces.StepBackend.step`."""
+    """Which variant of a step is computed; see :meth:`StepBackend.step`."""
 
     num_frames: int
     keep: bool
@@ -46,8 +46,8 @@ class Slots:
     """The past of a batch, in tensors of fixed shapes.
 
     Attributes:
-        shared: keys and values of the history, [1, N, slots, d], in the layers' order.
-        own: keys and values of the candidates' own frames, [B, N, slots, d].
+        prefix: keys and values of the history, [1, N, slots, d], in the layers' order.
+        suffix: keys and values of the candidates' frames, [B, N, slots, d].
         sums: what the past adds in temporal convolutions, [B, 1, H, W, C], in the layers' order;
             see :data:`~v2w_core.models.temporal_cache.ConvState`.
     """
@@ -85,8 +85,8 @@ class StaticCachePass(CachePass):
     """A pass over slots; see :class:`~v2w_core.models.temporal_cache.CachePass`.
 
     Args:
-        slots: keys and values of earlier frames, shared and own.
-        visible: bits [T, shared slots + own slots + T].
+        slots: keys and values of earlier frames.
+        visible: bits [T, prefix slots + suffix slots + T].
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class StaticCachePass(CachePass):
         return Attended(None, both, self.visible)
 
     def sums(self) -> list[Tensor]:
-        """What the past adds after this pass."""
+        """The conv states after this pass."""
         return [added for sums in self._conv for added in sums]
 
 
@@ -134,7 +134,7 @@ class StaticStep(nn.Module):
         num_frames = variant.num_frames + variant.guided
         causal = torch.ones(num_frames, num_frames, dtype=torch.bool).tril()
         if variant.guided:
-            causal[-1, -2] = False  # siblings do not see each other
+            causal[-1, -2] = False  # the two branches do not see each other
         self.register_buffer("causal", causal.to(next(unet.parameters()).device))
         self.num_sums = [
             module.kernel - 1 for module in unet.modules() if isinstance(module, TemporalConv)
@@ -156,8 +156,8 @@ class StaticStep(nn.Module):
 
         Args:
             latents, level, actions, mask: as of :meth:`StepBackend.step`.
-            seen: bits [shared slots + own slots].
-            shared, own, sums: see :class:`Slots`.
+            seen: bits [prefix slots + suffix slots].
+            prefix, suffix, sums: see :class:`Slots`.
         """
         frames, start, conv = [latents, level, actions, mask], 0, []
         if self.variant.guided:
@@ -177,7 +177,7 @@ class StaticStep(nn.Module):
 
 
 def in_precision(model: Dynamics, precision: str) -> UNet:
-    """The model's network in a precision; the very same one in the model's own."""
+    """The model's network in a precision; the same object where it has that precision already."""
     dtype = DTYPES[precision]
     unet = model.unet
     if all(value.dtype == dtype for value in unet.parameters()):

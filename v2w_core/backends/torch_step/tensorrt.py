@@ -89,7 +89,7 @@ class FlatStep(nn.Module):
     """A :class:`StaticStep` without lists, which exporters treat differently.
 
     Args:
-        num_kept: keys and values, in the history as of own frames.
+        num_kept: number of key and value tensors of the prefix, and of the suffix.
     """
 
     def __init__(self, step: StaticStep, num_kept: int) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.errors import V2WError
 from v2w_core.models.attention import Context
 from v2w_core.models.image_context.clip_preprocess import SIZE, clip_images
@@ -109,27 +108,25 @@ def import_transformers() -> Any:
 def frame_tokens(
     tokens: Tensor,
     num_frames: int,
-    compat: CompatConfig,
     *,
+    by_length: bool,
     num_text: int = 77,
     per_frame: int = 16,
 ) -> Context:
     """Splits text tokens followed by image tokens, [B, L, D], into the context of a clip.
 
-    Frame f gets the ``per_frame`` image tokens from ``per_frame * f`` on; frames beyond the last
-    group get the last group. With ``compat.tokens_by_length``, every frame gets all image tokens
-    unless there is exactly one group per frame.
+    Frame f gets the image tokens from ``per_frame * f`` on, the last ones when there are fewer.
 
     Args:
-        tokens: [B, num_text + groups * per_frame, D].
-        num_frames: number of frames of the clip.
+        by_length: gives every frame all image tokens unless there are just enough for all frames
+            (``CompatConfig.tokens_by_length``).
     """
     text, image = tokens[:, :num_text], tokens[:, num_text:]
     if image.shape[1] % per_frame or image.shape[1] == 0:
         rule = f"{num_text} text tokens and {per_frame} image tokens for each frame"
         raise V2WError("tokens", rule, tokens.shape[1])
     groups = image.unflatten(1, (-1, per_frame))
-    if not compat.tokens_by_length or groups.shape[1] == num_frames:
+    if not by_length or groups.shape[1] == num_frames:
         index = torch.arange(num_frames, device=tokens.device).clamp(max=groups.shape[1] - 1)
         return Context(text, groups[:, index])
     return Context(text, image[:, None].expand(-1, num_frames, -1, -1))

@@ -1,4 +1,4 @@
-"""From exceptions to the error codes of the ROS interfaces (v2w_msgs, nav2's convention)."""
+"""Exceptions of the nodes, and the error codes of the ROS interfaces (nav2's convention)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from v2w_core.errors import V2WError
 
 NONE = 0
 
-#: The constants of Imagine, Plan (service) and Plan (action); a test keeps them equal.
+#: The constants of the Imagine and Plan services and of the Plan action; a test keeps them equal.
 CODES = {
     "NONE": NONE,
     "UNKNOWN": 100,
@@ -23,11 +23,11 @@ CODES = {
 
 
 class NodeError(V2WError):
-    """A request that a node refuses, with the code it answers."""
+    """A request that a node refuses; ``code`` names the error code of the answer."""
 
 
 def answer(error: BaseException) -> tuple[int, str]:
-    """(error_code, error_msg) for a response. Unexpected exceptions are MODEL_ERROR."""
+    """(error_code, error_msg) for an exception. Unexpected exceptions are MODEL_ERROR."""
     if isinstance(error, V2WError):
         return CODES.get(error.code, CODES["UNKNOWN"]), str(error)
     if isinstance(error, TimeoutError):

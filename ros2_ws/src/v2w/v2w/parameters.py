@@ -1,11 +1,12 @@
 """The parameters of the nodes as tables: declared, checked and documented from one place.
 
-``declare`` is the only function that touches rclpy. tests/unit/test_ros_decisions.py keeps the
-YAML files and the tables of the README equal to these.
+``declare`` is the only function that uses rclpy. tests/unit/test_ros_decisions.py keeps the YAML
+files and the tables of the README equal to these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,16 @@ from v2w_core.errors import V2WError
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its default (whose type is its type), unit, range and meaning.
+    """One parameter of a node.
 
-    ``fixed`` ones can only be given at start-up, in the YAML file or with ``-p``.
+    Attributes:
+        name: its name.
+        default: its default value; a value must have the same type.
+        unit: physical unit, or what is counted; empty for neither.
+        text: what it means, in one or two sentences.
+        low, high: the range of a number, both included; None for any number.
+        choices: the values that a text may have; empty for any text.
+        fixed: it can only be set at start-up, in a YAML file or with ``-p``.
     """
 
     name: str
@@ -30,7 +38,11 @@ class Parameter:
     fixed: bool = False
 
     def check(self, value: object) -> None:
-        """Raises V2WError when a value has the wrong type or is out of range."""
+        """Check type and range of a value.
+
+        Raises:
+            V2WError: a value of another type, out of range, or none of the choices.
+        """
         field = f"parameter {self.name}"
         if type(value) is not type(self.default):
             rule = f"a {type(self.default).__name__}, such as {self.default!r}"
@@ -46,164 +58,257 @@ class Parameter:
 
 
 def check_all(table: tuple[Parameter, ...], values: dict[str, object]) -> None:
-    """Check those values whose name is in the table; others are not ours."""
+    """Check the values of a table's parameters; other names are ignored.
+
+    Raises:
+        V2WError: as :meth:`Parameter.check`.
+    """
     by_name = {parameter.name: parameter for parameter in table}
     for name, value in values.items():
         if name in by_name:
             by_name[name].check(value)
 
 
+def check_horizon(
+    values: Mapping[str, Any], window: int, changed: Collection[str] = ("horizon",)
+) -> None:
+    """Check the planner's horizon against max_horizon and the window of the model.
+
+    Args:
+        values: has "horizon" and "max_horizon" [steps].
+        window: steps that the model can imagine after its history.
+        changed: names of the parameters that are being set; the error names one of them.
+
+    Raises:
+        V2WError: every plan of that horizon would be refused.
+    """
+    horizon, longest = values["horizon"], values["max_horizon"]
+    if horizon > window:
+        rule = f"at most {window} steps, what the model's window leaves after its history"
+        raise V2WError("parameter horizon", rule, horizon)
+    if horizon > longest and "horizon" in changed:
+        raise V2WError("parameter horizon", f"at most max_horizon, {longest} steps", horizon)
+    if horizon > longest:
+        raise V2WError("parameter max_horizon", f"at least horizon, {horizon} steps", longest)
+
+
 COMMON = (
     Parameter("checkpoint", "", "", "Folder of the checkpoint.", fixed=True),
-    Parameter("device", "auto", "", "Torch device: auto, cpu, cuda, cuda:1.", fixed=True),
+    Parameter("device", "auto", "", "PyTorch device: auto, cpu, cuda, cuda:1.", fixed=True),
     Parameter(
         "backend", "eager", "",
-        "What computes rollouts; auto: the fastest that can be built, the log says which.",
+        "Back end that computes rollouts. auto takes the fastest that can be built; the log says "
+        "which one that is.",
         choices=("auto", "tensorrt", "tensorrt-rtx", "torch", "onnx", "eager"), fixed=True,
     ),
     Parameter(
-        "precision", "fp32", "", "Of rollouts; each back end knows some of them.",
+        "precision", "fp32", "",
+        "Precision of rollouts; not every back end supports every precision.",
         choices=("fp32", "fp16", "bf16"), fixed=True,
     ),
     Parameter(
         "strict_backend", False, "",
-        "Refuse what device, backend and precision do not allow, and answer with errors when the "
-        "device is lost; false: the next back end takes over, with a warning.", fixed=True,
+        "If true, the node refuses to configure when device, backend or precision is not "
+        "available, and answers with errors when the device is lost. If false, the next back end "
+        "takes over, with a warning.", fixed=True,
     ),
     Parameter(
-        "memory_budget_mib", 0, "MiB", "Memory that a rollout may take; 0 = ask the device.",
+        "memory_budget_mib", 0, "MiB",
+        "Memory that a rollout may take; 0 for what the device has free.",
         0, 2**20, fixed=True,
     ),
     Parameter(
         "max_waiting_requests", 8, "requests",
-        "Requests that wait for their turn; one more is answered BUSY.", 0, 64, fixed=True,
+        "How many requests may wait for their turn; one more is answered BUSY.", 0, 64, fixed=True,
     ),
     Parameter(
-        "num_threads", 0, "threads", "CPU threads of the model; 0 = torch's choice.",
+        "num_threads", 0, "threads", "CPU threads of the model; 0 leaves the number to PyTorch.",
         0, 256, fixed=True,
     ),
     Parameter(
-        "autostart", True, "", "Configure and activate without a lifecycle manager.", fixed=True
-    ),
-    Parameter(
-        "image_transport", "auto", "",
-        "raw, compressed (image_topic + /compressed), or auto: whichever has a publisher.",
-        choices=("auto", "raw", "compressed"), fixed=True,
-    ),
-    Parameter("image_topic", "image_raw", "", "Camera images.", fixed=True),
-    Parameter("odom_topic", "odom", "", "nav_msgs/Odometry of the body.", fixed=True),
-    Parameter(
-        "queue_depth", 30, "messages", "Camera and odometry messages kept while the node is busy.",
-        1, 1000, fixed=True,
-    ),
-    Parameter(
-        "buffer_duration", 3.0, "s", "How far back camera and odometry are kept.",
-        0.5, 60.0, fixed=True,
-    ),
-    Parameter(
-        "max_history_age", 1.0, "s", "A newest frame older than this is stale.", 0.05, 60.0,
+        "autostart", True, "",
+        "If true, the node configures and activates itself, without a lifecycle manager.",
         fixed=True,
     ),
     Parameter(
-        "frame_tolerance", 0.4, "steps", "How far a frame may lie from its place in time.",
+        "image_transport", "auto", "",
+        "Transport of the camera images: raw, compressed (image_topic + /compressed), or auto for "
+        "the one that has a publisher.",
+        choices=("auto", "raw", "compressed"), fixed=True,
+    ),
+    Parameter("image_topic", "image_raw", "", "Topic of the camera images.", fixed=True),
+    Parameter(
+        "odom_topic", "odom", "", "Topic of the body's odometry (nav_msgs/Odometry).", fixed=True
+    ),
+    Parameter(
+        "queue_depth", 30, "messages",
+        "Camera and odometry messages that are queued while the node is busy.",
+        1, 1000, fixed=True,
+    ),
+    Parameter(
+        "buffer_duration", 3.0, "s", "How long camera and odometry messages are kept.",
+        0.5, 60.0, fixed=True,
+    ),
+    Parameter(
+        "max_history_age", 1.0, "s",
+        "A history whose newest frame is older than this is stale; requests are refused.",
+        0.05, 60.0, fixed=True,
+    ),
+    Parameter(
+        "frame_tolerance", 0.4, "steps",
+        "How far a frame may lie from its place on the model's time grid.",
         0.01, 0.5, fixed=True,
     ),
-    Parameter("jpeg_quality", 90, "", "Default quality of JPEG frames in answers.", 1, 100),
     Parameter(
-        "max_candidates", 1024, "candidates", "Most action sequences of one request.", 1, 100000
+        "jpeg_quality", 90, "", "Quality of JPEG frames in answers, when a request names none.",
+        1, 100,
     ),
-    Parameter("max_horizon", 64, "steps", "Longest action sequence of one request.", 1, 1000),
-    Parameter("status_period", 1.0, "s", "Between two messages of ~/status and /diagnostics.",
-              0.05, 60.0, fixed=True),
+    Parameter(
+        "max_candidates", 1024, "candidates",
+        "Largest number of action sequences in one request.", 1, 100000,
+    ),
+    Parameter(
+        "max_horizon", 64, "steps", "Largest length of an action sequence in a request.", 1, 1000
+    ),
+    Parameter(
+        "status_period", 1.0, "s", "Time between two messages of ~/status and /diagnostics.",
+        0.05, 60.0, fixed=True,
+    ),
 )  # fmt: skip
 
 WORLD_MODEL = (
     *COMMON,
     Parameter(
         "warm_up_candidates", 8, "candidates",
-        "Requests of up to as many are fast from the first one on.", 1, 4096, fixed=True,
+        "Requests of up to this many candidates are prepared while the node configures, so that "
+        "the first one is as fast as later ones.", 1, 4096, fixed=True,
     ),
 )  # fmt: skip
 
 PLANNER = (
     *COMMON,
-    Parameter("horizon", 8, "steps", "Length of a plan.", 1, 64),
-    Parameter("num_candidates", 64, "candidates", "An iteration, when a goal names none.", 2, 4096),
+    Parameter(
+        "horizon", 8, "steps",
+        "Length of a plan; at most max_horizon, and what the model's window leaves after its "
+        "history.", 1, 64,
+    ),
+    Parameter(
+        "num_candidates", 64, "candidates",
+        "Action sequences in each iteration, when a goal names no number.", 2, 4096,
+    ),
     Parameter(
         "screening_fraction", SCREENING_FRACTION, "",
-        "Image goals: only this share of the candidates is imagined to the end; 1 = all.",
+        "For image goals: the share of candidates that is imagined to the end after screening; "
+        "1 imagines all.",
         0.01, 1.0,
     ),
     Parameter(
         "screening_horizon", SCREENING_HORIZON, "steps",
-        "Image goals: they are chosen after so many.", 1, 64,
+        "For image goals: the number of steps after which candidates are screened.", 1, 64,
     ),
-    Parameter("num_iterations", 3, "iterations", "When a goal names none.", 1, 100),
     Parameter(
-        "time_budget", 10.0, "s", "Of one plan, when a goal names none; the best so far wins.",
+        "num_iterations", 3, "iterations",
+        "Iterations of the optimiser, when a goal names no number.", 1, 100,
+    ),
+    Parameter(
+        "time_budget", 10.0, "s",
+        "Time for one plan, when a goal names none; at its end the best plan so far is returned.",
         0.05, 600.0,
     ),
     Parameter(
-        "seed", -1, "", "Of plans whose goal names none, one after the other; -1 = random.",
+        "seed", -1, "",
+        "Seed for the sequence of plans whose goals name none; -1 for a random one.",
         -1, 2**31 - 1, fixed=True,
     ),
     Parameter(
-        "publish_velocity", False, "", "Drive the plans: publish velocity commands on ~/cmd_vel."
+        "publish_velocity", False, "",
+        "If true, plans are driven: the node publishes velocity commands on cmd_vel_topic.",
     ),
     Parameter(
-        "enable_stamped_cmd_vel", False, "", "TwistStamped instead of Twist.", fixed=True
+        "enable_stamped_cmd_vel", False, "",
+        "If true, velocity commands are TwistStamped instead of Twist.", fixed=True,
     ),
-    Parameter("cmd_vel_topic", "cmd_vel", "", "Velocity commands.", fixed=True),
-    Parameter("cmd_vel_rate", 20.0, "Hz", "Of the velocity commands.", 1.0, 200.0, fixed=True),
+    Parameter("cmd_vel_topic", "cmd_vel", "", "Topic of the velocity commands.", fixed=True),
     Parameter(
-        "execute_steps", 4, "steps", "Driven of each plan before the robot stops.", 1, 64
+        "cmd_vel_rate", 20.0, "Hz", "Rate of the velocity commands.", 1.0, 200.0, fixed=True
+    ),
+    Parameter(
+        "execute_steps", 4, "steps",
+        "How many steps of each plan are driven before the robot stops.", 1, 64,
     ),
     Parameter(
         "max_plan_age", 15.0, "s",
-        "A plan whose newest frame is older than this when it is ready is not driven.",
+        "A plan is not driven if the newest frame of its history is older than this when the plan "
+        "is ready.",
         0.05, 3600.0,
     ),
-    Parameter("tracking_gain", 1.5, "1/s", "Correction towards the planned pose.", 0.0, 10.0),
     Parameter(
-        "odometry_timeout", 0.5, "s", "Watchdog: older odometry stops the robot.", 0.05, 10.0
+        "tracking_gain", 1.5, "1/s", "Gain of the correction towards the planned pose.", 0.0, 10.0
     ),
-    Parameter("settle_time", 0.5, "s", "Corrections after the last step, then stop.", 0.0, 5.0),
-    Parameter("goal_tolerance", 0.2, "m", "A pose goal is reached within this.", 0.01, 10.0),
-    Parameter("goal_yaw_tolerance", 0.17, "rad", "And within this.", 0.01, 3.2),
     Parameter(
-        "max_markers", 16, "candidates", "Drawn on ~/candidate_trajectories, best first.", 1, 1024
+        "odometry_timeout", 0.5, "s", "The robot stops when its odometry is older than this.",
+        0.05, 10.0,
+    ),
+    Parameter(
+        "settle_time", 0.5, "s",
+        "How long the pose is still corrected after the last step, before the robot stops.",
+        0.0, 5.0,
+    ),
+    Parameter(
+        "goal_tolerance", 0.2, "m",
+        "A pose goal is reached within this distance and goal_yaw_tolerance.", 0.01, 10.0,
+    ),
+    Parameter(
+        "goal_yaw_tolerance", 0.17, "rad",
+        "A pose goal is reached within this angle and goal_tolerance.", 0.01, 3.2,
+    ),
+    Parameter(
+        "max_markers", 16, "candidates",
+        "How many candidates are drawn on ~/candidate_trajectories; the best ones are chosen.",
+        1, 1024,
     ),
 )  # fmt: skip
 
 SIMULATOR = (
-    Parameter("maze_seed", 0, "", "Which maze.", 0, 2**31 - 1, fixed=True),
-    Parameter("camera_rate", 12.0, "Hz", "Of camera images and odometry.", 1.0, 36.0, fixed=True),
+    Parameter("maze_seed", 0, "", "Seed of the generated maze.", 0, 2**31 - 1, fixed=True),
     Parameter(
-        "image_transport", "raw", "", "What is published: raw, compressed or both.",
+        "camera_rate", 12.0, "Hz", "Rate of camera images and odometry.", 1.0, 36.0, fixed=True
+    ),
+    Parameter(
+        "image_transport", "raw", "", "Which images are published: raw, compressed or both.",
         choices=("raw", "compressed", "both"), fixed=True,
     ),
-    Parameter("image_topic", "image_raw", "", "Camera images.", fixed=True),
-    Parameter("odom_topic", "odom", "", "Odometry of the body: ground truth.", fixed=True),
-    Parameter("cmd_vel_topic", "cmd_vel", "", "Velocity commands.", fixed=True),
+    Parameter("image_topic", "image_raw", "", "Topic of the camera images.", fixed=True),
     Parameter(
-        "enable_stamped_cmd_vel", False, "", "TwistStamped instead of Twist.", fixed=True
+        "odom_topic", "odom", "", "Topic of the body's odometry, which is ground truth.", fixed=True
+    ),
+    Parameter("cmd_vel_topic", "cmd_vel", "", "Topic of the velocity commands.", fixed=True),
+    Parameter(
+        "enable_stamped_cmd_vel", False, "",
+        "If true, velocity commands are TwistStamped instead of Twist.", fixed=True,
     ),
     Parameter(
-        "cmd_vel_timeout", 0.5, "s", "Without a newer command the robot stops.", 0.05, 10.0
+        "cmd_vel_timeout", 0.5, "s", "The robot stops when the newest command is older than this.",
+        0.05, 10.0,
     ),
-    Parameter("jpeg_quality", 95, "", "Of the compressed images.", 1, 100),
+    Parameter("jpeg_quality", 95, "", "Quality of the compressed images.", 1, 100),
     Parameter("odom_frame", "odom", "", "Fixed frame of the odometry.", fixed=True),
     Parameter("base_frame", "base_link", "", "Body frame.", fixed=True),
-    Parameter("camera_frame", "camera_optical_frame", "", "Of the images.", fixed=True),
-    Parameter("autostart", True, "", "Configure and activate without a lifecycle manager.",
-              fixed=True),
+    Parameter(
+        "camera_frame", "camera_optical_frame", "", "Frame of the camera images.", fixed=True
+    ),
+    Parameter(
+        "autostart", True, "",
+        "If true, the node configures and activates itself, without a lifecycle manager.",
+        fixed=True,
+    ),
 )  # fmt: skip
 
 TABLES = {"world_model_node": WORLD_MODEL, "planner_node": PLANNER, "simulator_node": SIMULATOR}
 
 
 def declare(node: Any, table: tuple[Parameter, ...]) -> None:
-    """Declare every parameter with its descriptor, and refuse what the table does not allow.
+    """Declare every parameter with its descriptor; later changes are checked against the table.
 
     Raises:
         V2WError: a value given at start-up has the wrong type or is out of range.
@@ -249,5 +354,5 @@ def declare(node: Any, table: tuple[Parameter, ...]) -> None:
 
 
 def values(node: Any, table: tuple[Parameter, ...]) -> dict[str, Any]:
-    """The parameters' values now, by name."""
+    """The current values of a table's parameters, by name."""
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in table}

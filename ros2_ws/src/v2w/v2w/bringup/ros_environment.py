@@ -1,7 +1,7 @@
-"""Where ROS comes from: a sourced installation, or the wheels of the virtual environment.
+"""Finds ROS: a sourced installation, or the wheels of the virtual environment.
 
-Either way v2w_msgs lives in a colcon workspace. :func:`ros_environment` gives the variables that a
-process needs, without asking the user to source anything.
+In both cases v2w_msgs is in a colcon workspace. :func:`ros_environment` gives the variables that a
+process needs, so that the user has to source nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _MARK = "V2W_ROS_ENVIRONMENT"
 
 
 def workspace() -> Path | None:
-    """The built colcon workspace (its install folder): $V2W_WORKSPACE, or the repository's."""
+    """Install folder of the built colcon workspace, or None.
+
+    It is that of $V2W_WORKSPACE where this is set, else the repository's.
+    """
     named = os.environ.get("V2W_WORKSPACE")
     candidates = [Path(named)] if named else []
     candidates += [parent / "ros2_ws" for parent in Path(__file__).resolve().parents]
@@ -31,7 +34,7 @@ def workspace() -> Path | None:
 
 
 def is_ready() -> bool:
-    """True when this process can import rclpy and v2w_msgs as it is."""
+    """Whether this process can import rclpy and v2w_msgs without any preparation."""
     messages = find_spec("v2w_msgs")
     return find_spec("rclpy") is not None and messages is not None and bool(messages.origin)
 
@@ -40,7 +43,7 @@ def ros_environment() -> dict[str, str]:
     """Environment variables for a process that uses rclpy and v2w_msgs.
 
     Raises:
-        V2WError: there is no ROS, or v2w_msgs was not built; says what to do.
+        V2WError: NOT_READY; there is no ROS, or v2w_msgs was not built. It says what to do.
     """
     if is_ready():
         return dict(os.environ)
@@ -55,7 +58,7 @@ def ros_environment() -> dict[str, str]:
 
 
 def reexecute_with_ros() -> None:
-    """Replace this process by itself inside :func:`ros_environment`, unless it is there already.
+    """Restart this process inside :func:`ros_environment`, unless it can import ROS already.
 
     Raises:
         V2WError: as :func:`ros_environment`; or the workspace was built for another Python.
@@ -91,7 +94,7 @@ def _sourced(script: Path) -> dict[str, str]:
 
 
 def config_folder() -> Path:
-    """Where the YAML files of the nodes are: in the sources, or in the installed package."""
+    """Folder of the nodes' YAML files: in the sources, or in the installed package."""
     sources = Path(__file__).resolve().parents[2] / "config"
     if sources.is_dir():
         return sources
@@ -101,7 +104,12 @@ def config_folder() -> Path:
 
 
 def isolated(environment: dict[str, str], domain_id: int) -> dict[str, str]:
-    """The same with DDS kept on this machine, in a domain of its own, fit for large images."""
+    """A copy of an environment with its own ROS domain, DDS only on this machine, and large images.
+
+    Args:
+        environment: variables by name.
+        domain_id: ROS_DOMAIN_ID, 0 to 232.
+    """
     local = {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if environment.get("ROS_DISTRO") == "humble":  # knows only the older variable
         local["ROS_LOCALHOST_ONLY"] = "1"
@@ -112,5 +120,5 @@ def isolated(environment: dict[str, str], domain_id: int) -> dict[str, str]:
 
 
 def pick_domain_id() -> int:
-    """A domain id between 1 and 100 that follows from the user and the process: rarely in use."""
+    """A domain id from 1 to 100, made from the ids of user and process: rarely in use."""
     return 1 + (os.getuid() * 31 + os.getpid()) % 100

@@ -1,4 +1,4 @@
-"""Child processes with a prefix before every line of their output; none outlives the others."""
+"""Runs child processes, prefixes each line of their output, and stops all when one of them ends."""
 
 from __future__ import annotations
 
@@ -33,9 +33,16 @@ class Child:
 class Supervisor:
     """Starts processes, forwards their output, and stops all of them when one ends.
 
+    As a context manager it notes SIGINT and SIGTERM from the first process on, for :meth:`run`, and
+    stops the processes at the end::
+
+        with Supervisor(environment) as supervisor:
+            supervisor.start("talker", ["python", "talker.py"])
+            code = supervisor.run()
+
     Args:
-        environment: of every process.
-        output: where the prefixed lines go.
+        environment: environment variables of every process.
+        output: where the prefixed lines are written.
     """
 
     environment: dict[str, str]
@@ -43,9 +50,23 @@ class Supervisor:
     children: list[Child] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _interrupted: threading.Event = field(default_factory=threading.Event)
+    _handlers: dict[signal.Signals, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> Supervisor:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.stop()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._handlers = {}
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start a process in a group of its own: a Ctrl-C at the terminal reaches only us."""
+        """Start a process in a new session, so that Ctrl-C at the terminal does not reach it."""
         process = subprocess.Popen(
             list(command),
             env=self.environment | {"PYTHONUNBUFFERED": "1"},
@@ -62,39 +83,31 @@ class Supervisor:
         reader.start()
 
     def say(self, text: str, name: str = "v2w") -> None:
-        """A line of our own, between those of the processes."""
+        """Write one line between those of the processes."""
         with self._lock:
             print(f"[{name}] {text}", file=self.output, flush=True)
 
     def run(self) -> int:
-        """Wait until a process ends or we are interrupted, then stop the rest.
+        """Wait until a process ends or an interrupt comes. Call it within ``with``.
 
         Returns:
-            0 after an interrupt (SIGINT, SIGTERM); else the exit code of the process that ended
-            first, or 1 when that was 0.
+            0 after SIGINT or SIGTERM, also one that came before this call; else the exit code of
+            the process that ended first, or 1 when that was 0.
         """
-        previous = {
-            number: signal.signal(number, self._interrupt)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            while not self._interrupted.wait(0.1):
-                dead = self.first_dead()
-                if dead is not None:
-                    return self._report(dead)
-            self.say("stopping")
-            return 0
-        finally:
-            self.stop()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        assert self._handlers, "without the handlers of the context an interrupt would be lost"
+        while not self._interrupted.wait(0.1):
+            dead = self.first_dead()
+            if dead is not None:
+                return self._report(dead)
+        self.say("stopping")
+        return 0
 
     def first_dead(self) -> Child | None:
-        """A process that has ended, or None."""
+        """The first process that has ended, or None."""
         return next((c for c in self.children if c.process.poll() is not None), None)
 
     def stop(self) -> None:
-        """SIGINT, then SIGTERM, then SIGKILL for what is still there."""
+        """Send SIGINT, then SIGTERM, then SIGKILL to the processes that are still running."""
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
         for number, patience_s in zip(signals, (*PATIENCE_S, 5.0), strict=True):
             alive = [c for c in self.children if c.process.poll() is None]
@@ -125,7 +138,7 @@ class Supervisor:
 
 
 def _end_with_parent() -> None:
-    """In the child: be interrupted when the parent dies, however it dies (Linux).
+    """Runs in the child: it is interrupted when the parent dies, however it dies (Linux).
 
     A parent that a shell started in the background ignores interrupts; its child must not.
     """

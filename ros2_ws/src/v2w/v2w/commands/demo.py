@@ -10,9 +10,9 @@ from v2w_core.backends.names import AUTO, BACKENDS
 HELP = "a simulated robot drives to an image and to a pose by its imagination"
 DESCRIPTION = """\
 Starts simulator_node, world_model_node and planner_node as `v2w up --sim` does, in a ROS domain of
-their own on this machine. The robot is given goals by turns: an image (what the camera would see
-there, and nothing else), then a pose. For each it asks planner_node for a plan, which imagines what
-the candidates lead to, and drives the first steps of it; again and again until it has arrived.
+their own on this machine. The robot gets image goals (what the camera would see there, and nothing
+else) and pose goals by turns. For each goal planner_node imagines what candidates lead to, makes a
+plan, and drives the first steps of it; this is repeated until the robot has arrived.
 
 Writes result.json, drive.mp4 and report.html. A goal is reached within 0.4 m and 20 degrees.
 """
@@ -29,38 +29,38 @@ exit code: 0 when all goals were reached, 1 when one was missed or a node died, 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``v2w demo``."""
     add = parser.add_argument
-    add("--seed", type=int, default=0, help="of the goals (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the goals (default: %(default)s)")
     add("--goals", type=int, default=2, metavar="N",
-        help="how many; images and poses by turns (default: %(default)s)")  # fmt: skip
+        help="number of goals; images and poses by turns (default: %(default)s)")  # fmt: skip
     add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
     add("--out", type=Path, metavar="DIR", default=Path("runs/demo"),
-        help="where the results go (default: %(default)s)")  # fmt: skip
+        help="folder for the results (default: %(default)s)")  # fmt: skip
     add("--candidates", type=int, default=64, metavar="K",
-        help="action sequences imagined in an iteration (default: %(default)s)")  # fmt: skip
+        help="action sequences in an iteration of the planner (default: %(default)s)")  # fmt: skip
     add("--iterations", type=int, default=3, metavar="N",
-        help="of the planner, for one plan (default: %(default)s)")  # fmt: skip
+        help="iterations of the planner for one plan (default: %(default)s)")  # fmt: skip
     add("--execute-steps", type=int, default=1, metavar="N",
-        help="steps of 0.25 s that are driven of each plan (default: %(default)s)")  # fmt: skip
+        help="how many steps of 0.25 s of each plan are driven (default: %(default)s)")  # fmt: skip
     add("--max-steps", type=int, default=40, metavar="N",
         help="steps driven towards a goal before it counts as missed (default: %(default)s)",
         )  # fmt: skip
     add("--time-limit-s", type=float, default=420.0, metavar="S",
         help="for all goals together, start-up and video apart (default: %(default)g)")  # fmt: skip
     add("--maze-seed", type=int, default=0, metavar="N",
-        help="which maze; the model must know it (default: %(default)s)")  # fmt: skip
+        help="seed of the maze, which the model must know (default: %(default)s)")  # fmt: skip
     add("--device", default="auto", help="torch device (default: %(default)s)")
     add("--backend", choices=(AUTO, *BACKENDS), default=AUTO,
-        help="what computes rollouts, see v2w export (default: %(default)s, the fastest that can "
-             "be built; the first time takes half a minute longer)")  # fmt: skip
+        help="back end of rollouts, see v2w export (default: %(default)s, the fastest that can be "
+             "built; the first time takes half a minute longer)")  # fmt: skip
     add("--domain-id", type=int, metavar="N", help="ROS_DOMAIN_ID (default: a free one)")
     add("--verbose", action="store_true", help="also show what the nodes print")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Drive, and write the results.
+    """Drive to the goals and write the results. Returns the exit code.
 
     Raises:
-        V2WError: unusable arguments or checkpoint, or no ROS.
+        V2WError: arguments or a checkpoint that cannot be used, or no ROS.
     """
     from v2w.bringup import ros_environment
     from v2w.demo.settings import DemoSettings, check_numbers

@@ -6,10 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from v2w.bringup.node_processes import NODES
+
 HELP = "start the ROS 2 nodes (world model, planner, simulator)"
 DESCRIPTION = """\
 Starts world_model_node and planner_node, and with --sim a simulated robot to try them on, each in a
-process of its own. Works with a sourced ROS 2 installation and with the ROS 2 wheels of `make
+separate process. Works with a sourced ROS 2 installation and with the ROS 2 wheels of `make
 setup`. On a robot with a ROS installation `ros2 launch v2w world_model.launch.py` does the same.
 """
 EPILOG = """\
@@ -20,8 +22,6 @@ examples:
 
 Ctrl-C stops all nodes. When one dies the others are stopped and the exit code is not 0.
 """
-
-NODES = ("simulator_node", "world_model_node", "planner_node")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,23 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="NODE.NAME=VALUE",
         help="one parameter, e.g. planner_node.horizon=6; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the shipped)")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="checkpoint folder (default: the shipped one)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument(
-        "--backend", help="what computes rollouts: auto, or a name of v2w export (default: eager)"
+        "--backend", help="back end of rollouts: auto, or a name of v2w export (default: eager)"
     )
-    parser.add_argument("--precision", help="of rollouts (default: fp32)")
+    parser.add_argument("--precision", help="precision of rollouts (default: fp32)")
     parser.add_argument(
         "--strict-backend", action="store_true",
-        help="refuse what device, backend and precision do not allow, instead of taking the next",
+        help="refuse a device, back end or precision that is not available; use no other",
     )  # fmt: skip
     parser.add_argument(
         "--memory-budget-mib", type=int, metavar="MIB",
-        help="memory that a rollout may take (default: 0, ask the device)",
+        help="memory that a rollout may take (default: 0, what the device has free)",
     )  # fmt: skip
     parser.add_argument("--image-topic", help="camera images (default: image_raw)")
     parser.add_argument("--odom-topic", help="odometry (default: odom)")
-    parser.add_argument("--namespace", default="", help="of all nodes (default: none)")
+    parser.add_argument("--namespace", default="", help="namespace of all nodes (default: none)")
     parser.add_argument("--use-sim-time", action="store_true", help="take time from /clock")
     parser.add_argument(
         "--domain-id", type=int, metavar="N",
@@ -65,7 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start, watch, stop. Returns 0 after Ctrl-C, else the code of the node that died."""
+    """Start the nodes and wait for their end.
+
+    Returns:
+        0 after Ctrl-C; else the exit code of the node that died first.
+
+    Raises:
+        V2WError: no ROS, or arguments and parameters that cannot be used.
+    """
     from v2w.bringup import node_processes, ros_environment
     from v2w.bringup.supervisor import Supervisor
 
@@ -84,11 +93,9 @@ def run(args: argparse.Namespace) -> int:
         overrides=node_processes.overrides_from(args),
         namespace=args.namespace,
     )
-    supervisor = Supervisor(variables, sys.stderr)
-    supervisor.say(f"ROS_DOMAIN_ID={variables.get('ROS_DOMAIN_ID', '0')}; Ctrl-C stops all nodes")
-    try:
+    domain_id = variables.get("ROS_DOMAIN_ID", "0")
+    with Supervisor(variables, sys.stderr) as supervisor:
+        supervisor.say(f"ROS_DOMAIN_ID={domain_id}; Ctrl-C stops all nodes")
         for name, command in commands.items():
             supervisor.start(name, command)
         return supervisor.run()
-    finally:
-        supervisor.stop()

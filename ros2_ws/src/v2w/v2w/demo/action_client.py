@@ -9,8 +9,12 @@ from rclpy.action import ActionClient
 
 
 class ThreadedActionClient(ActionClient):
-    """rclpy notes a request only after it was sent (7.1): an answer that comes in between is
-    dropped with "unexpected goal response", and its future is never done. Here answers wait."""
+    """An ActionClient that loses no answer when requests are sent from another thread.
+
+    rclpy 7.1 registers a request only after it was sent: an answer that comes before that is
+    dropped with "unexpected goal response", and its future is never done. Here answers wait until
+    requests that are being sent are registered.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sending = threading.Lock()
@@ -29,7 +33,7 @@ class ThreadedActionClient(ActionClient):
             return super()._get_result_async(*args, **kwargs)
 
     async def execute(self, taken_data: Any) -> None:
-        """Hand answers to those who wait for them."""
-        with self._sending:  # whatever was being sent is noted now
+        """Complete the futures of the answers that have come."""
+        with self._sending:  # whatever was being sent is registered now
             pass
         await super().execute(taken_data)

@@ -1,4 +1,4 @@
-"""The demo's side of the graph: sees what the robot sees, asks for plans, and waits for drives."""
+"""The demo's client of the nodes: gets camera images, requests plans, and waits for drives."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from v2w.nodes.diagnostics import LATCHED
 from v2w_core.spec import ActionSpec
 
 MODEL_NODES = ("planner_node", "world_model_node")
-#: Answers that come right after a teleport or between two requests: ask again a little later.
+#: Errors right after a teleport or between two requests: the request is repeated a little later.
 TRY_AGAIN = (Plan.Result.HISTORY_UNAVAILABLE, Plan.Result.HISTORY_STALE, Plan.Result.BUSY)
 
 
 class GraphError(RuntimeError):
-    """The nodes did not do their part."""
+    """A node did not answer in time, or refused a request."""
 
 
 class RobotClient:
-    """A node of the demo's own process; its callbacks run in a thread of their own.
+    """A node in the process of the demo; its callbacks run in a separate thread.
 
     Args:
-        domain_id: of the graph.
+        domain_id: ROS_DOMAIN_ID of the nodes.
         recorder: gets every camera frame.
-        check: called while waiting; raises when waiting is in vain.
+        check: called while waiting; raises an error when a node has died.
     """
 
     def __init__(self, domain_id: int, recorder: Recorder, check: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class RobotClient:
 
     def close(self) -> None:
         """Leave the graph. May be called twice."""
-        self._context.try_shutdown()  # ends the spinning before what it spins is taken away
+        self._context.try_shutdown()  # ends the spinning before its node is destroyed
         self._thread.join(timeout=10.0)
         if not self._thread.is_alive():
             self._executor.shutdown(timeout_sec=2.0)
@@ -88,10 +88,10 @@ class RobotClient:
     # -- waiting --------------------------------------------------------------------------------
 
     def wait(self, condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-        """The condition's first true value.
+        """Wait for the condition's first true value, and return it.
 
         Raises:
-            GraphError: not within ``timeout_s``.
+            GraphError: there was none within ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -103,7 +103,11 @@ class RobotClient:
         raise GraphError(f"{what}: nothing within {timeout_s:.0f} s")
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """All three nodes work: camera, odometry, and two models with a history."""
+        """Wait for camera images, and until both model nodes are READY and offer their services.
+
+        Raises:
+            GraphError: one of them is not there within ``timeout_s``.
+        """
         self.wait(lambda: self._camera, timeout_s, "simulator_node's camera")
         for name in MODEL_NODES:
             self.wait(lambda name=name: self._is_ready(name), timeout_s, f"{name} ready")
@@ -117,7 +121,7 @@ class RobotClient:
     # -- the robot ------------------------------------------------------------------------------
 
     def look(self) -> tuple[NDArray[np.uint8], Pose]:
-        """The next camera frame, and the odometry of that time."""
+        """Wait for the next camera frame; returns RGB uint8 [H, W, 3] and the pose of that time."""
         before = self._camera[0] if self._camera is not None else -1
 
         def newer() -> Any:
@@ -127,7 +131,14 @@ class RobotClient:
         return image, pose
 
     def teleport(self, pose: Pose) -> None:
-        """Put the robot somewhere, and wait until the nodes have only seen it there."""
+        """Put the robot somewhere, and wait until the nodes' histories begin after that.
+
+        Args:
+            pose: (x m, y m, yaw rad) in the maze.
+
+        Raises:
+            GraphError: the simulator refused.
+        """
         x, y, yaw = pose
         answer = self._call(self._teleport, Teleport.Request(x=x, y=y, yaw=yaw), 10.0)
         if not answer.success:
@@ -140,7 +151,18 @@ class RobotClient:
         return self._camera[0] if self._camera is not None else 0
 
     def imagine(self, candidates: NDArray[np.float32], spec: ActionSpec) -> list[Any]:
-        """Frames uint8 [horizon, h, w, 3] that world_model_node imagines for each candidate."""
+        """Let world_model_node imagine candidates.
+
+        Args:
+            candidates: [K, horizon, A] in physical units.
+            spec: their action space.
+
+        Returns:
+            RGB uint8 [horizon, h, w, 3] for each candidate.
+
+        Raises:
+            GraphError: the node refused.
+        """
         request = Imagine.Request(
             candidates=[conversions.sequence_message(c, spec, 0, "base_link") for c in candidates],
             seed=0,
@@ -161,10 +183,17 @@ class RobotClient:
     def plan(
         self, goal: DemoGoal, index: int, num_candidates: int, num_iterations: int, limit_s: float
     ) -> PlanRecord | None:
-        """Ask planner_node for a plan; it drives the first steps of it at once.
+        """Request a plan from planner_node, which then drives the first steps of it.
+
+        Args:
+            goal: where to.
+            index: number of the plan, for the record.
+            num_candidates: action sequences in each iteration.
+            num_iterations: iterations of the optimiser.
+            limit_s: longest time to wait for the plan [s].
 
         Returns:
-            None when there was no plan within ``limit_s``; it was cancelled then.
+            The plan; None when there was none within ``limit_s`` and it was cancelled.
 
         Raises:
             GraphError: the planner refused.
@@ -177,7 +206,7 @@ class RobotClient:
         self._stopped = False
         self._markers = None
         while True:
-            result = self._ask(request, deadline)
+            result = self._request_plan(request, deadline)
             if result is None:
                 return None
             if result.error_code == 0:
@@ -201,7 +230,7 @@ class RobotClient:
             timed_out=bool(result.timed_out),
         )
 
-    def _ask(self, request: Any, deadline: float) -> Any:
+    def _request_plan(self, request: Any, deadline: float) -> Any:
         future = self._plan.send_goal_async(request, feedback_callback=self._on_feedback)
         self.wait(future.done, 20.0, "planner_node/plan")
         handle = future.result()
@@ -223,7 +252,11 @@ class RobotClient:
         return None if done.status == GoalStatus.STATUS_CANCELED else done.result
 
     def wait_until_driven(self, timeout_s: float) -> None:
-        """Until the robot has driven the plan and stands."""
+        """Wait until the robot has driven the plan and stands.
+
+        Raises:
+            GraphError: it still drives after ``timeout_s``.
+        """
         self.wait(lambda: self._stopped, timeout_s, "the end of the drive")
 
     # -- callbacks ------------------------------------------------------------------------------
@@ -266,7 +299,7 @@ class RobotClient:
 
 
 def _request(goal: DemoGoal) -> Any:
-    """What the robot is told: the image or the pose, never both."""
+    """The goal message; it has the image or the pose, never both."""
     if goal.kind == "image":
         picture = images.compressed_message(goal.image, conversions.header_message(0, ""), "png")
         return Plan.Goal(goal_type=Plan.Goal.GOAL_IMAGE, goal_image=picture, seed=-1)

@@ -78,7 +78,7 @@ def paste(image: UInt8Array, x: int, y: int, width: int, height: int, picture: U
 def frame_box(
     image: UInt8Array, x: int, y: int, width: int, height: int, colour: Colour, thickness: int = 2
 ) -> None:
-    """A border around a box."""
+    """Draw a border around a box."""
     cv2.rectangle(image, (x - 1, y - 1), (x + width, y + height), colour, thickness, cv2.LINE_AA)
 
 
@@ -86,7 +86,7 @@ class MazeMap:
     """The maze from above, with methods that draw onto a copy of it.
 
     Args:
-        maze: what is drawn; floors darkened, walls bright, so that paths stand out.
+        maze: the maze, drawn with dark floors and bright walls so that paths are seen well.
         width: of the picture in pixels.
     """
 
@@ -107,36 +107,36 @@ class MazeMap:
         self.height, self.width = self._picture.shape[:2]
 
     def blank(self) -> UInt8Array:
-        """A fresh picture."""
+        """A copy of the picture without any drawings, RGB uint8 [H, W, 3]."""
         return self._picture.copy()
 
     def path(
         self, image: UInt8Array, points: ArrayLike, colour: Colour, thickness: int = 2
     ) -> None:
-        """A line through places [N, 2+] in metres."""
+        """Draw a line through places [N, 2 or more] in metres."""
         places = np.asarray(points, dtype=np.float64)
         if len(places) > 1:
             pixels = np.round(self._base.to_pixels(places) * 16.0).astype(np.int32)
             cv2.polylines(image, [pixels], False, colour, thickness, cv2.LINE_AA, 4)
 
     def candidates(self, image: UInt8Array, trajectories: list[Trajectory]) -> None:
-        """Thin lines, the best on top."""
+        """Draw candidates as thin lines, the best on top."""
         for trajectory in reversed(trajectories):
             red, green, blue = trajectory.colour
             self.path(image, trajectory.points, (red, green, blue), 1)
 
     def dot(self, image: UInt8Array, point: ArrayLike, colour: Colour, radius: int) -> None:
-        """A filled circle at a place in metres."""
+        """Draw a filled circle at a place in metres."""
         cv2.circle(image, self._at(point), radius * 16, colour, -1, cv2.LINE_AA, 4)
 
     def goal(self, image: UInt8Array, pose: Pose) -> None:
-        """A ring as wide as the tolerance, and an arrow along the yaw."""
+        """Draw a goal: a ring as wide as the tolerance, and an arrow along the yaw."""
         radius = round(REACHED_M * self._scale * 16)
         cv2.circle(image, self._at(pose), radius, GOAL, 2, cv2.LINE_AA, 4)
         self._arrow(image, pose, 0.62, GOAL, 3)
 
     def robot(self, image: UInt8Array, pose: Pose) -> None:
-        """A disc, and a line along the yaw."""
+        """Draw the robot: a disc, and a line along the yaw."""
         self.dot(image, pose, (20, 20, 20), round(0.26 * self._scale))
         self.dot(image, pose, ROBOT, round(0.21 * self._scale))
         self._arrow(image, pose, 0.5, ROBOT, 3)

@@ -1,4 +1,4 @@
-"""One goal: plan, drive the first steps, look again, until the robot is there or may not go on."""
+"""One goal of the demo: plan, drive the first steps, and repeat until the robot has arrived."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ def drive_to(
     believes to have arrived.
 
     Args:
-        limit_s: of wall time for this goal.
+        client: of the nodes.
+        recorder: records camera frames and plans.
+        goal: where to.
+        number: of the goal, from 1.
+        settings: of the demo.
+        limit_s: longest wall time for this goal [s].
         say: prints one line.
 
     Raises:
@@ -68,7 +73,7 @@ def drive_to(
 
 
 def describe(pose: Pose, goal: Pose) -> str:
-    """How far a goal is, for people."""
+    """Distance and angle from a pose to a goal, as text."""
     from training.evaluation.goals import errors
 
     metres, radians = errors(pose, goal)
@@ -83,7 +88,7 @@ def _go_on(
     left_s: float,
     say: Callable[[str], None],
 ) -> str:
-    """One plan and its drive. Returns why the goal is over, or nothing."""
+    """Make one plan and drive it. Returns why the drive to the goal is over; empty if it is not."""
     goal = record.goal
     if record.steps_driven + settings.execute_steps > settings.max_steps:
         return f"{settings.max_steps} steps are all it may drive"
@@ -105,7 +110,7 @@ def _go_on(
     if is_reached(record.final_pose, goal.pose):
         return "within 0.4 m and 20 degrees"
     if plan.believes_arrived:
-        return "the planner believes to be there"
+        return "the planner believes that it has arrived"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""drive.mp4: the camera, what the model imagined for the same moment, and the maze from above."""
+"""drive.mp4 shows the camera, the frame imagined for the same moment, and the maze from above."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ GAP, TOP, VIEW_W, VIEW_H = 16, 84, 352, 264
 THUMB_W, THUMB_H = 85, 64
 MAP_X, MAP_W = 3 * GAP + 2 * VIEW_W, WIDTH - 4 * GAP - 2 * VIEW_W
 LOW = TOP + VIEW_H + 32
-#: A new plan's frames are played through, each this long; a title and an ending stand [pictures].
+#: How long each frame of a new plan, the title and the ending are shown [pictures].
 PLAY, TITLE, ENDING = 2, 20, 30
 STEP_S = 0.25
 
 
 def film(records: list[GoalRecord], maze: Maze) -> Iterator[UInt8Array]:
-    """The pictures of drive.mp4, RGB uint8 [548, 1280, 3], FPS a second."""
+    """Yield the pictures of drive.mp4, RGB uint8 [548, 1280, 3], FPS of them a second."""
     painter = _Painter(MazeMap(maze, MAP_W), len(records))
     for record in records:
         yield from painter.goal(record)
@@ -53,12 +53,12 @@ class _Painter:
         self._num_goals = num_goals
 
     def goal(self, record: GoalRecord) -> Iterator[UInt8Array]:
-        """Title, drive and ending of one goal."""
+        """Yield title, drive and ending of one goal."""
         assert record.start_image is not None
         assert record.final_image is not None
         first = Moment(record.start_image, record.start_pose, "waiting", None, 0.0, "")
         title = self._picture(
-            record, first, [record.start_pose], None, "this is what the robot is told"
+            record, first, [record.start_pose], None, "this is what the robot gets"
         )
         yield from [title] * TITLE
         driven = [record.start_pose]
@@ -81,7 +81,7 @@ class _Painter:
     def _play(
         self, record: GoalRecord, moment: Moment, driven: list[tuple[float, float, float]]
     ) -> Iterator[UInt8Array]:
-        """The robot stands still while the film shows what the new plan leads to."""
+        """Yield the frames of a new plan, while the robot stands still."""
         assert moment.plan is not None
         note = f"plan {moment.plan.index}: what it expects to see"
         for index in range(len(moment.plan.frames)):
@@ -121,20 +121,20 @@ class _Painter:
     def _left(self, canvas: UInt8Array, record: GoalRecord, moment: Moment) -> None:
         put_text(canvas, GAP, TOP - 24, "Camera", bold=True)
         paste(canvas, GAP, TOP, VIEW_W, VIEW_H, moment.image)
-        told = record.goal.kind == "image"
-        label = "Goal image" if told else "View at the goal (not shown to the robot)"
-        put_text(canvas, GAP, LOW - 24, label, bold=told, colour=INK if told else FAINT)
+        is_image = record.goal.kind == "image"
+        label = "Goal image" if is_image else "View at the goal (not shown to the robot)"
+        put_text(canvas, GAP, LOW - 24, label, bold=is_image, colour=INK if is_image else FAINT)
         height = HEIGHT - LOW - GAP
         width = round(height * 4 / 3)
         paste(canvas, GAP, LOW, width, height, record.goal.image)
-        if told:
+        if is_image:
             frame_box(canvas, GAP, LOW, width, height, GOAL)
         left = GAP + width + GAP
         plan, lines = moment.plan, []
         if plan is not None:
             lines = [f"plan {plan.index}", f"took {plan.planning_s:.2f} s",
                      f"{plan.frames_imagined} frames"]  # fmt: skip
-        if not told:
+        if not is_image:
             x, y, yaw = record.goal.pose
             lines += [f"x {x:.2f} m", f"y {y:.2f} m", f"yaw {math.degrees(yaw):.0f}°"]
         for row, line in enumerate(lines):
@@ -184,7 +184,7 @@ class _Painter:
 
 
 def legend(canvas: UInt8Array, x: int, y: int) -> None:
-    """What the colours on the map mean, in two columns."""
+    """Draw what the colours on the map mean, in two columns."""
     entries = (
         (GOAL, "goal, 0.4 m around"),
         (DRIVEN, "driven"),
@@ -198,7 +198,10 @@ def legend(canvas: UInt8Array, x: int, y: int) -> None:
 
 
 def _step(elapsed_s: float, plan: PlanRecord) -> int:
-    """The imagined frame nearest to now: frame k shows the end of step k. Then the robot stands."""
+    """Index of the imagined frame nearest to now; frame k shows the end of step k.
+
+    After the last driven step the robot stands, and the index stays.
+    """
     nearest = round(elapsed_s / STEP_S) - 1
     return max(0, min(nearest, plan.num_driven - 1))
 

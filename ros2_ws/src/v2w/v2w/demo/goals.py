@@ -1,4 +1,4 @@
-"""Where the robot of the demo is sent to: places a few steps away, along a clear curve."""
+"""The goals of the demo: places a few steps away from the robot, at the end of a free curve."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Pose = tuple[float, float, float]
 Kind = Literal["image", "pose"]
 KINDS: tuple[Kind, Kind] = ("image", "pose")
 
-#: Steps of the curve, its speed [m a step] and its turn in all [rad].
+#: Ranges of the curve's number of steps, its speed [m a step], and its whole turn [rad].
 STEPS = (4, 8)
 SPEED_M = (0.25, 0.42)
 TURN_RAD = (math.radians(25.0), math.radians(80.0))
-#: Nearer goals are no task; walls keep this far from the robot all along the curve [m].
+#: Goals are at least this far away; walls are this far from the robot along the curve [m].
 MIN_DISTANCE_M = 1.0
 CLEARANCE_M = 0.1
 
 
 @dataclass(frozen=True)
 class DemoGoal:
-    """One task.
+    """One goal.
 
     Attributes:
-        kind: what the robot is told: the image, or the pose.
+        kind: whether the robot gets the image or the pose.
         start, pose: (x m, y m, yaw rad) in the maze, which is the odometry frame.
         steps: length of the curve that joins them.
         image: what the camera sees at the goal, uint8 [H, W, 3].
-        continues: the start is the goal before this one.
+        continues: whether the start is the goal before this one.
     """
 
     kind: Kind
@@ -49,19 +49,22 @@ class DemoGoal:
 
     @property
     def distance_m(self) -> float:
-        """From start to goal as the crow flies."""
+        """Straight distance from start to goal [m]."""
         return math.hypot(self.pose[0] - self.start[0], self.pose[1] - self.start[1])
 
     @property
     def turn_rad(self) -> float:
-        """From the start's yaw to the goal's."""
+        """Angle from the yaw of the start to that of the goal [rad]."""
         return float(relative_motion(self.start, self.pose)[2])
 
 
 def choose_goals(env: DoomMazeEnv, num_goals: int, seed: int) -> list[DemoGoal]:
-    """Image and pose goals by turns, each from where the last one was if the maze allows it.
+    """Choose image and pose goals by turns, each starting at the last one if the maze allows it.
 
     The same seed gives the same goals.
+
+    Raises:
+        V2WError: the maze has no room for such goals.
     """
     rng = np.random.default_rng([seed, 11])
     goals: list[DemoGoal] = []
@@ -88,7 +91,7 @@ def choose_goals(env: DoomMazeEnv, num_goals: int, seed: int) -> list[DemoGoal]:
 def _from(
     env: DoomMazeEnv, rng: np.random.Generator, start: Pose, attempts: int
 ) -> tuple[Pose, int] | None:
-    """A goal at the end of a clear curve from ``start``, and the number of steps; None: no luck."""
+    """A goal at the end of a free curve from ``start``, and the steps of the curve; or None."""
     for _ in range(attempts):
         steps = int(rng.integers(STEPS[0], STEPS[1] + 1))
         turn = float(rng.choice([-1.0, 1.0]) * rng.uniform(*TURN_RAD)) / steps

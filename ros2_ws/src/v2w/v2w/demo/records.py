@@ -19,7 +19,7 @@ PLANNING_FRAMES = 6
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One candidate: places [N, 2] in metres, and its colour (cheap is green, dear is red)."""
+    """One candidate: places [N, 2] in metres; its colour goes from green (low cost) to red."""
 
     points: NDArray[np.float64]
     colour: tuple[int, int, int]
@@ -30,14 +30,17 @@ class PlanRecord:
     """One plan.
 
     Attributes:
-        index: 1 is the goal's first.
-        planning_s: as planner_node measured it, encoding the history included.
+        index: number of the plan, from 1 for each goal.
+        planning_s: planning time that planner_node measured, with encoding the history [s].
+        cost: of the best candidate; lower is better.
         frames: what the model imagines under the plan, uint8 [horizon, h, w, 3].
-        path: poses [horizon + 1, 3] that the plan leads along.
-        candidates: the best of the last iteration.
-        distance: to the goal as the planner sees it (metres; of views without unit).
-        believes_arrived: the planner saw no need to drive.
-        num_driven: steps of it that are driven before the next plan.
+        path: poses (x m, y m, yaw rad) [horizon + 1, 3] that the plan leads along.
+        candidates: the best ones of the last iteration.
+        distance: to the goal, as the planner estimates it: metres for a pose, no unit for an image.
+        believes_arrived: whether the planner believes that the robot has arrived.
+        frames_imagined: frames that were imagined for this plan.
+        timed_out: whether the time budget ended the optimisation.
+        num_driven: how many of its steps are driven before the next plan.
     """
 
     index: int
@@ -58,9 +61,12 @@ class Moment:
     """One camera frame of the film.
 
     Attributes:
-        plan: the plan that is driven, or None before the first.
-        elapsed_s: since the drive of that plan began.
-        note: what the planner is doing.
+        image: RGB uint8 [H, W, 3].
+        pose: (x m, y m, yaw rad) of the robot.
+        phase: what the robot is doing.
+        plan: the plan that is being driven, or None before the first.
+        elapsed_s: time since the drive of that plan began [s].
+        note: progress of the planner, as text.
     """
 
     image: UInt8Array
@@ -90,24 +96,24 @@ class GoalRecord:
 
     @property
     def final_distance_m(self) -> float:
-        """From the final pose to the goal."""
+        """Distance from the final pose to the goal [m]."""
         return float(np.hypot(*(np.subtract(self.final_pose, self.goal.pose)[:2])))
 
     @property
     def final_yaw_error_rad(self) -> float:
-        """Absolute, at the final pose."""
+        """Absolute yaw error at the final pose [rad]."""
         from v2w_core.geometry import wrap_angle
 
         return float(abs(wrap_angle(self.final_pose[2] - self.goal.pose[2])))
 
     @property
     def driven(self) -> NDArray[np.float64]:
-        """Poses [N, 3] along the way, the start first."""
+        """Poses (x m, y m, yaw rad) [N, 3] along the way, the start first."""
         poses = [self.start_pose, *(moment.pose for moment in self.moments), self.final_pose]
         return np.asarray(poses, dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers. Lengths in metres, angles in radians, times in seconds."""
+        """The goal as plain numbers; lengths in metres, angles in radians, times in seconds."""
         times = [plan.planning_s for plan in self.plans]
         return {
             "kind": self.goal.kind,
@@ -130,12 +136,12 @@ class GoalRecord:
 
 
 def percentile(values: list[float], percent: float) -> float | None:
-    """None when there are no values."""
+    """A percentile of the values, or None when there are none."""
     return float(np.percentile(values, percent)) if values else None
 
 
 class Recorder:
-    """Collects the moments of one goal; the camera's callback and the driving thread share it."""
+    """Collects the moments of one goal, from the camera's callback and from the driving thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -155,29 +161,29 @@ class Recorder:
             self._last = None
 
     def planning(self) -> None:
-        """A plan is being made."""
+        """Record that a plan is being made."""
         with self._lock:
             self._phase, self._note, self._left = "planning", "", PLANNING_FRAMES
 
     def iteration(self, note: str) -> None:
-        """The planner is a step further: one more picture of it."""
+        """Record one more picture for an iteration of the planner."""
         with self._lock:
             self._note = note
             if self._record is not None and self._last is not None and self._phase == "planning":
                 self._add(*self._last, 0.0)
 
     def driving(self, plan: PlanRecord) -> None:
-        """This plan is driven from now on."""
+        """Record that this plan is driven from now on."""
         with self._lock:
             self._phase, self._plan, self._note, self._began_ns = "driving", plan, "", None
 
     def end(self) -> None:
-        """Nothing more for this goal."""
+        """Record nothing more for this goal."""
         with self._lock:
             self._record = None
 
     def camera(self, image: UInt8Array, pose: Pose, stamp_ns: int) -> None:
-        """A camera frame, and the odometry of that time."""
+        """Record a camera frame, RGB uint8 [H, W, 3], with the pose and stamp [ns] of that time."""
         with self._lock:
             self._last = (image, pose)
             if self._record is None or self._phase == "waiting":

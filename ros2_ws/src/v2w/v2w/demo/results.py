@@ -1,4 +1,4 @@
-"""What the demo writes: result.json, drive.mp4 and report.html."""
+"""The files that the demo writes: result.json, drive.mp4 and report.html."""
 
 from __future__ import annotations
 
@@ -31,13 +31,18 @@ from v2w_core.media.report import Section, write_report
 from v2w_core.media.video import write_video
 
 UInt8Array = NDArray[np.uint8]
-#: A longer film stays beside the report instead of inside it [bytes].
+#: A film larger than this is not embedded in the report [bytes].
 LARGEST_VIDEO = 25_000_000
 
 
 @dataclass(frozen=True)
 class Futures:
-    """What world_model_node imagined at the first start: name -> uint8 [horizon, h, w, 3]."""
+    """Futures that world_model_node imagined at the first start.
+
+    Attributes:
+        now: the camera frame there, RGB uint8 [H, W, 3].
+        frames: imagined frames by name, RGB uint8 [horizon, h, w, 3].
+    """
 
     now: UInt8Array
     frames: dict[str, UInt8Array]
@@ -45,7 +50,7 @@ class Futures:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The whole demo; ``elapsed_s`` from the first line to the last goal."""
+    """The whole demo; ``elapsed_s`` is the time from its first line to the last goal [s]."""
 
     settings: DemoSettings
     records: list[GoalRecord]
@@ -58,7 +63,7 @@ class Outcome:
         return sum(record.reached for record in self.records)
 
     def to_json(self) -> dict[str, Any]:
-        """What result.json holds. Lengths in metres, angles in radians, times in seconds."""
+        """The content of result.json; lengths in metres, angles in radians, times in seconds."""
         settings = self.settings
         times = [plan.planning_s for record in self.records for plan in record.plans]
         return {
@@ -80,7 +85,7 @@ class Outcome:
         }
 
     def rows(self) -> list[list[str]]:
-        """The table of the goals, its head first."""
+        """The table of the goals; the first row is its head."""
         head = ["goal", "kind", "reached", "final distance", "yaw error", "steps", "plans",
                 "plan p50", "plan p95", "frames imagined"]  # fmt: skip
         rows = [head]
@@ -103,7 +108,7 @@ class Outcome:
         return rows
 
     def table(self) -> str:
-        """The table for a terminal."""
+        """The table of the goals as text for a terminal."""
         rows = self.rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join(
@@ -221,8 +226,8 @@ def _futures(futures: Futures) -> Section:
             futures.frames.values()]  # fmt: skip
     sheet = contact_sheet(rows, list(futures.frames), min_height=100)
     text = (
-        "Asked of world_model_node at the start of the first goal: the camera's view (left), and "
-        f"the next {horizon} steps under three action sequences."
+        "world_model_node imagined these at the start of the first goal: the camera's view (left), "
+        f"and the next {horizon} steps under three action sequences."
     )
     return Section("Three futures of one moment", text, pictures=[("", sheet)])
 

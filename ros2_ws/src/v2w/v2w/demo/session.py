@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from v2w.bringup import node_processes, ros_environment
+from v2w.bringup.node_processes import NODES
 from v2w.bringup.supervisor import Supervisor
-from v2w.commands.up import NODES
 from v2w.demo.client import GraphError, RobotClient
 from v2w.demo.drive import drive_to
 from v2w.demo.goals import DemoGoal, choose_goals
@@ -26,9 +26,9 @@ from v2w.demo.results import Futures, Outcome, write_results
 from v2w.demo.settings import DemoSettings
 from v2w_core.errors import V2WError
 
-#: Loading torch and the model takes this long at most, on a slow machine [s].
+#: How long the nodes may take to load torch and the model on a slow machine [s].
 START_UP_S = 240.0
-#: What the report asks world_model_node to imagine at the first start: name -> (dx, dy, dyaw).
+#: Actions (dx m, dy m, dyaw rad) that world_model_node imagines at the first start, for the report.
 FUTURES = {
     "straight on": (0.35, 0.0, 0.0),
     "a curve to the left": (0.25, 0.0, 0.3),
@@ -49,7 +49,7 @@ def run_demo(settings: DemoSettings) -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    env = DoomMazeEnv(settings.maze_seed)  # of our own: it only chooses goals and is closed then
+    env = DoomMazeEnv(settings.maze_seed)  # only for choosing the goals
     try:
         goals = choose_goals(env, settings.num_goals, settings.seed)
     finally:
@@ -162,7 +162,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 
 class _Tail(io.StringIO):
-    """Keeps the last lines that the nodes print, for when one dies."""
+    """Keeps the last lines that the nodes print, for the message when one of them dies."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the demo is asked to do, checked before anything is started."""
+"""The settings of the demo, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from v2w_core.errors import V2WError
 
-#: Longest plan [steps]; a model that was trained on shorter windows plans for less.
+#: Longest plan [steps]; plans of a model with a shorter window are shorter.
 MAX_HORIZON = 8
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """The arguments of ``v2w demo``; see its help."""
+    """The arguments of ``v2w demo``, with defaults filled in; its help explains them."""
 
     seed: int
     num_goals: int
@@ -75,7 +75,11 @@ class DemoSettings:
 
 
 def check_numbers(args: argparse.Namespace) -> None:
-    """Raises V2WError for a number out of range."""
+    """Check the ranges of all numbers.
+
+    Raises:
+        V2WError: a number out of range.
+    """
     for name, low, high in (
         ("seed", 0, 2**31 - 1),
         ("goals", 1, 100),

@@ -1,4 +1,4 @@
-"""A world model as a node uses it: its back end chosen, warmed up, timed and, if lost, replaced.
+"""A world model as a node uses it: the back end is chosen, warmed up, timed and, if lost, replaced.
 
 Knows no ROS. A model is only ever used from one thread (:mod:`v2w.inference.model_thread`).
 """
@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from v2w.inference.monitored_backend import Watched
+from v2w.inference.monitored_backend import MonitoredBackend
+from v2w.inference.status import RuntimeReport
 from v2w.inference.timings import Timings
 from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.names import AUTO, CHAIN
@@ -23,20 +24,22 @@ from v2w_core.errors import DeviceError, V2WError
 from v2w_core.world_model import WorldModel, fall_back_to_cpu
 
 T = TypeVar("T")
-#: What computes everywhere and always.
+#: The back end and the precision that work on every machine.
 LAST_RESORT = ("eager", "fp32")
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """What a node was asked to compute with.
+class RuntimeSettings:
+    """What the parameters of a node say about its model.
 
     Attributes:
-        device: of PyTorch; "auto": a GPU where there is one.
-        backend: "auto", or one of the back ends by name.
-        strict: never compute with anything else: what cannot be had, or is lost later, is an
-            error.
-        memory_budget: bytes that a rollout may take; None: asked of the device.
+        checkpoint: folder of the checkpoint.
+        device: name of a PyTorch device; "auto" takes a GPU where there is one.
+        backend: name of a back end, or "auto".
+        precision: precision of the rollouts, e.g. "fp32".
+        strict: compute with nothing else; a back end or device that is not available, or is lost
+            later, is an error.
+        memory_budget: bytes that a rollout may take; None: what the device has free.
     """
 
     checkpoint: Path
@@ -47,29 +50,30 @@ class EngineSettings:
     memory_budget: int | None = None
 
 
-class Engine:
-    """The model of a node, with the interface that planners know.
+class ModelRuntime:
+    """The model of a node, with the interface that planners use.
 
     Args:
         settings: what to load and what to compute with.
-        warn: told of everything that is not as the settings say.
-        on_replaced: called when the model was lost and another computes from here on; what was
-            encoded by the old one is of no use any more.
+        warn: called with a sentence when something is not as the settings say.
+        on_replaced: called when the device was lost and another model computes from here on; what
+            the old one has encoded is of no use any more.
 
     Attributes:
-        device: of PyTorch, e.g. "cpu".
-        precision: of rollouts.
+        device: name of the PyTorch device, e.g. "cpu".
+        precision: precision of the rollouts.
         key: short name of the built engine in the cache; empty for a back end that builds none.
-        degraded: why something else computes than was asked for; empty where nothing does.
-        lost: why nothing can be answered any more; empty while it can.
+        degraded: why something else computes than the settings name; empty when nothing else does.
+        lost: why no request can be answered any more; empty while they can.
 
     Raises:
-        V2WError: no such checkpoint; with ``strict``, a device or back end that cannot be had.
+        V2WError: there is no such checkpoint, or, with ``strict``, the device or the back end is
+            not available.
     """
 
     def __init__(
         self,
-        settings: EngineSettings,
+        settings: RuntimeSettings,
         warn: Callable[[str], None],
         on_replaced: Callable[[], None] = lambda: None,
     ) -> None:
@@ -95,11 +99,11 @@ class Engine:
         self._model, self.device = model, device
 
     def _choose_backend(self) -> None:
-        """What was asked for, or the next of the chain that can be built."""
-        asked, precision = self.settings.backend, self.settings.precision
+        """Use the back end of the settings, or the next of the chain that can be built."""
+        chosen, precision = self.settings.backend, self.settings.precision
         # "auto" has been through the chain by itself
-        after = () if asked == AUTO else CHAIN[CHAIN.index(asked) + 1 :]
-        for name in (asked, *(name for name in after if name != LAST_RESORT[0])):
+        after = () if chosen == AUTO else CHAIN[CHAIN.index(chosen) + 1 :]
+        for name in (chosen, *(name for name in after if name != LAST_RESORT[0])):
             try:
                 self._use_backend(name, precision)
                 return
@@ -115,48 +119,62 @@ class Engine:
         self.key = Path(folder).name[:12] if folder else ""
         self.precision = precision
         last = (backend.name, self.device) == (LAST_RESORT[0], "cpu")
-        self._model.backend = Watched(backend, self.device, self.timings, last=last)
+        self._model.backend = MonitoredBackend(backend, self.device, self.timings, last=last)
 
     def _give_up_on(self, what: str, error: V2WError) -> None:
-        """Raises the error when nothing else may take the place of what it is about."""
+        """Note that something is not available; raises the error when nothing may replace it."""
         if self.settings.strict:
             raise error
-        self.degraded = self.degraded or f"{what} cannot be had: {error}"
-        self._warn(f"{what} is passed over (strict_backend would refuse): {error}")
+        self.degraded = self.degraded or f"{what} is not available: {error}"
+        self._warn(f"{what} is not available (strict_backend would refuse): {error}")
 
     @property
     def backend(self) -> str:
-        """The name of what computes rollouts."""
+        """The name of the back end."""
         return self._model.backend.name
+
+    def report(self) -> RuntimeReport:
+        """What computes now, and how long the last requests took."""
+        return RuntimeReport(
+            self.device, self.backend, self.precision, self.key, self.degraded,
+            self.timings.percentiles(),
+        )  # fmt: skip
 
     @property
     def config(self) -> Any:
+        """The model's WorldModelConfig."""
         return self._model.config
 
     @property
     def goal_distance(self) -> Any:
+        """The model's distance between frames and a goal image; None without one."""
         return self._model.goal_distance
 
     def start(self, frames: Any, actions: Any, *, seed: int = 0) -> Any:
-        """A session; see :meth:`WorldModel.start`."""
+        """Encode a history; returns a session. See :meth:`WorldModel.start`."""
         with self.timings.stage("encode"):
             return self._model.start(frames, actions, seed=seed)
 
     def encode(self, frames: Any) -> torch.Tensor:
-        """Latents of frames; see :meth:`WorldModel.encode`."""
+        """Latents of RGB frames; see :meth:`WorldModel.encode`."""
         return self._model.encode(frames)
 
     def decode(self, latents: torch.Tensor) -> Any:
-        """NoisyFrames of latents; see :meth:`WorldModel.decode`."""
+        """RGB frames of latents; see :meth:`WorldModel.decode`."""
         with self.timings.stage("decode"):
             return self._model.decode(latents)
 
     def warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
-        """Requests of so many candidates and steps take no longer than later ones from here on."""
+        """Do trial rollouts, so that the first requests take no longer than later ones.
+
+        Args:
+            batch_sizes: numbers of candidates of the requests to come.
+            horizon: their number of steps.
+        """
         self.run(lambda: self._warm_up(batch_sizes, horizon), counts=False)
 
     def _warm_up(self, batch_sizes: Iterable[int], horizon: int) -> None:
-        """Imagines as requests do: the memory budget chooses the batches, as it will then."""
+        """Imagine as requests do, so that the memory budget splits the batches as it will then."""
         config = self._model.config
         size = (config.num_history, config.observation.height, config.observation.width, 3)
         middle = (np.asarray(config.action.low) + np.asarray(config.action.high)) / 2
@@ -168,10 +186,14 @@ class Engine:
         self.decode(rollouts.latents[:1])
 
     def run(self, work: Callable[[], T], *, counts: bool = True) -> T:
-        """A request's work; once more on the CPU when the device is lost on the way.
+        """Do the work of a request, and once more on the CPU when the device is lost meanwhile.
+
+        Args:
+            work: computes with this model.
+            counts: whether its times belong to those of requests.
 
         Raises:
-            V2WError: MODEL_ERROR when the device is lost and nothing may take its place.
+            V2WError: MODEL_ERROR when the device is lost and nothing may replace it.
         """
         if self.lost:
             raise V2WError("model", "configured again", self.lost, code="MODEL_ERROR")
@@ -205,26 +227,29 @@ class Engine:
             self.timings.finish(counts=done and counts)
 
     def _fall_back(self, what: str) -> None:
-        """The same model on the CPU, computed by what works everywhere."""
+        """Replace the model by the same one on the CPU with the back end that always works."""
         self.degraded = what
         self._warn(f"{what}; falling back to eager on the CPU until the node is configured again")
         self.timings = Timings()
         self._adopt(fall_back_to_cpu(self._model), "cpu")
-        gc.collect()  # what the lost back end keeps of the device
+        gc.collect()  # frees what the lost back end keeps of the device
         self._use_backend(*LAST_RESORT)
         self._on_replaced()
 
 
-def settings_from(values: dict[str, Any]) -> EngineSettings:
-    """From the parameters of a node.
+def settings_from(values: dict[str, Any]) -> RuntimeSettings:
+    """The settings that the parameters of a node stand for.
+
+    Args:
+        values: parameter values by name.
 
     Raises:
-        V2WError: no checkpoint is named.
+        V2WError: the parameter checkpoint is empty.
     """
     if not values["checkpoint"]:
         raise V2WError("parameter checkpoint", "the folder of a checkpoint", "")
     mib = values["memory_budget_mib"]
-    return EngineSettings(
+    return RuntimeSettings(
         Path(values["checkpoint"]).expanduser(),
         values["device"],
         values["backend"],
@@ -235,13 +260,13 @@ def settings_from(values: dict[str, Any]) -> EngineSettings:
 
 
 def sizes_up_to(largest: int) -> tuple[int, ...]:
-    """1, 2, 4, ... and the largest batch size itself."""
+    """Batch sizes to warm up: 1, 2, 4, ... and the largest one itself."""
     powers = [2**n for n in range(largest.bit_length()) if 2**n < largest]
     return (*powers, largest)
 
 
 def _first_cause(error: BaseException) -> str:
-    """What the runtime itself said; every layer above has wrapped it once more."""
+    """The error of the runtime itself, which every layer above has wrapped once more."""
     while isinstance(error, DeviceError) and error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The one thread that has the device: requests wait for it in the order in which they came."""
+"""The one thread that computes: requests wait for it in the order in which they came."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class ModelThread:
-    """A fair lock for the device: first come, first served, and nobody is passed over.
+    """Runs the requests of a node one at a time, first come, first served.
 
-    All torch work of a node runs in this thread. Every thread that computes gets its own OpenMP
-    workers, and where there are more of them than cores, all of them wait by sleeping: a plan took
-    4 s instead of 2.3.
+    All torch work of a node runs in this thread. Every thread that computes with torch has its own
+    OpenMP workers; with more workers than cores they wait for each other by sleeping, and a plan
+    took 4 s instead of 2.3 s.
 
     Args:
-        max_waiting: requests that wait beside the one that is worked on; one more is refused.
+        max_waiting: how many requests may wait behind the one that is being computed.
     """
 
     def __init__(self, max_waiting: int) -> None:
@@ -30,20 +30,26 @@ class ModelThread:
         self._count = 0
 
     @property
+    def num_requests(self) -> int:
+        """Requests that have come and are not finished: the one at work and those that wait."""
+        return self._count
+
+    @property
     def busy(self) -> bool:
-        """Whether something is worked on."""
+        """Whether a request is being computed."""
         return self._count > 0
 
     @property
     def num_waiting(self) -> int:
-        """Requests behind the one that is worked on."""
+        """Requests behind the one that is being computed."""
         return max(0, self._count - 1)
 
     def run(self, work: Callable[[], T]) -> T:
-        """The work's result; waits for its turn.
+        """Wait for a turn, run the work in the thread, and return its result.
 
         Raises:
-            NodeError: BUSY; as many wait already as may.
+            NodeError: BUSY when ``max_waiting`` requests wait already.
+            Exception: what the work raises.
         """
         with self._lock:
             if self._count > self._max_waiting:

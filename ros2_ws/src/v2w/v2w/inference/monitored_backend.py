@@ -1,4 +1,4 @@
-"""A back end under watch: how long its rollouts take, and whether its device is still there."""
+"""A back end whose rollouts are timed and whose failures are reported as a lost device."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from v2w_core.device import out_of_memory
 from v2w_core.errors import DeviceError, V2WError
 
 
-class Watched:
-    """A back end that notes how long its rollouts take and says when it fails.
+class MonitoredBackend:
+    """Wraps a back end: times its rollouts, and raises DeviceError when a computation fails.
 
-    Whatever is not watched is the back end's own.
+    All other attributes are those of the back end.
 
     Args:
-        device: of PyTorch.
-        last: nothing could take its place, so that its errors pass as they are.
+        backend: the back end.
+        device: name of its PyTorch device.
+        timings: gets the durations.
+        last: nothing could replace this back end, so its errors are raised as they are.
+
+    Raises:
+        DeviceError: MODEL_ERROR, from any method, when the runtime fails for another reason than
+            memory or a fault of the request.
     """
 
     def __init__(self, backend: Any, device: str, timings: Timings, *, last: bool) -> None:
@@ -36,34 +42,34 @@ class Watched:
 
     @contextmanager
     def rollout_context(self) -> Iterator[None]:
-        """Around a rollout; on a GPU the steps are only complete at its end."""
+        """Context of a rollout; on a GPU it waits at the end until all steps are complete."""
         began, self._num_steps = perf_counter(), 0
         with self._backend.rollout_context():
             yield
-            with self._watch():
+            with self._failures_reported():
                 if self._on_gpu:
                     torch.cuda.synchronize()
         self._timings.add_steps(self._num_steps, perf_counter() - began)
 
     def start(self, *given: Any, **options: Any) -> Any:
-        with self._watch():
+        with self._failures_reported():
             return self._backend.start(*given, **options)
 
     def step(self, *given: Any, **options: Any) -> Any:
         self._num_steps += 1
-        with self._watch():
+        with self._failures_reported():
             return self._backend.step(*given, **options)
 
     def select(self, *given: Any) -> Any:
-        with self._watch():
+        with self._failures_reported():
             return self._backend.select(*given)
 
     def warm_up(self, batch_size: int) -> None:
-        with self._watch():
+        with self._failures_reported():
             self._backend.warm_up(batch_size)
 
     @contextmanager
-    def _watch(self) -> Iterator[None]:
+    def _failures_reported(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # the runtimes' errors have no base class in common
@@ -77,7 +83,7 @@ class Watched:
 
 
 def _is_known(error: Exception) -> bool:
-    """Whether it says what it is: a device error already, or a fault of the request."""
+    """Whether the error is a device error already, or says that the request was at fault."""
     if not isinstance(error, V2WError):
         return False
     return isinstance(error, DeviceError) or error.code != "MODEL_ERROR"

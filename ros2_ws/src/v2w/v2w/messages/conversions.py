@@ -1,4 +1,4 @@
-"""Plain data <-> messages other than images. Uses message classes only; no rclpy in here."""
+"""Plain data <-> messages other than images. Uses message classes only; no rclpy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def duration_message(seconds: float) -> Any:
 
 
 def header_message(nanoseconds: int, frame_id: str) -> Any:
-    """std_msgs/Header."""
+    """Nanoseconds and a frame -> std_msgs/Header."""
     from std_msgs.msg import Header
 
     return Header(stamp=time_message(nanoseconds), frame_id=frame_id)
@@ -46,15 +46,18 @@ def header_message(nanoseconds: int, frame_id: str) -> Any:
 def planar_pose(pose: Any) -> tuple[float, float, float, float]:
     """geometry_msgs/Pose -> (x, y, z, yaw), metres and radians.
 
+    The quaternion is normalised: publishers round it, or send single precision.
+
     Raises:
-        V2WError: NaN, infinity, or a quaternion that is no rotation.
+        V2WError: NaN, infinity, or a quaternion whose norm is more than 5 % off 1.
     """
     p, q = pose.position, pose.orientation
     numbers = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
     norm = math.sqrt(q.x**2 + q.y**2 + q.z**2 + q.w**2)
     if not all(math.isfinite(v) for v in numbers) or abs(norm - 1.0) > 0.05:
         raise V2WError("pose", "finite numbers and a unit quaternion", numbers)
-    return p.x, p.y, p.z, yaw_from_quaternion(q.x, q.y, q.z, q.w)
+    yaw = yaw_from_quaternion(q.x / norm, q.y / norm, q.z / norm, q.w / norm)
+    return p.x, p.y, p.z, yaw
 
 
 def pose_message(x: float, y: float, yaw: float) -> Any:
@@ -79,7 +82,16 @@ def path_message(poses: ArrayLike, start_ns: int, step_s: float, frame_id: str) 
 
 
 def planar_path(actions: ArrayLike, spec: ActionSpec, start: ArrayLike) -> NDArray[np.float64]:
-    """Poses [..., horizon + 1, 3] of actions [..., horizon, A] from (x, y, yaw)."""
+    """Poses that actions lead along.
+
+    Args:
+        actions: [..., horizon, A] in physical units.
+        spec: their action space, which must be planar.
+        start: (x m, y m, yaw rad).
+
+    Returns:
+        Poses (x, y, yaw) [..., horizon + 1, 3]; the first is ``start``.
+    """
     steps = np.asarray(actions, dtype=np.float64)[..., list(spec.planar_indices())]
     return integrate_actions(steps, start)
 
@@ -105,8 +117,8 @@ def candidates_from(
     """v2w_msgs/ActionSequence[] -> checked candidates [K, horizon, A] in physical units.
 
     Raises:
-        V2WError: none or too many, other names, units or dt than the checkpoint's, a length that
-            is not horizon * width, unequal horizons, NaN, or out of bounds.
+        V2WError: no candidates or too many; names, units or dt that are not the checkpoint's; a
+            length that is not horizon * A; unequal horizons; NaN; values out of bounds.
     """
     if not 1 <= len(messages) <= max_candidates:
         raise V2WError("candidates", f"from 1 to {max_candidates} sequences", len(messages))
@@ -135,9 +147,10 @@ def candidates_from(
 def trajectory_markers(
     paths: NDArray[np.float64], costs: NDArray[np.float64], start_ns: int, frame_id: str
 ) -> Any:
-    """Candidate paths [N, horizon + 1, 3] -> MarkerArray: green is cheap, red is dear.
+    """Candidate paths [N, horizon + 1, 3] -> visualization_msgs/MarkerArray.
 
-    Those without a finite cost (which a deadline left out) are not drawn.
+    The colour of a path goes from green for the lowest cost to red for the highest. Candidates
+    without a finite cost, which screening or the deadline left out, are not drawn.
     """
     from geometry_msgs.msg import Point
     from std_msgs.msg import ColorRGBA

@@ -1,7 +1,8 @@
-"""Image messages <-> RGB arrays, with one interface whatever the machine has.
+"""Image messages <-> RGB arrays. Uses message classes only; no rclpy.
 
-The usual 8-bit encodings are read straight from the message's bytes. Everything else goes through
-cv_bridge where the ROS distribution brings one, else through rosbags-image. No rclpy in here.
+Images are decoded by v2w_core.data.ros_images, as those of a bag are, so that a model sees the same
+pixels in training and on the robot. Other encodings go through cv_bridge where the ROS distribution
+brings one.
 """
 
 from __future__ import annotations
@@ -12,49 +13,32 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.data.ros_images import DEPTH, ENCODINGS, frame_from_message
 from v2w_core.errors import DataError
-from v2w_core.images import decode_image, encode_image
+from v2w_core.images import encode_image
 
 UInt8Array = NDArray[np.uint8]
 
-#: encoding -> (channels, how to pick R, G and B from them)
-_PLAIN: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-    "8UC1": (1, (0, 0, 0)),
-    "8UC3": (3, (2, 1, 0)),
-}
-
 
 def rgb_from_image(message: Any) -> UInt8Array:
-    """sensor_msgs/Image -> RGB uint8 [H, W, 3]. Honours step, encoding and is_bigendian.
+    """sensor_msgs/Image -> RGB uint8 [H, W, 3]; honours step, encoding and is_bigendian.
 
     Raises:
-        DataError: an encoding nobody here reads, or fewer bytes than height * step.
+        DataError: a depth image, an encoding that neither v2w_core nor cv_bridge reads, or sizes
+            that do not fit the data.
     """
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if height == 0 or width == 0 or data.size < height * step:
-        raise DataError("image", f"{height} rows of {step} bytes", f"{data.size} bytes")
-    if message.encoding not in _PLAIN:
-        return _by_library(message)
-    channels, order = _PLAIN[message.encoding]
-    if step < width * channels:
-        raise DataError("image.step", f"at least {width * channels} bytes a row", step)
-    rows = data[: height * step].reshape(height, step)[:, : width * channels]
-    return np.ascontiguousarray(rows.reshape(height, width, channels)[..., list(order)])
+    if message.encoding in ENCODINGS or message.encoding in DEPTH:
+        return frame_from_message(message)
+    return _by_cv_bridge(message)
 
 
 def rgb_from_compressed(message: Any) -> UInt8Array:
     """sensor_msgs/CompressedImage (JPEG, PNG) -> RGB uint8 [H, W, 3].
 
     Raises:
-        DataError: no picture, or one that is cut off.
+        DataError: a depth image, no picture, or one that is cut off.
     """
-    return decode_image(bytes(message.data), field="image")
+    return frame_from_message(message)
 
 
 def image_message(frame: UInt8Array, header: Any) -> Any:
@@ -74,7 +58,7 @@ def compressed_message(
     image_format: Literal["jpeg", "png"] = "jpeg",
     quality: int = 90,
 ) -> Any:
-    """RGB uint8 [H, W, 3] -> sensor_msgs/CompressedImage; quality 1-100 is JPEG's."""
+    """RGB uint8 [H, W, 3] -> sensor_msgs/CompressedImage; ``quality`` is JPEG's, 1 to 100."""
     from sensor_msgs.msg import CompressedImage
 
     message = CompressedImage(header=header, format=image_format)
@@ -83,35 +67,22 @@ def compressed_message(
 
 
 def byte_array(data: bytes | UInt8Array) -> array.array[int]:
-    """What a message's data field takes without a check of every element (1000 times faster)."""
+    """Bytes as an array that a message's data field takes without checking every element.
+
+    That is 1000 times faster.
+    """
     result = array.array("B")
     result.frombytes(data if isinstance(data, bytes) else data.tobytes())
     return result
 
 
-def _by_library(message: Any) -> UInt8Array:
+def _by_cv_bridge(message: Any) -> UInt8Array:
     try:
         from cv_bridge import CvBridge
-
-        converted = CvBridge().imgmsg_to_cv2(message, "rgb8")
     except ImportError:
-        converted = _by_rosbags(message)
+        return frame_from_message(message)  # which says what it reads
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "rgb8"), dtype=np.uint8)
     except Exception as error:  # CvBridgeError, cv2.error and TypeError, by version
-        raise _unreadable(message.encoding) from error
-    return np.ascontiguousarray(converted, dtype=np.uint8)
-
-
-def _by_rosbags(message: Any) -> Any:
-    try:
-        from rosbags.image import message_to_cvimage
-    except ImportError as error:
-        raise _unreadable(message.encoding) from error
-    try:
-        return message_to_cvimage(message, "rgb8")
-    except Exception as error:  # its own exceptions and cv2.error
-        raise _unreadable(message.encoding) from error
-
-
-def _unreadable(encoding: str) -> DataError:
-    known = ", ".join(_PLAIN)
-    return DataError("image.encoding", f"one of {known}, or one that cv_bridge reads", encoding)
+        rule = f"one of {', '.join(sorted(ENCODINGS))}, or one that cv_bridge reads"
+        raise DataError("image: encoding", rule, message.encoding) from error

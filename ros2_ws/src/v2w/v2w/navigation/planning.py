@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.costs.blocked_motion import BumpMemory, Pose
-from planners.goals import Arrival, Goal, ImageGoal, Observation, PoseGoal
-from planners.optimizers.base import shift
+from planners.goals import Arrival, Goal, ImageGoal, PoseGoal
+from planners.mpc import MPC, Drive
+from planners.observation import Observation
 from planners.planner import IterationReport, Planner, PlanResult
+from planners.protocols import Pose
 from planners.settings import SCREENED, ImaginationSettings
 from v2w.errors import NodeError
 from v2w.navigation.sensor_history import Snapshot
@@ -53,23 +54,6 @@ class PlanOutcome:
     planning_s: float
 
 
-@dataclass
-class _Previous:
-    key: object
-    plan: NDArray[np.float32]
-    execute_steps: int
-    made_at: float
-
-
-@dataclass
-class _Drive:
-    """What the drive to one goal has learned: the goal keeps what was seen."""
-
-    key: object
-    goal: Goal
-    walls: BumpMemory = field(default_factory=BumpMemory)
-
-
 class PlanningCore:
     """Plans with one model; the next plan to the same goal starts from the rest of the last.
 
@@ -80,8 +64,7 @@ class PlanningCore:
     def __init__(self, model: Any, seed: int | None = None) -> None:
         self._model = model
         self._seeds = np.random.default_rng(seed)
-        self._previous: _Previous | None = None
-        self._drive: _Drive | None = None
+        self.forget_drive()
 
     def image_goal(self, data: bytes) -> ImageGoal:
         """A goal from JPEG or PNG bytes.
@@ -89,11 +72,16 @@ class PlanningCore:
         Raises:
             V2WError: no picture, or one that is cut off.
         """
+        latest = self._image  # another thread may forget it meanwhile
+        if latest is not None and latest[0] == data:
+            return latest[1]  # which has encoded the picture already
         try:
             frame = decode_image(data, field="goal_image")
         except DataError as error:
             raise V2WError(error.field, error.rule, error.value) from error
-        return ImageGoal(self._model, resize_frame(frame, self._model.config.observation))
+        goal = ImageGoal(self._model, resize_frame(frame, self._model.config.observation))
+        self._image = data, goal
+        return goal
 
     def plan(
         self,
@@ -120,77 +108,59 @@ class PlanningCore:
         """
         if began is None:
             began = time.perf_counter()
-        spec = self._model.config.action
         seed = settings.seed
         if seed is None:
             seed = int(self._seeds.integers(2**31))
         x, y, _, yaw = (float(value) for value in snapshot.poses[-1])
-        here = (x, y, yaw)
-        # The robot may have moved a little beyond what it is allowed to choose.
-        actions = snapshot.actions
-        observation = Observation(snapshot.frames, actions, here)
-        drive = self._drive_to(goal, key) if settings.drive else _Drive(key, goal)
-        goal = drive.goal
-        session = self._model.start(snapshot.frames, actions, seed=seed)
-        arrival = goal.arrival(observation)
-        planner = Planner(spec, settings.horizon, imagination=settings.imagination)
-        left_s = max(settings.time_budget_s - (time.perf_counter() - began), 1e-3)
-        result = planner.plan(
-            session,
-            drive.walls.added_to(goal.cost(observation), here),
-            deadline_s=left_s,
-            num_iterations=settings.num_iterations,
+        spec = self._model.config.action
+        mpc = MPC(
+            Planner(spec, settings.horizon, imagination=settings.imagination),
+            goal,
+            self._model,
+            num_execute=settings.execute_steps,
             num_candidates=settings.num_candidates,
+            num_iterations=settings.num_iterations,
+            deadline_s=settings.time_budget_s,
             seed=seed,
-            warm_start=self._warm_start(key, settings),
-            previous_action=spec.clip(actions[-1]),
-            on_iteration=on_iteration,
-            interrupt=interrupt,
+            remember_views=settings.drive,
+            learn_blocked_motion=settings.drive,
+            max_warm_start_age_s=WARM_START_S if settings.seed is None else 0.0,
+            drive=self._drive_to(key, settings.drive),
         )
+        observation = Observation(snapshot.frames, snapshot.actions, (x, y, yaw))
+        decision = mpc.plan(
+            observation, began=began, on_iteration=on_iteration, interrupt=interrupt
+        )
+        result = decision.plan
+        assert result is not None
         if not np.isfinite(result.cost) and not result.cancelled:
             rule = "at least one candidate with a finite cost"
             raise NodeError("plan", rule, result.cost, code="NO_VALID_PLAN")
-        if not arrival.arrived:
-            arrival = goal.arrival(observation, result)
-        if not result.cancelled:
-            self._previous = _Previous(
-                key, result.action_sequence, settings.execute_steps, time.monotonic()
-            )
-        return PlanOutcome(result, arrival, time.perf_counter() - began)
+        return PlanOutcome(result, decision.arrival, time.perf_counter() - began)
 
     def sent(self, pose: Pose, actions: NDArray[np.float32]) -> None:
         """The robot begins to drive these actions [n, A] at ``pose`` (odometry frame)."""
-        drive = self._drive  # another thread may forget it meanwhile
-        if drive is not None:
-            columns = list(self._model.config.action.planar_indices())
-            drive.walls.sent(pose, actions[:, columns])
+        for drive in (self._drive, self._proposed):  # another thread may forget them meanwhile
+            drive.sent(pose, actions, self._model.config.action)
 
     def executed(self, pose: Pose) -> None:
         """What was sent last was driven to its end, and the robot is at ``pose``."""
-        drive = self._drive
-        if drive is not None:
-            drive.walls.executed(pose)
+        for drive in (self._drive, self._proposed):
+            drive.executed(pose)
 
     def forget_drive(self) -> None:
-        """Poses of before no longer mean anything."""
-        self._drive = self._previous = None
+        """Poses of before, or what the model has encoded, no longer mean anything."""
+        self._drive = Drive()
+        self._proposed = Drive()  # of plans that were only asked for
+        self._image: tuple[bytes, ImageGoal] | None = None
 
-    def _drive_to(self, goal: Goal, key: object) -> _Drive:
+    def _drive_to(self, key: object, driven: bool) -> Drive:
         """The drive that goes on, or a new one to another goal."""
-        drive = self._drive
-        if drive is None or drive.key != key:
-            drive = self._drive = _Drive(key, goal)
-        return drive
-
-    def _warm_start(self, key: object, settings: PlanSettings) -> NDArray[np.float32] | None:
-        previous = self._previous
-        if previous is None or settings.seed is not None or previous.key != key:
-            return None
-        if time.monotonic() - previous.made_at > WARM_START_S:
-            return None
-        if len(previous.plan) != settings.horizon:
-            return None
-        return shift(previous.plan, min(previous.execute_steps, settings.horizon))
+        if driven:
+            self._drive = self._drive.to(key)
+            return self._drive
+        self._proposed = self._proposed.to(key)
+        return self._proposed
 
 
 def pose_goal(

@@ -1,7 +1,7 @@
 """What the robot saw and how it moved, at the model's rate. Knows no ROS: stamps are integers.
 
-Taking a frame in costs next to nothing: the message is kept as it came, behind a function that
-decodes it. Only the few frames of a snapshot are ever decoded and resized, each once.
+Adding a frame costs next to nothing: the message is kept as it came, behind a function that decodes
+it. Only the few frames of a snapshot are ever decoded and resized, each of them once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class HistoryConfig:
-    """What a snapshot must look like.
+    """What a snapshot consists of, and when it is refused.
 
     Attributes:
         num_frames: frames a snapshot needs (the model's num_history).
@@ -50,12 +50,36 @@ class HistoryConfig:
 
 @dataclass
 class HistoryCounters:
-    """Since the node was activated."""
+    """Messages since the buffer was made.
+
+    Attributes:
+        frames: camera frames that were kept.
+        odometry: poses that were kept.
+        dropped: messages that came late or had no usable numbers.
+        jumps: how often stamps went back so far that everything was cleared.
+    """
 
     frames: int = 0
     odometry: int = 0
     dropped: int = 0
     jumps: int = 0
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """A buffer at one moment.
+
+    Attributes:
+        size: frames at the model's rate that a snapshot could have now, at most ``required``.
+        required: frames that a snapshot needs.
+        age_s: age of the newest frame that odometry covers [s]; None without one.
+        counters: messages so far.
+    """
+
+    size: int
+    required: int
+    age_s: float | None
+    counters: HistoryCounters
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,16 @@ class _Odometry:
 
 
 class HistoryBuffer:
-    """Thread-safe: subscriptions add, requests take snapshots."""
+    """The camera frames and poses of the last seconds. Every method may be called from any thread.
+
+    Args:
+        action: the model's action space, which must be dx, dy and dyaw.
+        observation: size of the frames of a snapshot.
+        config: what a snapshot consists of.
+
+    Raises:
+        V2WError: an action space that odometry cannot measure.
+    """
 
     def __init__(
         self, action: ActionSpec, observation: ObservationSpec, config: HistoryConfig
@@ -97,10 +130,12 @@ class HistoryBuffer:
         columns = action.planar_indices()
         units = tuple(action.units[column] for column in columns)
         if action.dim != 3 or units != ("m", "m", "rad"):
-            rule = "dx [m], dy [m], dyaw [rad] and nothing else: all that odometry tells"
+            rule = (
+                "dx [m], dy [m], dyaw [rad] and nothing else: which is all that odometry measures"
+            )
             raise V2WError("ActionSpec", rule, list(zip(action.names, action.units, strict=True)))
         self.config = config
-        self.counters = HistoryCounters()
+        self._counters = HistoryCounters()
         self._action = action
         self._observation = observation
         self._step_ns = round(NS * action.dt_s)
@@ -108,38 +143,46 @@ class HistoryBuffer:
         self._odometry = _Odometry()
         self._lock = threading.Lock()
 
-    # -- intake ---------------------------------------------------------------------------------
+    # -- what comes in --------------------------------------------------------------------------
 
     def add_frame(self, stamp_ns: int, load: Callable[[], UInt8Array]) -> bool:
-        """Keep a camera frame; ``load`` gives RGB uint8 [H, W, 3] and is called at most once.
+        """Add a camera frame.
+
+        Args:
+            stamp_ns: when it was taken [ns].
+            load: decodes it to RGB uint8 [H, W, 3]; called only if a snapshot needs the frame.
 
         Returns:
-            False when time jumped backwards and everything before was forgotten.
+            False when time jumped backwards and everything before was removed.
         """
         with self._lock:
             newest = self._frames[-1].stamp_ns if self._frames else None
             verdict = self._order(stamp_ns, newest)
             if verdict != "drop":
                 self._frames.append(_Frame(stamp_ns, load))
-                self.counters.frames += 1
+                self._counters.frames += 1
                 horizon = stamp_ns - round(NS * self.config.buffer_s)
                 while self._frames[0].stamp_ns < horizon:
                     self._frames.pop(0)
             return verdict != "jump"
 
     def add_odometry(self, stamp_ns: int, x: float, y: float, z: float, yaw: float) -> bool:
-        """Keep a pose, metres and radians. Returns as :meth:`add_frame`; NaN is dropped."""
+        """Add a pose of the odometry, in metres and radians; NaN and infinity are dropped.
+
+        Returns:
+            False when time jumped backwards and everything before was removed.
+        """
         with self._lock:
             if not np.isfinite((x, y, z, yaw)).all():
-                self.counters.dropped += 1
+                self._counters.dropped += 1
                 return True
             odometry = self._odometry
             verdict = self._order(stamp_ns, odometry.stamps[-1] if odometry.stamps else None)
             if verdict != "drop":
-                odometry = self._odometry
+                odometry = self._odometry  # a jump has replaced it
                 odometry.stamps.append(stamp_ns)
                 odometry.poses.append((x, y, z, yaw))
-                self.counters.odometry += 1
+                self._counters.odometry += 1
                 # One pose older than the buffer stays: the oldest frame lies after it.
                 horizon = stamp_ns - round(NS * (self.config.buffer_s + 1.0))
                 keep = bisect_right(odometry.stamps, horizon)
@@ -147,8 +190,13 @@ class HistoryBuffer:
                     del odometry.stamps[: keep - 1], odometry.poses[: keep - 1]
             return verdict != "jump"
 
+    def count_dropped(self) -> None:
+        """Count a message that could not be used and was not added."""
+        with self._lock:
+            self._counters.dropped += 1
+
     def clear(self) -> None:
-        """Forget all frames and poses; the counters stay."""
+        """Remove all frames and poses; the counters stay."""
         with self._lock:
             self._forget()
 
@@ -156,9 +204,9 @@ class HistoryBuffer:
         if newest is None or stamp_ns > newest:
             return "keep"
         if newest - stamp_ns <= round(NS * self.config.jump_s):
-            self.counters.dropped += 1
+            self._counters.dropped += 1
             return "drop"
-        self.counters.jumps += 1
+        self._counters.jumps += 1
         self._forget()
         return "jump"
 
@@ -168,6 +216,19 @@ class HistoryBuffer:
 
     # -- what is there --------------------------------------------------------------------------
 
+    @property
+    def counters(self) -> HistoryCounters:
+        """A copy of the counters."""
+        with self._lock:
+            return replace(self._counters)
+
+    def report(self, now_ns: int) -> HistoryReport:
+        """Size, age and counters of one moment."""
+        with self._lock:
+            return HistoryReport(
+                self._size(), self.config.num_frames, self._age_s(now_ns), replace(self._counters)
+            )
+
     def newest_pose(self) -> tuple[int, tuple[float, float, float, float]] | None:
         """(stamp_ns, (x, y, z, yaw)) of the newest odometry, or None."""
         with self._lock:
@@ -176,23 +237,33 @@ class HistoryBuffer:
             return self._odometry.stamps[-1], self._odometry.poses[-1]
 
     def size(self) -> int:
-        """How many frames at the model's rate a snapshot could have now, at most num_frames."""
+        """Number of frames at the model's rate that a snapshot could have now."""
         with self._lock:
-            anchor = self._anchor(None)
-            return 0 if anchor is None else len(self._select(anchor))
+            return self._size()
 
     def age_s(self, now_ns: int) -> float | None:
-        """Age of the newest frame that odometry covers, or None."""
+        """Age of the newest frame that odometry covers [s], or None."""
         with self._lock:
-            anchor = self._anchor(None)
-            return None if anchor is None else (now_ns - self._frames[anchor].stamp_ns) / NS
+            return self._age_s(now_ns)
+
+    def _size(self) -> int:
+        anchor = self._anchor(None)
+        return 0 if anchor is None else len(self._select(anchor))
+
+    def _age_s(self, now_ns: int) -> float | None:
+        anchor = self._anchor(None)
+        return None if anchor is None else (now_ns - self._frames[anchor].stamp_ns) / NS
 
     def snapshot(self, now_ns: int, at_ns: int | None = None) -> Snapshot:
-        """The history that ends now, or at ``at_ns`` (then its age does not matter).
+        """The history that ends now, or at ``at_ns``.
+
+        Args:
+            now_ns: the time now [ns]; a history that is older than max_age_s is refused.
+            at_ns: a moment in the past [ns], for which the age does not matter.
 
         Raises:
-            NodeError: HISTORY_UNAVAILABLE (no camera, no odometry, too short, a jump of the
-                odometry) or HISTORY_STALE, with what is missing.
+            NodeError: HISTORY_UNAVAILABLE (no camera, no odometry, too few frames, a jump of the
+                odometry) or HISTORY_STALE; the message says what is missing.
         """
         with self._lock:
             anchor = self._anchor(at_ns)

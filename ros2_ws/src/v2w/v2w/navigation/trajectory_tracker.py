@@ -1,8 +1,8 @@
 """From planned body-frame steps to velocity commands, with a watchdog. Knows no ROS.
 
-A plan is a list of displacements (dx, dy, dyaw), one for each step of ``dt_s``. The tracker holds
-the constant twist that makes exactly that displacement, and adds a small correction towards where
-the robot should be by now.
+A plan is a list of displacements (dx, dy, dyaw), one for each step of ``dt_s``. During a step the
+tracker commands the constant twist that makes exactly that displacement, and adds a small
+correction towards where the robot should be by now.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class TrackerConfig:
     """How a plan is driven.
 
     Attributes:
-        gain: correction towards the planned pose, 1/s (0: none).
+        gain: correction towards the planned pose [1/s]; 0 for none.
         odometry_timeout_s: without a pose newer than this the robot stops [s].
-        settle_s: after the last step, corrections go on for this long, then zeros, then silence.
+        settle_s: how long corrections go on after the last step [s]; then one zero command is
+            given, and none after it.
     """
 
     gain: float = 1.5
@@ -44,13 +45,17 @@ def twist_of(displacement: ArrayLike, dt_s: float) -> Twist:
     return (shape * dx + half * dy) / dt_s, (shape * dy - half * dx) / dt_s, dyaw / dt_s
 
 
-class VelocityTracker:
-    """One plan at a time; ``command(now)`` is called at a fixed rate.
+class TrajectoryTracker:
+    """Tracks one plan at a time; :meth:`command` is called at a fixed rate.
+
+    Args:
+        action: the action space, which must be planar; its bounds limit the commands.
+        config: how plans are driven.
 
     Attributes:
         config: may be replaced at any time; the next command follows it.
-        stopped_because: why a plan was given up.
-        finished: the last plan was driven to its end.
+        stopped_because: why the last plan was given up; empty when it was not.
+        finished: whether the last plan was driven to its end.
     """
 
     def __init__(self, action: ActionSpec, config: TrackerConfig) -> None:
@@ -67,7 +72,13 @@ class VelocityTracker:
         self.finished = False
 
     def follow(self, actions: ArrayLike, start_pose: ArrayLike, now_ns: int) -> None:
-        """Drive these actions [n, A] from ``start_pose`` (x, y, yaw); step 0 begins now."""
+        """Begin a plan.
+
+        Args:
+            actions: [n, A] in physical units; the first step begins now.
+            start_pose: (x m, y m, yaw rad) where the plan begins, in the odometry frame.
+            now_ns: the time now [ns].
+        """
         steps = np.asarray(actions, dtype=np.float64)[:, self._columns]
         self._path = integrate_actions(steps, start_pose)
         self._twists = [twist_of(step, self._dt_s) for step in steps]
@@ -83,23 +94,25 @@ class VelocityTracker:
 
     @property
     def active(self) -> bool:
+        """Whether there is a plan that is not ended by its last, zero command yet."""
         return self._path is not None
 
     def command(self, now_ns: int, pose: ArrayLike | None, pose_ns: int) -> Twist | None:
-        """The body twist to publish now, or None when there is nothing to do.
+        """The body twist (m/s, m/s, rad/s) to publish now, or None when there is nothing to do.
 
         Args:
-            pose: newest (x, y, yaw) of the odometry, or None when there is none.
-            pose_ns: its stamp; when it is too old the robot stops and the plan is dropped.
+            now_ns: the time now [ns].
+            pose: newest (x m, y m, yaw rad) of the odometry, or None when there is none.
+            pose_ns: its stamp [ns]; when it is too old the robot stops and the plan is dropped.
         """
         if self._path is None:
             return None
         if len(self._path) == 0:
             self._path = None
             return STOP
-        age_s = (now_ns - pose_ns) / NS
-        if pose is None or age_s > self.config.odometry_timeout_s:
-            self.stop(f"no odometry for {age_s:.2f} s")
+        missing = self._missing_odometry(now_ns, pose, pose_ns)
+        if missing or pose is None:
+            self.stop(missing)
             self._path = None
             return STOP
         elapsed_s = (now_ns - self._start_ns) / NS
@@ -119,8 +132,15 @@ class VelocityTracker:
         limited = np.clip(twist, self._low, self._high)
         return float(limited[0]), float(limited[1]), float(limited[2])
 
+    def _missing_odometry(self, now_ns: int, pose: ArrayLike | None, pose_ns: int) -> str:
+        """Why the odometry is not good enough to drive by; empty when it is."""
+        if pose is None:
+            return "no odometry at all since the node was activated, or since time jumped"
+        age_s = (now_ns - pose_ns) / NS
+        return f"no odometry for {age_s:.2f} s" if age_s > self.config.odometry_timeout_s else ""
+
     def _reference(self, index: int, elapsed_s: float) -> NDArray[np.float64]:
-        """Where the plan is at ``elapsed_s``: (x, y, yaw) along the twist of its step."""
+        """Where the robot should be at ``elapsed_s``: (x, y, yaw) along the twist of its step."""
         assert self._path is not None
         share = min(elapsed_s - index * self._dt_s, self._dt_s)
         vx, vy, wz = self._twists[index]

@@ -1,4 +1,4 @@
-"""Callbacks in threads of a pool, each handed out once."""
+"""An executor that runs callbacks in the threads of a pool, each callback once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def _never() -> bool:
 
 
 class ThreadedExecutor(Executor):
-    """Does what rclpy's MultiThreadedExecutor is for, and waits until a thread has begun.
+    """Replaces rclpy's MultiThreadedExecutor, and waits until a thread has begun a callback.
 
-    In Jazzy (rclpy 7.1.12) and older the MultiThreadedExecutor hands a callback out again and again
-    until a thread begins with it, and its loop keeps the threads from that: a node beside a
-    busy processor stood still for up to two seconds (ros2/rclpy#1452, mended by #1547).
+    In Jazzy (rclpy 7.1.12) and older the MultiThreadedExecutor submits a callback again and again
+    until a thread begins with it, and its loop keeps the threads from doing so: on a busy machine
+    a node stood still for up to two seconds (ros2/rclpy#1452, fixed by #1547).
 
     Args:
-        num_threads: callbacks that can run at once.
-        context: of rclpy; None: the default one.
+        num_threads: number of callbacks that can run at once.
+        context: the rclpy context; None for the default one.
     """
 
     def __init__(self, num_threads: int, *, context: Any = None) -> None:
@@ -34,10 +34,10 @@ class ThreadedExecutor(Executor):
         self._error: BaseException | None = None
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Hand out one callback, if one comes within the time and a thread is free by then.
+        """Submit one callback, if one is ready within ``timeout_sec`` and a thread is free by then.
 
         Raises:
-            Exception: what a callback raised that was handed out before.
+            Exception: the error of a callback that was submitted before.
         """
         if self._error is not None:
             error, self._error = self._error, None
@@ -58,7 +58,7 @@ class ThreadedExecutor(Executor):
             self._error = task.exception() or self._error
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """No callback is handed out from here on; see :meth:`rclpy.executors.Executor.shutdown`."""
+        """Submit no more callbacks; see :meth:`rclpy.executors.Executor.shutdown`."""
         done = bool(super().shutdown(timeout_sec))
         self._pool.shutdown(wait=False, cancel_futures=True)
         return done

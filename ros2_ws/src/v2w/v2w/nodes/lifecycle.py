@@ -22,15 +22,28 @@ from v2w.nodes.executor import ThreadedExecutor
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
-#: Enough for the camera, the odometry, timers and a request at once, and one to answer BUSY.
-#: Requests that wait need one each.
+#: Threads for the camera, the odometry, timers and a request at once, and one to answer BUSY.
+#: Each waiting request needs one more.
 NUM_THREADS = 5
 #: How long an interrupt may go unnoticed [s].
 LOOK_S = 0.1
 
 
 class AutostartNode(LifecycleNode):
-    """With the parameter autostart it goes to active by itself, or sets :attr:`finished`."""
+    """A lifecycle node that activates itself when the parameter autostart is true.
+
+    Args:
+        name: of the node.
+        table: its parameters, which are declared here.
+
+    Attributes:
+        num_threads: threads that its executor needs.
+        problem: why it could not start; empty while there is no such reason.
+        finished: has the exit code as its result when the node could not start by itself.
+
+    Raises:
+        V2WError: a parameter value of another type or out of range.
+    """
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
         super().__init__(name)
@@ -46,9 +59,9 @@ class AutostartNode(LifecycleNode):
             )
 
     def release(self) -> None:
-        """Called once at the end, whatever the state: stop work and free what is held.
+        """Called once at the end, in any state: stop working and free all resources.
 
-        The node can still publish, unless somebody else shut the context down.
+        The node can still publish, unless something else has shut the context down.
         """
         self.destroy_node()
 
@@ -58,28 +71,28 @@ class AutostartNode(LifecycleNode):
             self._start_timer = None
         success = TransitionCallbackReturn.SUCCESS
         if self.trigger_configure() != success or self.trigger_activate() != success:
-            # Nobody watches over a node that starts by itself: it must not linger half-started.
+            # No lifecycle manager would notice a node that remains half-started.
             self.finished.set_result(2)
 
 
 def main(create: Callable[[], AutostartNode]) -> NoReturn:
-    """The whole process of a node: see :func:`run_node` for the exit code."""
+    """Run a node as the whole process, which exits with the code of :func:`run_node`."""
     code = run_node(create)
     # A node is full of cycles, and its share of Fast DDS's memory stays behind, 32 MiB each time,
     # unless it is gone when the process ends.
     gc.collect()
     sys.stdout.flush()
     sys.stderr.flush()
-    # All is released by now. The interpreter would spend seconds on taking torch apart, and a
-    # launch system that waits for us would lose its patience.
+    # All is released by now. The interpreter would spend seconds on finalising torch, longer than
+    # a launch system waits.
     os._exit(code)
 
 
 class Interrupt:
-    """SIGINT and SIGTERM are noted, and that is all.
+    """Handles SIGINT and SIGTERM by only noting that they came.
 
-    rclpy's own handlers shut the context down at once: a robot that is being driven would never
-    get a stop.
+    The handlers of rclpy shut the context down at once, so that a robot that is being driven would
+    never get a stop.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What world_model_node and planner_node share: a lifecycle node with a model and a history.
+"""The base of world_model_node and planner_node: a lifecycle node with a model and a history.
 
 configure loads the weights, activate subscribes and serves, deactivate stops that, cleanup frees
 the device.
@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -20,46 +20,56 @@ from rclpy.lifecycle import State, TransitionCallbackReturn
 from v2w import parameters
 from v2w.errors import NodeError, answer
 from v2w.inference.model_thread import ModelThread
-from v2w.inference.status import Readiness
+from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusReport
 from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
-from v2w.nodes.diagnostics import Health
+from v2w.nodes.diagnostics import Diagnostics
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
-from v2w.nodes.sensor_subscriptions import Intake
+from v2w.nodes.sensor_subscriptions import SensorSubscriptions
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
-    from v2w.inference.model_runtime import Engine
+    from v2w.inference.model_runtime import ModelRuntime
 
-#: How long a request may take to notice that the node is being deactivated [s].
+#: How long deactivation waits for the current request to end [s].
 PATIENCE_S = 10.0
 
 
 class ModelNode(AutostartNode, ABC):
-    """Subclasses add their services in :meth:`serve` and remove them in :meth:`unserve`."""
+    """A node that answers requests with a model. Subclasses say with which services.
+
+    Args:
+        name: of the node.
+        table: its parameters.
+
+    Attributes:
+        model: the loaded model; None unless configured.
+        history: camera frames and odometry; None unless configured.
+        stopping: whether the node is being deactivated, so that requests must end.
+    """
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
         super().__init__(name, table)
-        self.model: Engine | None = None
+        self.model: ModelRuntime | None = None
         self.history: HistoryBuffer | None = None
-        self.readiness = Readiness()
+        self.model_id = ""
+        self.status = StatusRecord()
         self.stopping = False
-        self.turn_began = 0.0  # of the request at hand, by time.perf_counter
-        self.odom_frame, self.base_frame = "odom", "base_link"
+        self.turn_began = 0.0  # when the current request's turn came, by time.perf_counter
         # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
         self.request_group = ReentrantCallbackGroup()
         max_waiting = self.get_parameter("max_waiting_requests").value
         self.num_threads = NUM_THREADS + max_waiting
         self._model_thread = ModelThread(max_waiting)
-        self._intake: Intake | None = None
-        self.health = Health(self)
+        self._sensors: SensorSubscriptions | None = None
+        self.diagnostics = Diagnostics(self, self.report)
 
     # -- lifecycle ------------------------------------------------------------------------------
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Load the weights."""
-        self.readiness = Readiness(loading=True)
-        self.health.publish()
+        """Load the weights and do trial rollouts."""
+        self.status.restart(Phase.LOADING)
+        self.diagnostics.publish()
         try:
             values = parameters.values(self, self.table)
             self._model_thread.run(lambda: self._load(values))
@@ -67,54 +77,56 @@ class ModelNode(AutostartNode, ABC):
             self.problem = str(error) if isinstance(error, V2WError) else traceback.format_exc()
         else:
             self.problem = ""
-        if self.problem:  # outside the handler, whose traceback keeps the model
+        if self.problem:  # outside the handler, because its traceback refers to the model
             self._free()
-            self.readiness = Readiness(error=self.problem)
+            self.status.restart(Phase.UNCONFIGURED, self.problem)
             self.get_logger().error(f"cannot configure: {self.problem}")
-            self.health.publish()
+            self.diagnostics.publish()
             return TransitionCallbackReturn.FAILURE
-        self.readiness = Readiness(loaded=True)
-        self.health.start()
+        assert self.history is not None
+        self._sensors = SensorSubscriptions(self, self.history, self.on_time_jump)
+        self.status.restart(Phase.INACTIVE)
+        self.diagnostics.start()
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Subscribe and serve."""
-        assert self.history is not None
+        """Subscribe to the sensors and offer the services."""
+        assert self.history is not None and self._sensors is not None
         self.stopping = False
         self.history.clear()
-        self._intake = Intake(self, self.history)
+        self._sensors.open()
         self.serve()
-        self.readiness.active = True
-        self.health.publish()
+        self.status.activate()
+        self.diagnostics.publish()
         return super().on_activate(state)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop serving; a request that is being worked on is given up."""
+        """Remove services and subscriptions; the current request ends with an error."""
         self._give_up_requests()
         self.unserve()
-        self._stop_intake()
-        self.health.publish()
+        self._close_sensors()
+        self.diagnostics.publish()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Free the model and the device."""
+        """Free the model and its device."""
         self._free()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
-        """As deactivate and cleanup, from any state."""
+        """Deactivate and clean up, from any state."""
         self._give_up_requests()
         self.unserve()
-        self._stop_intake()
+        self._close_sensors()
         self._free()
         return super().on_shutdown(state)
 
-    def _stop_intake(self) -> None:
-        if self._intake is not None:
-            self._intake.close()
-            self._intake = None
+    def _close_sensors(self) -> None:
+        if self._sensors is not None:
+            self._sensors.close()
 
     def release(self) -> None:
+        """Stop the robot and end requests, then destroy the node."""
         self.stopping = True
         if self.context.ok():
             self.halt()
@@ -122,30 +134,43 @@ class ModelNode(AutostartNode, ABC):
 
     @abstractmethod
     def serve(self) -> None:
-        """Create services, actions and timers of the subclass."""
+        """Create the services, actions and timers of the subclass."""
 
     @abstractmethod
     def unserve(self) -> None:
-        """Destroy what :meth:`serve` created; called more than once."""
+        """Destroy what :meth:`serve` created; may be called more than once."""
 
     @abstractmethod
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
-        """Of the rollouts that requests will need, for warming up."""
+        """Numbers of candidates that requests will have, for the trial rollouts."""
 
     @abstractmethod
     def horizon(self, values: dict[str, Any]) -> int:
-        """Of those rollouts, steps; the model is there by then."""
+        """Number of steps of the trial rollouts; the model is loaded when this is called."""
+
+    def check_parameters(
+        self, values: dict[str, Any], changed: Collection[str] = ("horizon",)
+    ) -> None:
+        """Check values that depend on the loaded model; subclasses override this.
+
+        Args:
+            values: parameter values by name.
+            changed: names of those that are being set.
+
+        Raises:
+            V2WError: a value that the model cannot work with.
+        """
 
     def _load(self, values: dict[str, Any]) -> None:
         import torch
 
-        from v2w.inference.model_runtime import Engine, settings_from
+        from v2w.inference.model_runtime import ModelRuntime, settings_from
 
         settings = settings_from(values)
         if values["num_threads"]:
             torch.set_num_threads(values["num_threads"])
         began = time.perf_counter()
-        self.model = Engine(settings, self.get_logger().warning, self.on_model_replaced)
+        self.model = ModelRuntime(settings, self.get_logger().warning, self.on_model_replaced)
         self.model_id = settings.checkpoint.name
         config = HistoryConfig(
             num_frames=self.model.config.num_history,
@@ -158,10 +183,11 @@ class ModelNode(AutostartNode, ABC):
         if config.buffer_s < needed_s:
             rule = f"at least {needed_s:g} s for {config.num_frames} frames"
             raise V2WError("parameter buffer_duration", rule, config.buffer_s)
+        self.check_parameters(parameters.values(self, self.table))
         self.history = HistoryBuffer(action, self.model.config.observation, config)
         loaded_s, began = time.perf_counter() - began, time.perf_counter()
-        self.readiness = Readiness(warming_up=True)
-        self.health.publish()
+        self.status.restart(Phase.WARMING_UP)
+        self.diagnostics.publish()
         self.model.warm_up(self.batch_sizes(values), self.horizon(values))
         self.get_logger().info(
             f"{self.model_id}: {config.num_frames} frames {action.dt_s:g} s apart, actions "
@@ -171,11 +197,11 @@ class ModelNode(AutostartNode, ABC):
         )
 
     def _free(self) -> None:
-        self.health.stop()
+        self.diagnostics.stop()
         self.model = None
-        self.history = None
-        self.readiness = Readiness()
-        self.health.publish()
+        self.history = self._sensors = None
+        self.status.restart(Phase.UNCONFIGURED)
+        self.diagnostics.publish()
         gc.collect()
         try:
             import torch
@@ -188,47 +214,83 @@ class ModelNode(AutostartNode, ABC):
     # -- what happens to a node -------------------------------------------------------------------
 
     def halt(self) -> None:
-        """For subclasses: nothing moves from here on until the node is activated again."""
+        """Stop the robot until the node is activated again. Subclasses override this."""
 
     def on_time_jump(self) -> None:
-        """For subclasses: what was planned before a jump no longer holds."""
+        """Called when stamps went back: plans of before are void. Subclasses override this."""
 
     # -- requests -------------------------------------------------------------------------------
 
     @property
     def now_ns(self) -> int:
-        """The node's clock (simulated time with use_sim_time), nanoseconds."""
+        """Time of the node's clock, which is simulated time with use_sim_time [ns]."""
         return int(self.get_clock().now().nanoseconds)
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is worked on."""
-        return self.readiness.active and self._model_thread.busy
+    def odom_frame(self) -> str:
+        """Frame of the odometry; "odom" until a message names another."""
+        sensors = self._sensors
+        return "odom" if sensors is None else sensors.odom_frame
 
     @property
-    def num_waiting(self) -> int:
-        """Requests behind the one that is worked on."""
-        return self._model_thread.num_waiting
+    def base_frame(self) -> str:
+        """The body frame; "base_link" until an odometry message names another."""
+        sensors = self._sensors
+        return "base_link" if sensors is None else sensors.base_frame
+
+    def report(self) -> StatusReport:
+        """The node's status now. May be called from any thread; changes nothing."""
+        phase, error, requests = self.status.read()
+        model, history, now_ns = self.model, self.history, self.now_ns
+        if model is not None:
+            runtime = model.report()
+        else:
+            backend, precision = (self.get_parameter(n).value for n in ("backend", "precision"))
+            runtime = RuntimeReport(backend=backend, precision=precision)
+        return StatusReport(
+            stamp_ns=now_ns,
+            frame_id=self.base_frame,
+            phase=phase,
+            error=error,
+            num_requests=self._model_thread.num_requests if phase is Phase.ACTIVE else 0,
+            requests=requests,
+            model_id=self.model_id,
+            runtime=runtime,
+            history=None if history is None else history.report(now_ns),
+            max_history_age_s=self.get_parameter("max_history_age").value,
+        )
 
     def snapshot(self, at_ns: int | None = None) -> Snapshot:
-        """A history to start from. Raises NodeError, see :class:`HistoryBuffer`."""
+        """The history that ends now, or at ``at_ns`` [ns].
+
+        Raises:
+            NodeError: NOT_READY when the node is not active; else as
+                :meth:`HistoryBuffer.snapshot`.
+        """
         history = self.history
-        if history is None or not self.readiness.active:
+        if history is None or not self.status.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
         assert self.model is not None
         with self.model.timings.stage("history"):
             return history.snapshot(self.now_ns, at_ns)
 
     def on_model_replaced(self) -> None:
-        """For subclasses: what was encoded by the model before is of no use any more."""
+        """Called when another model computes from here on, so that encodings of before are void.
+
+        Subclasses override this.
+        """
 
     def on_model_lost(self) -> None:
-        """For subclasses: nothing will be answered any more."""
+        """Called when no request can be answered any more. Subclasses override this."""
 
     def respond(self, response: Any, work: Callable[[], float]) -> Any:
-        """Fill a response by ``work`` (returns the seconds the model took), or its error_code.
+        """Answer a request: wait for its turn, do the work, and set error_code and error_msg.
 
-        Requests are worked on one after the other, in the order in which they came.
+        Requests are computed one after the other, in the order in which they came.
+
+        Args:
+            response: of a service or an action; returned after it was filled.
+            work: fills the response and returns how long the model took [s].
         """
         seconds = None
         try:
@@ -239,31 +301,31 @@ class ModelNode(AutostartNode, ABC):
             known = isinstance(error, V2WError)
             detail = response.error_msg if known else traceback.format_exc()
             self.get_logger().warning(f"request refused ({response.error_code}): {detail}")
-        self.readiness.finish(response.error_code == 0, seconds)
-        if self.model is not None and self.model.lost and not self.readiness.error:
-            self.readiness.error = self.model.lost
+        self.status.finish(response.error_code == 0, seconds)
+        model = self.model
+        if model is not None and model.lost and self.status.fail(model.lost):
             self.on_model_lost()
-        self.health.publish()
+        self.diagnostics.publish()
         return response
 
     def _turn(self, work: Callable[[], float]) -> float:
-        if self.model is None or not self.readiness.active:
+        if self.model is None or not self.status.active:
             raise NodeError("node", "configured and active", code="NOT_READY")
-        self.health.publish()
+        self.diagnostics.publish()
         self.turn_began = time.perf_counter()
         return self.model.run(work)
 
     def _give_up_requests(self) -> None:
-        """Lets requests end with an error before what they answer through is destroyed."""
+        """Let requests end with an error before the services that answer them are destroyed."""
         self.stopping = True
-        self.readiness.active = False
+        self.status.deactivate()
         self.halt()
         deadline = time.monotonic() + PATIENCE_S
         while self._model_thread.busy and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.1)  # the executor sends an answer after we have filled it
+        time.sleep(0.1)  # the executor sends an answer a little after it was filled
 
 
 def chosen_seed(seed: int) -> int:
-    """The request's seed; a random one when it is negative."""
+    """The seed of a request; a random one when it is negative."""
     return random.SystemRandom().randrange(2**31) if seed < 0 else seed % 2**62

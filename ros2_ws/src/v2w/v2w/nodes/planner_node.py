@@ -1,16 +1,16 @@
-"""planner_node: a goal in, a plan out (~/plan, service and action), driven when allowed to."""
+"""planner_node: plans to a goal (~/plan, service and action), and drives the plan when allowed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
-from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Path
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
 from visualization_msgs.msg import MarkerArray
@@ -21,7 +21,7 @@ from planners.settings import ImaginationSettings
 from v2w import parameters
 from v2w.errors import NodeError
 from v2w.messages import conversions, images, rollouts
-from v2w.navigation.plan_follower import Driver
+from v2w.navigation.plan_follower import PlanFollower
 from v2w.navigation.planning import (
     GOAL_IMAGE,
     GOAL_POSE,
@@ -31,34 +31,35 @@ from v2w.navigation.planning import (
     pose_goal,
 )
 from v2w.navigation.sensor_history import Snapshot
+from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes import lifecycle
-from v2w.nodes.diagnostics import LATCHED
 from v2w.nodes.model_node import ModelNode, chosen_seed
+from v2w.nodes.velocity_publisher import VelocityPublisher
+from v2w_core.errors import V2WError
 
 
 class PlannerNode(ModelNode):
-    """Owns a model of its own: the candidates' latents never leave the process."""
+    """Answers ~/plan with a model in its process, so that candidates never cross the network."""
 
     def __init__(self) -> None:
         super().__init__("planner_node", parameters.PLANNER)
         self._core: PlanningCore | None = None
-        self._driver: Driver | None = None
+        self._follower: PlanFollower | None = None
         self._served: list[tuple[Any, Any]] = []
-        self._driving_group = MutuallyExclusiveCallbackGroup()
+        self._command_group = MutuallyExclusiveCallbackGroup()
         self._path = self.create_publisher(Path, "~/optimal_path", 1)
         self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
         self._imagined = self.create_publisher(Image, "~/imagined", 1)
-        self._executing = self.create_publisher(Bool, "~/executing", LATCHED)
-        self._was_executing: bool | None = None
-        self._stamped = self.get_parameter("enable_stamped_cmd_vel").value
-        self.cmd_vel = self.create_publisher(
-            TwistStamped if self._stamped else Twist, self.get_parameter("cmd_vel_topic").value, 1
-        )
+        self._velocity = VelocityPublisher(self, lambda: self.base_frame)
+        self.add_on_set_parameters_callback(self._on_parameters)
 
     def serve(self) -> None:
         values = parameters.values(self, self.table)
         self._core = PlanningCore(self.model, None if values["seed"] < 0 else values["seed"])
-        self._driver = Driver(self, self._core)
+        tracker = TrajectoryTracker(self.model.config.action, self._tracker_config())
+        self._follower = PlanFollower(
+            tracker, self.history, self._core, lambda: self.now_ns, self._velocity
+        )
         service = self.create_service(
             PlanService, "~/plan", self._on_service, callback_group=self.request_group
         )
@@ -72,7 +73,7 @@ class PlannerNode(ModelNode):
             callback_group=self.request_group,
         )
         timer = self.create_timer(
-            1.0 / values["cmd_vel_rate"], self._driver.tick, callback_group=self._driving_group
+            1.0 / values["cmd_vel_rate"], self._on_command, callback_group=self._command_group
         )
         self._served = [
             (self.destroy_service, service),
@@ -84,16 +85,16 @@ class PlannerNode(ModelNode):
         served, self._served = self._served, []
         for destroy, thing in served:
             destroy(thing)
-        self._core = self._driver = None
+        self._core = self._follower = None
 
     def halt(self) -> None:
-        if self._driver is not None:
-            self._driver.close()
+        if self._follower is not None:
+            self._follower.close()
 
     def on_time_jump(self) -> None:
-        driver, core = self._driver, self._core
-        if driver is not None:
-            driver.stop("time jumped backwards")
+        follower, core = self._follower, self._core
+        if follower is not None:
+            follower.stop("time jumped backwards")
         if core is not None:
             core.forget_drive()
 
@@ -103,9 +104,9 @@ class PlannerNode(ModelNode):
             core.forget_drive()
 
     def on_model_lost(self) -> None:
-        driver = self._driver
-        if driver is not None:
-            driver.stop("the device was lost")
+        follower = self._follower
+        if follower is not None:
+            follower.stop("the device was lost")
 
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         from v2w.inference.model_runtime import sizes_up_to
@@ -114,6 +115,23 @@ class PlannerNode(ModelNode):
 
     def horizon(self, values: dict[str, Any]) -> int:
         return int(values["horizon"])
+
+    def check_parameters(
+        self, values: dict[str, Any], changed: Collection[str] = ("horizon",)
+    ) -> None:
+        model = self.model
+        if model is not None:  # else configure checks them
+            window = model.config.num_frames - model.config.num_history
+            parameters.check_horizon(values, window, changed)
+
+    def _on_parameters(self, changes: list[Any]) -> SetParametersResult:
+        changed = {change.name: change.value for change in changes}
+        try:
+            parameters.check_all(self.table, changed)
+            self.check_parameters(parameters.values(self, self.table) | changed, changed)
+        except V2WError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -132,25 +150,25 @@ class PlannerNode(ModelNode):
         return result
 
     def _plan(self, request: Any, result: Any, handle: Any | None) -> float:
-        core, driver = self._core, self._driver
-        if core is None or driver is None:
+        core, follower = self._core, self._follower
+        if core is None or follower is None:
             raise NodeError("node", "configured and active", code="NOT_READY")
         if handle is not None and handle.is_cancel_requested:
             raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
         settings = self._settings(request)
-        wanted = self._wanted(request)
+        described = self._described_goal(request)
         snapshot = self.snapshot()
-        goal, key = self._goal(wanted, snapshot)
+        goal, key = self._goal(described, snapshot)
         began = time.perf_counter()
 
-        def unwanted() -> bool:
+        def cancelled() -> bool:
             return self.stopping or (handle is not None and handle.is_cancel_requested)
 
         def on_iteration(report: IterationReport) -> None:
             if handle is not None:
                 self._feedback(handle, report, snapshot, began)
 
-        outcome = core.plan(snapshot, goal, key, settings, on_iteration, unwanted, self.turn_began)
+        outcome = core.plan(snapshot, goal, key, settings, on_iteration, cancelled, self.turn_began)
         if outcome.result.cancelled:
             why = "the node was deactivated" if self.stopping else "cancelled"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
@@ -161,14 +179,14 @@ class PlannerNode(ModelNode):
         with self.model.timings.stage("answer"):
             self._fill(result, outcome, snapshot, frames if request.return_frames else None)
             self._show(outcome, snapshot, frames if shown else None)
-        allowed = self.get_parameter("publish_velocity").value and not unwanted()
+        allowed = self.get_parameter("publish_velocity").value and not cancelled()
         if allowed and not outcome.arrival.arrived:
             steps = outcome.result.action_sequence[: settings.execute_steps]
-            self._follow(driver, steps, snapshot)
+            self._follow(follower, steps, snapshot)
         return outcome.planning_s
 
-    def _follow(self, driver: Driver, steps: Any, snapshot: Snapshot) -> None:
-        """Drive these steps, unless what they were planned from is too long ago."""
+    def _follow(self, follower: PlanFollower, steps: Any, snapshot: Snapshot) -> None:
+        """Drive these steps, unless the history that they were planned from is too old."""
         age_s = (self.now_ns - int(snapshot.stamps_ns[-1])) / conversions.NS
         longest_s = self.get_parameter("max_plan_age").value
         if age_s > longest_s:
@@ -180,7 +198,7 @@ class PlannerNode(ModelNode):
         newest = self.history.newest_pose() if self.history is not None else None
         if newest is not None:
             x, y, _, yaw = newest[1]
-            driver.follow(steps, (x, y, yaw))
+            follower.follow(steps, (x, y, yaw))
 
     def _settings(self, request: Any) -> PlanSettings:
         values = parameters.values(self, self.table)
@@ -211,8 +229,13 @@ class PlannerNode(ModelNode):
             ),
         )
 
-    def _wanted(self, request: Any) -> tuple[Goal, object] | tuple[float, float, float, str]:
-        """What does not need the history: bad goals are refused whether there is one or not."""
+    def _described_goal(
+        self, request: Any
+    ) -> tuple[Goal, object] | tuple[float, float, float, str]:
+        """The goal of a request without its history: (goal, key) or (x, y, yaw, frame_id).
+
+        Bad goals are refused here, whether there is a history or not.
+        """
         assert self._core is not None
         if request.goal_type == GOAL_IMAGE:
             data = bytes(request.goal_image.data)
@@ -222,10 +245,10 @@ class PlannerNode(ModelNode):
         x, y, _, yaw = conversions.planar_pose(request.goal_pose.pose)
         return x, y, yaw, str(request.goal_pose.header.frame_id)
 
-    def _goal(self, wanted: tuple[Any, ...], snapshot: Snapshot) -> tuple[Goal, object]:
-        if len(wanted) == 2:
-            return wanted[0], wanted[1]
-        x, y, yaw, frame_id = wanted
+    def _goal(self, described: tuple[Any, ...], snapshot: Snapshot) -> tuple[Goal, object]:
+        if len(described) == 2:
+            return described[0], described[1]
+        x, y, yaw, frame_id = described
         here = snapshot.poses[-1]
         goal = pose_goal(
             (x, y, yaw),
@@ -265,11 +288,17 @@ class PlannerNode(ModelNode):
     ) -> None:
         result = outcome.result
         actions = result.action_sequence
-        rollout = rollouts.rollout_message(self, snapshot, actions)
+        spec = self.model.config.action
+        rollout = rollouts.rollout_message(
+            spec, snapshot, actions, odom_frame=self.odom_frame, base_frame=self.base_frame
+        )
         rollout.cost = float(result.cost)
         if frames is not None:
             quality = self.get_parameter("jpeg_quality").value
-            rollouts.fill_frames(self, rollout, frames, rollouts.JPEG, quality)
+            rollouts.fill_frames(
+                rollout, frames, spec, base_frame=self.base_frame, frame_format=rollouts.JPEG,
+                quality=quality,
+            )  # fmt: skip
         message.plan, message.path, message.best = rollout.actions, rollout.path, rollout
         message.goal_reached = bool(outcome.arrival.arrived)
         message.goal_distance = float(outcome.arrival.distance)
@@ -278,12 +307,12 @@ class PlannerNode(ModelNode):
         message.planning_time = conversions.duration_message(outcome.planning_s)
 
     def _show(self, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None) -> None:
-        """Pictures for RViz; no work for topics that nobody listens to."""
+        """Publish path, markers and imagined frames for RViz, where somebody subscribes."""
         result, stamp = outcome.result, int(snapshot.stamps_ns[-1])
         self._path.publish(self._path_of(result.action_sequence, snapshot))
         if self._markers.get_subscription_count():
             spec = self.model.config.action
-            best = result.costs.argsort()[: self.get_parameter("max_markers").value]
+            best = result.ranking[: self.get_parameter("max_markers").value]
             paths = conversions.planar_path(
                 result.candidates[best], spec, snapshot.poses[-1][[0, 1, 3]]
             )
@@ -297,20 +326,15 @@ class PlannerNode(ModelNode):
 
     # -- driving --------------------------------------------------------------------------------
 
-    def report_executing(self, executing: bool) -> None:
-        """~/executing says so, if it does not already."""
-        if executing != self._was_executing:
-            self._was_executing = executing
-            self._executing.publish(Bool(data=executing))
+    def _on_command(self) -> None:
+        follower = self._follower
+        if follower is not None:
+            allowed = self.get_parameter("publish_velocity").value
+            follower.tick(self._tracker_config(), allowed)
 
-    def publish_twist(self, twist: tuple[float, float, float]) -> None:
-        """One velocity command (m/s, m/s, rad/s)."""
-        message = Twist()
-        message.linear.x, message.linear.y, message.angular.z = twist
-        if self._stamped:
-            header = conversions.header_message(self.now_ns, self.base_frame)
-            message = TwistStamped(header=header, twist=message)
-        self.cmd_vel.publish(message)
+    def _tracker_config(self) -> TrackerConfig:
+        names = ("tracking_gain", "odometry_timeout", "settle_time")
+        return TrackerConfig(*(self.get_parameter(name).value for name in names))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""simulator_node: a generated maze as a robot: camera and odometry out, velocity commands in.
+"""simulator_node: a robot in a generated maze, with camera, odometry and velocity commands.
 
 The simulated world follows the clock in whole camera periods: on a busy machine frames come late,
-but none is left out, and their stamps stay regular. Ground truth leaves the node as odometry and in
-no other way.
+but none is left out, and their stamps stay regular. The node publishes ground truth as odometry and
+in no other way.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from v2w.nodes import lifecycle
 from v2w.nodes.lifecycle import AutostartNode
 from v2w_core.errors import V2WError
 
-#: The world catches up with the clock by at most this many frames; after a longer pause it jumps.
+#: How many frames late the world may be and still catch up; after a longer pause it jumps.
 MAX_LATE_FRAMES = 12
 NS = 1_000_000_000
 
 
 class SimulatorNode(AutostartNode):
-    """A DoomMazeEnv behind the topics of a robot. Everything runs in one callback group."""
+    """A DoomMazeEnv with the topics of a robot. All callbacks run in one group."""
 
     def __init__(self) -> None:
         super().__init__("simulator_node", parameters.SIMULATOR)
@@ -43,7 +43,7 @@ class SimulatorNode(AutostartNode):
         self._owed_tics = 0.0
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Build the maze and start the engine."""
+        """Build the maze and start the game engine."""
         try:
             from training.envs.doom import TIC_HZ, DoomMazeEnv
 
@@ -59,7 +59,7 @@ class SimulatorNode(AutostartNode):
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Start the clock, publish and listen."""
+        """Start the simulation; create publishers, subscription and service."""
         values = self._values = parameters.values(self, self.table)
         sensor = QoSProfile(
             depth=5, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE
@@ -90,18 +90,19 @@ class SimulatorNode(AutostartNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop the clock."""
+        """Stop the simulation and remove publishers, subscription and service."""
         things, self._things = self._things, []
         for destroy, thing in things:
             destroy(thing)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """End the engine."""
+        """Stop the game engine."""
         self._close()
         return super().on_cleanup(state)
 
     def release(self) -> None:
+        """Stop the game engine and destroy the node."""
         self._close()
         super().release()
 
@@ -131,7 +132,7 @@ class SimulatorNode(AutostartNode):
             self._advance(self._world_ns, period_ns)
 
     def _advance(self, world_ns: int, period_ns: int) -> None:
-        """Move the world on by one camera period and publish what is seen then."""
+        """Advance the world by one camera period, and publish camera image and odometry."""
         self._owed_tics += period_ns / NS * self._tic_hz
         tics = int(self._owed_tics + 1e-6)
         self._owed_tics -= tics

@@ -1,4 +1,4 @@
-"""world_model_node: camera and odometry in, imagined futures out (~/imagine)."""
+"""world_model_node: imagines futures from camera and odometry (~/imagine)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from v2w_msgs.srv import Imagine
 from v2w import parameters
 from v2w.errors import NodeError
 from v2w.messages import conversions
-from v2w.messages.rollouts import FORMATS, NONE
+from v2w.messages.rollouts import FORMATS, NONE, fill_frames, rollout_message
 from v2w.nodes import lifecycle
 from v2w.nodes.model_node import ModelNode, chosen_seed
 from v2w_core.errors import Interrupted
 
 
 class WorldModelNode(ModelNode):
-    """Answers ~/imagine; says how it is on ~/status and /diagnostics."""
+    """Answers ~/imagine, and reports its status on ~/status and /diagnostics."""
 
     def __init__(self) -> None:
         super().__init__("world_model_node", parameters.WORLD_MODEL)
@@ -77,12 +77,15 @@ class WorldModelNode(ModelNode):
         quality = request.jpeg_quality or values["jpeg_quality"]
         with model.timings.stage("answer"):
             for index, actions in enumerate(candidates):
-                rollout = rollouts.rollout_message(self, snapshot, actions)
+                rollout = rollout_message(
+                    spec, snapshot, actions, odom_frame=self.odom_frame, base_frame=self.base_frame
+                )
                 rollout.candidate_index = index
                 if frames is not None:
-                    rollouts.fill_frames(
-                        self, rollout, frames[index], request.frame_format, quality
-                    )
+                    fill_frames(
+                        rollout, frames[index], spec, base_frame=self.base_frame,
+                        frame_format=request.frame_format, quality=quality,
+                    )  # fmt: skip
                 response.rollouts.append(rollout)
         response.inference_time = conversions.duration_message(seconds)
         return seconds

@@ -10,7 +10,7 @@ import pytest
 from core_toys import candidates, history, small_model
 
 from v2w.errors import NodeError
-from v2w.inference.model_runtime import Engine, EngineSettings, settings_from, sizes_up_to
+from v2w.inference.model_runtime import ModelRuntime, RuntimeSettings, settings_from, sizes_up_to
 from v2w.inference.model_thread import ModelThread
 from v2w.inference.timings import Timings
 from v2w_core.backends import registry
@@ -83,44 +83,44 @@ def back_ends(monkeypatch):
     monkeypatch.setattr(Dying, "error", Dying.error)
 
 
-class Told(list):
+class Warnings(list):
     """Warnings, and that the model was replaced."""
 
-    def engine(self, checkpoint, **settings):
+    def runtime(self, checkpoint, **settings):
         replaced = lambda: self.append("replaced")  # noqa: E731
-        return Engine(EngineSettings(checkpoint, "cpu", **settings), self.append, replaced)
+        return ModelRuntime(RuntimeSettings(checkpoint, "cpu", **settings), self.append, replaced)
 
 
-def imagine(engine):
-    session = engine.start(*history(), seed=1)
-    return engine.decode(session.imagine(candidates(2, 3), seed=1).latents)
+def imagine(runtime):
+    session = runtime.start(*history(), seed=1)
+    return runtime.decode(session.imagine(candidates(2, 3), seed=1).latents)
 
 
 @pytest.mark.parametrize("steps", [0, 4])
 def test_a_lost_device_is_replaced_and_the_request_answered(checkpoint, steps):
-    told = Told()
-    engine = told.engine(checkpoint, backend="dying")
-    assert (engine.backend, engine.degraded, told) == ("dying", "", [])
+    warnings = Warnings()
+    runtime = warnings.runtime(checkpoint, backend="dying")
+    assert (runtime.backend, runtime.degraded, warnings) == ("dying", "", [])
     Dying.steps_left = steps
-    frames = engine.run(lambda: imagine(engine))
-    np.testing.assert_array_equal(frames, imagine(Told().engine(checkpoint)))
-    assert (engine.backend, engine.device, engine.precision) == ("eager", "cpu", "fp32")
-    assert "dying on cpu was lost" in engine.degraded
-    assert "unspecified launch failure" in told[0] and "falling back" in told[0]
-    assert told[1:] == ["replaced"]
-    assert not engine.lost
-    assert engine.timings.percentiles()["step"][0] > 0
+    frames = runtime.run(lambda: imagine(runtime))
+    np.testing.assert_array_equal(frames, imagine(Warnings().runtime(checkpoint)))
+    assert (runtime.backend, runtime.device, runtime.precision) == ("eager", "cpu", "fp32")
+    assert "dying on cpu was lost" in runtime.degraded
+    assert "unspecified launch failure" in warnings[0] and "falling back" in warnings[0]
+    assert warnings[1:] == ["replaced"]
+    assert not runtime.lost
+    assert runtime.timings.percentiles()["step"][0] > 0
 
 
 def test_with_strict_a_lost_device_is_the_end(checkpoint):
-    told = Told()
-    engine = told.engine(checkpoint, backend="dying", strict=True)
+    warnings = Warnings()
+    runtime = warnings.runtime(checkpoint, backend="dying", strict=True)
     for _ in range(2):  # also later, when the device seems to be back
         with pytest.raises(V2WError, match="unspecified launch failure") as error:
-            engine.run(lambda: imagine(engine))
+            runtime.run(lambda: imagine(runtime))
         assert error.value.code == "MODEL_ERROR"
         Dying.steps_left = 100
-    assert engine.lost and engine.backend == "dying" and not told
+    assert runtime.lost and runtime.backend == "dying" and not warnings
 
 
 @pytest.mark.parametrize(
@@ -128,46 +128,46 @@ def test_with_strict_a_lost_device_is_the_end(checkpoint):
 )
 def test_want_of_memory_is_no_lost_device(checkpoint, monkeypatch, error):
     monkeypatch.setattr(Dying, "error", error)
-    told = Told()
-    engine = told.engine(checkpoint, backend="dying")
+    warnings = Warnings()
+    runtime = warnings.runtime(checkpoint, backend="dying")
     with pytest.raises(V2WError, match=r"memory for one candidate \(got \w+") as raised:
-        engine.run(lambda: imagine(engine))
+        runtime.run(lambda: imagine(runtime))
     assert raised.value.__cause__ is error
     Dying.steps_left = 100
-    engine.run(lambda: imagine(engine))
-    assert engine.backend == "dying" and not engine.degraded and not told
+    runtime.run(lambda: imagine(runtime))
+    assert runtime.backend == "dying" and not runtime.degraded and not warnings
 
 
 def test_a_wrong_request_is_no_lost_device(checkpoint):
-    engine = Told().engine(checkpoint, backend="dying")
+    runtime = Warnings().runtime(checkpoint, backend="dying")
     with pytest.raises(V2WError, match="candidates"):
-        engine.run(lambda: engine.start(*history()).imagine(np.full((2, 3, 3), np.nan)))
-    assert engine.backend == "dying" and not engine.degraded
+        runtime.run(lambda: runtime.start(*history()).imagine(np.full((2, 3, 3), np.nan)))
+    assert runtime.backend == "dying" and not runtime.degraded
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_back_end_that_refuses_a_request_is_no_lost_device(checkpoint, monkeypatch, strict):
     refused = V2WError("rollout", "only the newest one of a back end goes on", 3)
     monkeypatch.setattr(Dying, "error", refused)
-    engine = Told().engine(checkpoint, backend="dying", strict=strict)
+    runtime = Warnings().runtime(checkpoint, backend="dying", strict=strict)
     with pytest.raises(V2WError, match="only the newest") as error:
-        engine.run(lambda: imagine(engine))
+        runtime.run(lambda: imagine(runtime))
     assert error.value is refused
-    assert engine.backend == "dying" and not engine.degraded and not engine.lost
+    assert runtime.backend == "dying" and not runtime.degraded and not runtime.lost
 
 
 def test_a_model_that_cannot_be_had_on_the_cpu_is_lost(checkpoint, monkeypatch):
     def gone(model):
         raise OSError("the disk is gone, too")
 
-    engine = Told().engine(checkpoint, backend="dying")
+    runtime = Warnings().runtime(checkpoint, backend="dying")
     Dying.steps_left = 0
     monkeypatch.setattr("v2w.inference.model_runtime.fall_back_to_cpu", gone)
     for _ in range(2):
         with pytest.raises(V2WError, match="unspecified launch failure") as error:
-            engine.run(lambda: imagine(engine))
+            runtime.run(lambda: imagine(runtime))
         assert error.value.code == "MODEL_ERROR"
-    assert "the disk is gone, too" in engine.lost
+    assert "the disk is gone, too" in runtime.lost
 
 
 def test_what_auto_ends_with_is_the_last_resort(checkpoint, monkeypatch):
@@ -177,55 +177,55 @@ def test_what_auto_ends_with_is_the_last_resort(checkpoint, monkeypatch):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(registry, "CHAIN", ("absent", "eager"))
-    told = Told()
-    engine = told.engine(checkpoint, backend="auto")
-    assert engine.backend == "eager"
+    warnings = Warnings()
+    runtime = warnings.runtime(checkpoint, backend="auto")
+    assert runtime.backend == "eager"
     monkeypatch.setattr(Eager, "step", broken)
     with pytest.raises(RuntimeError, match="a bug"):
-        engine.run(lambda: imagine(engine))
-    assert not engine.degraded and not told
+        runtime.run(lambda: imagine(runtime))
+    assert not runtime.degraded and not warnings
 
 
 def test_a_back_end_that_cannot_be_had_gives_way(checkpoint):
-    told = Told()
-    engine = told.engine(checkpoint, backend="absent")
-    assert engine.backend == "engined"  # the next of the chain, not its first
-    assert "no such accelerator" in engine.degraded
-    assert len(told) == 1 and "strict_backend" in told[0]
+    warnings = Warnings()
+    runtime = warnings.runtime(checkpoint, backend="absent")
+    assert runtime.backend == "engined"  # the next of the chain, not its first
+    assert "no such accelerator" in runtime.degraded
+    assert len(warnings) == 1 and "strict_backend" in warnings[0]
     with pytest.raises(V2WError, match="no such accelerator"):
-        Told().engine(checkpoint, backend="absent", strict=True)
+        Warnings().runtime(checkpoint, backend="absent", strict=True)
 
 
 def test_a_device_or_precision_that_cannot_be_had_gives_way(checkpoint):
     for settings in ({"device": "cuda:77"}, {"precision": "bf16"}):
-        told = Told()
-        asked = EngineSettings(checkpoint, **({"device": "cpu", "backend": "eager"} | settings))
-        engine = Engine(asked, told.append)
-        assert (engine.backend, engine.device, engine.precision) == ("eager", "cpu", "fp32")
-        assert next(iter(settings.values())) in engine.degraded
-        strict = EngineSettings(checkpoint, strict=True, **({"device": "cpu"} | settings))
+        warnings = Warnings()
+        relaxed = RuntimeSettings(checkpoint, **({"device": "cpu", "backend": "eager"} | settings))
+        runtime = ModelRuntime(relaxed, warnings.append)
+        assert (runtime.backend, runtime.device, runtime.precision) == ("eager", "cpu", "fp32")
+        assert next(iter(settings.values())) in runtime.degraded
+        strict = RuntimeSettings(checkpoint, strict=True, **({"device": "cpu"} | settings))
         with pytest.raises(V2WError) as error:
-            Engine(strict, told.append)
+            ModelRuntime(strict, warnings.append)
         assert error.value.code == "MODEL_ERROR"
 
 
 def test_it_says_which_engine_computes_and_warms_it_up(checkpoint):
-    engine = Told().engine(checkpoint, backend="engined", memory_budget=2**30)
-    assert engine.key == "0123456789ab"
-    assert engine._model.memory_budget == 2**30
-    engine.warm_up(sizes_up_to(6), 5)
-    assert engine._model.backend.warmed == [1, 2, 4, 6]
-    assert engine._model.backend._backend.num_steps == 4 * 5 * 2  # rollouts, frames, denoising
-    assert "request" not in engine.timings.percentiles(), "trial rollouts are no requests"
-    assert Told().engine(checkpoint).key == ""
+    runtime = Warnings().runtime(checkpoint, backend="engined", memory_budget=2**30)
+    assert runtime.key == "0123456789ab"
+    assert runtime._model.memory_budget == 2**30
+    runtime.warm_up(sizes_up_to(6), 5)
+    assert runtime._model.backend.warmed == [1, 2, 4, 6]
+    assert runtime._model.backend._backend.num_steps == 4 * 5 * 2  # rollouts, frames, denoising
+    assert "request" not in runtime.timings.percentiles(), "trial rollouts are no requests"
+    assert Warnings().runtime(checkpoint).key == ""
 
 
 def test_a_back_end_that_dies_in_the_trial_gives_way_before_any_request(checkpoint, monkeypatch):
     monkeypatch.setattr(Dying, "steps_left", 0)
-    told = Told()
-    engine = told.engine(checkpoint, backend="dying")
-    engine.warm_up((1,), 3)
-    assert engine.backend == "eager" and "was lost" in told[0]
+    warnings = Warnings()
+    runtime = warnings.runtime(checkpoint, backend="dying")
+    runtime.warm_up((1,), 3)
+    assert runtime.backend == "eager" and "was lost" in warnings[0]
 
 
 def test_settings_come_from_parameters(checkpoint):
@@ -233,7 +233,7 @@ def test_settings_come_from_parameters(checkpoint):
               "precision": "fp32", "strict_backend": True, "memory_budget_mib": 0}  # fmt: skip
     assert settings_from(values).memory_budget is None
     given = settings_from(values | {"memory_budget_mib": 3})
-    assert given == EngineSettings(checkpoint, "cpu", "auto", "fp32", True, 3 * 2**20)
+    assert given == RuntimeSettings(checkpoint, "cpu", "auto", "fp32", True, 3 * 2**20)
     with pytest.raises(V2WError, match="parameter checkpoint"):
         settings_from(values | {"checkpoint": ""})
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -154,6 +157,38 @@ def test_nan_odometry_is_dropped() -> None:
     feed.pose(0.0, x=float("nan"))
     assert feed.buffer.counters.dropped == 1
     assert feed.buffer.newest_pose() is None
+
+
+class Slow(int):
+    """A count that lets other threads run while it is added to."""
+
+    def __add__(self, other: int) -> Slow:
+        value = int(self)
+        time.sleep(0.02)
+        return Slow(value + other)
+
+
+def test_messages_of_two_threads_are_all_counted() -> None:
+    feed = Feed()
+    feed.drive(2.0)
+    feed.buffer._counters.dropped = Slow()
+    calls = [feed.buffer.count_dropped, lambda: feed.frame(1.9)] * 3
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+    assert feed.buffer.counters.dropped == 6
+
+
+def test_a_report_is_a_copy() -> None:
+    feed = Feed()
+    feed.drive(2.0)
+    report = feed.buffer.report(T0 + 3 * NS)
+    assert (report.size, report.required, report.age_s) == (4, 4, 1.0)
+    frames = report.counters.frames
+    feed.frame(2.1)
+    assert report.counters.frames == frames == feed.buffer.counters.frames - 1
 
 
 def test_the_buffer_does_not_grow() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from v2w.navigation.trajectory_tracker import NS, STOP, TrackerConfig, VelocityTracker, twist_of
+from v2w.navigation.trajectory_tracker import NS, STOP, TrackerConfig, TrajectoryTracker, twist_of
 from v2w_core.geometry import relative_motion
 from v2w_core.spec import ActionSpec
 
@@ -35,7 +35,7 @@ def test_holding_the_twist_gives_the_displacement(step: tuple[float, float, floa
 
 def simulate(gain: float, slip: float = 1.0) -> tuple[np.ndarray, list]:
     """Drive PLAN at 20 Hz with a body that makes only ``slip`` of the commanded motion."""
-    tracker = VelocityTracker(SPEC, TrackerConfig(gain=gain, settle_s=0.5))
+    tracker = TrajectoryTracker(SPEC, TrackerConfig(gain=gain, settle_s=0.5))
     start = np.array([0.5, 0.5, 1.0])
     tracker.follow(PLAN, start, 0)
     pose, commands = start, []
@@ -71,7 +71,7 @@ def test_corrections_make_up_for_slip() -> None:
 
 
 def test_commands_stay_within_the_action_bounds() -> None:
-    tracker = VelocityTracker(SPEC, TrackerConfig(gain=10.0))
+    tracker = TrajectoryTracker(SPEC, TrackerConfig(gain=10.0))
     tracker.follow(PLAN, (0.0, 0.0, 0.0), 0)
     command = tracker.command(NS // 10, (-50.0, 50.0, 3.0), NS // 10)
     assert command is not None
@@ -79,7 +79,7 @@ def test_commands_stay_within_the_action_bounds() -> None:
 
 
 def test_the_watchdog_stops_and_forgets_the_plan() -> None:
-    tracker = VelocityTracker(SPEC, TrackerConfig(odometry_timeout_s=0.5))
+    tracker = TrajectoryTracker(SPEC, TrackerConfig(odometry_timeout_s=0.5))
     tracker.follow(PLAN, (0.0, 0.0, 0.0), 0)
     assert tracker.command(NS // 10, (0.0, 0.0, 0.0), 0) != STOP
     assert tracker.command(NS * 6 // 10, (0.0, 0.0, 0.0), 0) == STOP
@@ -89,14 +89,25 @@ def test_the_watchdog_stops_and_forgets_the_plan() -> None:
 
 def test_no_pose_and_a_clock_that_goes_back_stop_too() -> None:
     for pose, now in ((None, NS // 10), ((0.0, 0.0, 0.0), -NS)):
-        tracker = VelocityTracker(SPEC, TrackerConfig())
+        tracker = TrajectoryTracker(SPEC, TrackerConfig())
         tracker.follow(PLAN, (0.0, 0.0, 0.0), 0)
         assert tracker.command(now, pose, now) == STOP
         assert not tracker.active
 
 
+def test_the_reason_says_whether_odometry_is_old_or_was_never_there() -> None:
+    for pose, pose_ns, reason in (
+        (None, 0, "no odometry at all"),
+        ((0.0, 0.0, 0.0), 1_763_900_000 * NS - 2 * NS, "no odometry for 2.00 s"),
+    ):
+        tracker = TrajectoryTracker(SPEC, TrackerConfig())
+        tracker.follow(PLAN, (0.0, 0.0, 0.0), 1_763_900_000 * NS)
+        assert tracker.command(1_763_900_000 * NS, pose, pose_ns) == STOP
+        assert tracker.stopped_because.startswith(reason)
+
+
 def test_stop_gives_one_zero() -> None:
-    tracker = VelocityTracker(SPEC, TrackerConfig())
+    tracker = TrajectoryTracker(SPEC, TrackerConfig())
     assert tracker.command(0, (0.0, 0.0, 0.0), 0) is None
     tracker.follow(PLAN, (0.0, 0.0, 0.0), 0)
     tracker.stop("told to")
@@ -106,7 +117,7 @@ def test_stop_gives_one_zero() -> None:
 
 
 def test_only_a_plan_that_was_driven_to_its_end_is_finished() -> None:
-    tracker = VelocityTracker(SPEC, TrackerConfig(settle_s=0.5))
+    tracker = TrajectoryTracker(SPEC, TrackerConfig(settle_s=0.5))
     tracker.follow(PLAN, (0.0, 0.0, 0.0), 0)
     end = round((len(PLAN) * SPEC.dt_s + 0.5) * NS)
     for now, finished in ((end - 1, False), (end, True)):

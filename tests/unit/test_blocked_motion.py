@@ -9,9 +9,10 @@ import pytest
 from planner_toys import SPEC
 
 from planners.costs.base import CostContext
-from planners.costs.blocked_motion import WALL, BumpMemory, Bumps, blocked
-from planners.goals import Observation, PoseGoal
+from planners.costs.blocked_motion import WALL, BlockedMotion, BlockedMotionMemory, blocked
+from planners.goals import PoseGoal
 from planners.mpc import MPC
+from planners.observation import Observation
 from planners.planner import Planner
 from v2w_core.errors import V2WError
 
@@ -23,14 +24,14 @@ def straight(dx, dy=0.0, dyaw=0.0, steps=4):
 def test_a_command_is_blocked_when_most_of_it_did_not_happen():
     command = straight(0.2, steps=2)
     assert blocked((0, 0, 0), command, (0.35, 0.0, 0.0)) is None
-    bump = blocked((1.0, 2.0, math.pi / 2), command, (1.0, 2.1, 1.4))
-    np.testing.assert_allclose(bump, [1.0, 2.1, math.pi / 2], atol=1e-6)
+    place = blocked((1.0, 2.0, math.pi / 2), command, (1.0, 2.1, 1.4))
+    np.testing.assert_allclose(place, [1.0, 2.1, math.pi / 2], atol=1e-6)
     assert blocked((0, 0, 0), straight(0.0, 0.0, 0.4), (0, 0, 0)) is None  # a turn asks for no way
 
 
 def test_along_a_wall_the_way_stays_open():
     diagonal = straight(0.2, 0.2, steps=1)  # a wall to the left lets half of it happen
-    memory = BumpMemory()
+    memory = BlockedMotionMemory()
     memory.sent((0.0, 0.0, 0.0), diagonal)
     memory.executed((0.2, 0.0, 0.0))
     np.testing.assert_allclose(memory.places, [[0.2, 0.0, math.pi / 2]], atol=1e-6)
@@ -40,7 +41,7 @@ def test_along_a_wall_the_way_stays_open():
 
 
 def test_only_sequences_that_lead_beyond_the_wall_cost():
-    wall_ahead = Bumps(np.array([[0.2, 0.0, 0.0]]))
+    wall_ahead = BlockedMotion(np.array([[0.2, 0.0, 0.0]]))
     candidates = np.stack(
         [
             straight(0.2),
@@ -52,13 +53,13 @@ def test_only_sequences_that_lead_beyond_the_wall_cost():
     )
     costs = wall_ahead(CostContext(candidates, SPEC))
     assert costs.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
-    assert Bumps(np.zeros((0, 3)))(CostContext(candidates, SPEC)).tolist() == [0.0] * 5
-    with pytest.raises(V2WError, match="bumps"):
-        Bumps(np.zeros(3))
+    assert BlockedMotion(np.zeros((0, 3)))(CostContext(candidates, SPEC)).tolist() == [0.0] * 5
+    with pytest.raises(V2WError, match="places"):
+        BlockedMotion(np.zeros(3))
 
 
 def test_a_wall_stays_where_it_is_when_the_robot_turns():
-    memory = BumpMemory()
+    memory = BlockedMotionMemory()
     memory.sent((0.0, 0.0, 0.0), straight(0.3, steps=1))
     memory.executed((0.05, 0.0, 0.0))
     assert len(memory.places) == 1
@@ -68,16 +69,21 @@ def test_a_wall_stays_where_it_is_when_the_robot_turns():
 
 
 def test_commands_that_were_not_executed_to_their_end_tell_nothing():
-    memory = BumpMemory()
+    memory = BlockedMotionMemory()
     memory.sent((0.0, 0.0, 0.0), straight(0.3))
     memory.forget_sent()
     memory.executed((0.0, 0.0, 0.0))
     assert not memory.places
 
 
-@pytest.mark.parametrize("learn_bumps", [False, True])
-def test_the_plan_after_a_bump_keeps_away_from_the_wall(learn_bumps):
-    mpc = MPC(Planner(SPEC), PoseGoal((2.0, 0.0, 0.0)), num_iterations=4, learn_bumps=learn_bumps)
+@pytest.mark.parametrize("learn_blocked_motion", [False, True])
+def test_the_plan_after_a_blocked_motion_keeps_away_from_the_wall(learn_blocked_motion):
+    mpc = MPC(
+        Planner(SPEC),
+        PoseGoal((2.0, 0.0, 0.0)),
+        num_iterations=4,
+        learn_blocked_motion=learn_blocked_motion,
+    )
 
     def decide(x):
         frames = np.zeros((4, 8, 8, 3), np.uint8)
@@ -87,4 +93,4 @@ def test_the_plan_after_a_bump_keeps_away_from_the_wall(learn_bumps):
     assert first.actions[0, 0] > 0.1
     path = decide(0.02).plan.poses  # it hardly moved; in the body frame
     leads_on = (path[:, 0] > 0.1) & (np.abs(path[:, 1]) < 0.3)
-    assert leads_on.any() == (not learn_bumps)
+    assert leads_on.any() == (not learn_blocked_motion)

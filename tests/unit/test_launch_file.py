@@ -1,0 +1,84 @@
+"""launch/world_model.launch.py, with stand-ins for what only a ROS installation has."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "world_model.launch.py"
+
+
+class Argument:
+    """A launch argument; what is performed is its value of this launch."""
+
+    values: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def perform(self, context: Any) -> str:
+        return self.values[self.name]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Parameters of each node that would be started, by its name."""
+
+    def stand_in(name: str, **attributes: Any) -> None:
+        module = ModuleType(name)
+        vars(module).update(attributes)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    kind = type("Kind", (), {})
+    stand_in("launch", LaunchContext=kind, LaunchDescription=kind)
+    stand_in("launch.actions", DeclareLaunchArgument=kind, OpaqueFunction=kind, Shutdown=kind)
+    stand_in("launch.events")
+    stand_in("launch.events.process", ProcessExited=kind)
+    stand_in("launch.substitutions", LaunchConfiguration=Argument)
+    stand_in("launch_ros")
+    stand_in("launch_ros.actions", LifecycleNode=SimpleNamespace, Node=SimpleNamespace)
+    stand_in("ament_index_python")
+    stand_in("ament_index_python.packages", get_package_share_directory=lambda name: str(tmp_path))
+    monkeypatch.setattr("v2w_core.checkpoint.default_checkpoint", lambda: Path("/shipped"))
+    file = runpy.run_path(str(LAUNCH_FILE))
+
+    def launch(**arguments: str) -> dict[str, list[Any]]:
+        Argument.values = {name: text for name, (text, _) in file["ARGUMENTS"].items()} | arguments
+        return {node.name: node.parameters for node in file["nodes"](None)}
+
+    return launch
+
+
+def test_the_shipped_checkpoint_is_used_where_none_is_named(launched: Any, tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+
+    def checkpoints(**arguments: str) -> list[str | None]:
+        nodes = launched(**arguments)
+        return [nodes[n][-1].get("checkpoint") for n in ("world_model_node", "planner_node")]
+
+    assert checkpoints() == ["/shipped", "/shipped"]
+    assert checkpoints(checkpoint="/mine") == ["/mine", "/mine"]
+    path.write_text("/**/slam_node: {ros__parameters: {checkpoint: a}}  # checkpoint: none\n")
+    assert checkpoints(params_file=str(path)) == ["/shipped", "/shipped"]
+    path.write_text("/robot1: {planner_node: {ros__parameters: {checkpoint: /mine}}}\n")
+    assert checkpoints(params_file=str(path), namespace="robot1") == ["/shipped", None]
+    assert checkpoints(params_file=str(path), namespace="robot2") == ["/shipped", "/shipped"]
+
+
+def test_parameter_files_come_before_arguments_and_empty_ones_are_left_out(
+    launched: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("{}")
+    nodes = launched(params_file=str(path), strict_backend="true", sim="true", odom_topic="/odom")
+    assert list(nodes) == ["world_model_node", "planner_node", "simulator_node"]
+    *files, given = nodes["planner_node"]
+    assert [Path(file).name for file in files] == ["planner_node.yaml", "robot.yaml"]
+    assert given["strict_backend"] is True and given["odom_topic"] == "/odom"
+    assert "device" not in given and "image_topic" not in given
+    assert "checkpoint" not in nodes["simulator_node"][-1]
