@@ -119,7 +119,7 @@ def cache_bytes(cache: Cache) -> tuple[int, int]:
 def count_floors(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds at least, by mode and device, behind a full window.
 
-    A guided step is one pass of the frame and its sibling, which read the same past once.
+    A guided step is one pass of both branches, which read the same cache once.
     """
     window, _, unet = counted(WINDOW, num_uncached=WINDOW)
     _, past, _ = counted(WINDOW - 1, unet=unet)

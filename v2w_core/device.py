@@ -75,5 +75,5 @@ def device_errors(what: str) -> Iterator[None]:
         lost = lost or any(words in text for words in DEVICE_ERRORS)
         if not lost or out_of_memory(error):
             raise
-        rule = "a working device; it is gone or broken, load the model again on another one"
+        rule = "a working device; it is lost or broken, load the model again on another one"
         raise DeviceError(what, rule, str(error), code="MODEL_ERROR") from error

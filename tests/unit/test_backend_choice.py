@@ -107,7 +107,7 @@ def test_a_lost_device_is_told_from_other_errors(model, monkeypatch, tmp_path):
         def step(self, *given, **how):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(DeviceError, match=r"gone or broken.*illegal memory access") as error:
+    with pytest.raises(DeviceError, match=r"lost or broken.*illegal memory access") as error:
         rollouts(model, Lost(model.unet))
     assert error.value.code == "MODEL_ERROR"
     with pytest.raises(V2WError, match="memory for one candidate") as error:

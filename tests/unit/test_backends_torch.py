@@ -62,7 +62,7 @@ def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monke
 
     monkeypatch.setattr(TorchGraphs, "start", noted)
     monkeypatch.setattr(
-        "v2w_core.rollout.micro_batches.MOST_ON_CPU", 1000
+        "v2w_core.rollout.memory_budget.MOST_ON_CPU", 1000
     )  # a GPU has no such limit
     ours = rollouts(model, backend, 65, 2, batch_size=batch_size)
     assert sizes == ([33, 32] if batch_size is None else [64, 1])

@@ -25,7 +25,7 @@ def test_flops_of_a_window_and_of_a_cached_frame():
 def test_floors_read_what_is_common_once():
     found = count_floors(argparse.Namespace())
     guided, unguided, plan, shared = [work["gbyte"] for work in found.values()][1:]
-    assert guided / 50 == pytest.approx(unguided / 4)  # a sibling reads the same past
+    assert guided / 50 == pytest.approx(unguided / 4)  # both branches read the same cache
     assert found["+ K/V cache"]["tflop"] / 50 == pytest.approx(2 * 0.787, rel=0.02)
     in_common = 4 * sum(15 - own for own in range(8))  # frames of 63 candidates, in 8 x 4 steps
     assert plan - shared == pytest.approx(63 * in_common * 0.0682, rel=0.01)

@@ -118,7 +118,7 @@ def test_a_pass_leaves_its_cache_as_it_was():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("num_new", [1, 2])
-def test_the_unconditional_branch_shares_one_pass(unet, num_new):
+def test_the_unconditional_branch_is_computed_in_the_same_pass(unet, num_new):
     given = inputs(unet=unet)
     _, history = unet(*(item[:1, :3] for item in given))
     _, past = unet(*(item[:, 3:4] for item in given), cache=history.as_prefix())
