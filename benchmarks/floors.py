@@ -139,7 +139,7 @@ def _on_meta(cache: Cache) -> Cache:
             return tuple(moved(item) for item in value)
         return None if value is None else value.to(META)
 
-    parts = {name: moved(getattr(cache, name)) for name in ("conv", "own", "shared")}
+    parts = {name: moved(getattr(cache, name)) for name in ("conv", "suffix", "prefix")}
     return replace(cache, **parts)
 
 

@@ -60,12 +60,12 @@ def imagine_latents(
 
     for t in range(history.shape[1], actions.shape[1]):
         past = slice(0, t) if cache is None else slice(t - 1, t)
-        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
-        mask[:, 0] = cache is not None  # no action leads to the first frame
-        given = at_history_level(model, frames, noise_like(frames), aligned[:, past], mask)
-        _, cache = model.unet(*given, cache=cache)
+        action_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
+        action_mask[:, 0] = cache is not None  # no action leads to the first frame
+        inputs = at_history_level(model, frames, noise_like(frames), aligned[:, past], action_mask)
+        _, cache = model.unet(*inputs, cache=cache)
         denoiser = FrameDenoiser(
-            eager, cache, None, aligned[:, t : t + 1], torch.ones_like(mask[:, :1]),
+            eager, cache, None, aligned[:, t : t + 1], torch.ones_like(action_mask[:, :1]),
             scale=guidance_scale, rescale=sampling.guidance_rescale, keep=False,
         )  # fmt: skip
         start = noise_like(frames[:, :1])

@@ -71,6 +71,6 @@ def encode_episodes(
     try:
         stored = load_file(file)
     except (SafetensorError, OSError) as error:
-        rule = "a complete file of latents; delete it, it is made again"
+        rule = "a complete file of latents; delete it to encode the episodes again"
         raise DataError(str(file), rule, str(error)) from error
     return LatentVideo(stored["latents"], stored["actions"], stored["starts"].numpy())

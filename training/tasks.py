@@ -144,7 +144,7 @@ class EncodedClips:
 
 
 def encode_all(model: WorldModel, frames: NDArray[np.uint8], chunk: int = 512) -> Tensor:
-    """Latents [N, C, h, w] of all frames, on the CPU, with progress."""
+    """Latents [N, C, h, w] of all frames on the CPU; shows a progress bar."""
     starts = progress(
         range(0, len(frames), chunk), desc="encoding frames", unit=f" x{chunk}", transient=True
     )

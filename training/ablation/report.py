@@ -263,8 +263,8 @@ def _protocol(results: Mapping[str, Any]) -> list[str]:
         "* Seeds change the data order, the noise and the fresh layers. The base model is one for "
         "all of them, so the standard deviations leave out what another pre-training would change.",
         "* Unlike the paper: base and target are the same maze (so that the base knows its look), "
-        "the base is told no first frame and no text, steps are hundreds and not 30,000, group "
-        "norms do not look ahead, and one learning rate serves all arms, from scratch too.",
+        "the base is not conditioned on a first frame or text, steps are hundreds and not 30,000, "
+        "group norms do not look ahead, and one learning rate serves all arms, from scratch too.",
     ]
 
 

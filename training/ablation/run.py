@@ -294,7 +294,7 @@ class Ablation:
             stored = _read(file)
             changed = {k: v for k, v in settings.items() if stored.get(k) != v}
             if changed:
-                rule = f"the settings that {self.out} was begun with; choose another --out"
+                rule = f"the settings of the run in {self.out}; choose another --out"
                 raise V2WError(next(iter(changed)), rule, changed)
         _write(file, settings)
 

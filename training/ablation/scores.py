@@ -17,7 +17,7 @@ from v2w_core.metrics.steps import psnr_limited
 from v2w_core.world_model import WorldModel
 
 FEATURES = (
-    "the middle block of its U-Net, told no actions, over the clip's latents at noise level 0; the "
+    "the middle block of its U-Net, without actions, over the clip's latents at noise level 0; the "
     "mean over the cells of each frame after the given ones is one sample. A frame's features see "
     "the frames before it, so that motion counts"
 )

@@ -98,7 +98,7 @@ class OracleGoal:
         return self.goal.arrival(observation, plan)
 
     def observe(self, observation: Observation, memory: VisitedViewsMemory) -> None:
-        """Nothing: the simulator knows where the walls are."""
+        """Does nothing: the simulator has the walls."""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def drive_all(
     max_steps: int,
     seed: int,
 ) -> dict[str, list[Run]]:
-    """Every planner to every goal, with progress."""
+    """Runs every planner to every goal; shows a progress bar."""
     from training.evaluation.closed_loop import drive, goal_image
 
     runs: dict[str, list[Run]] = {name: [] for name in names}

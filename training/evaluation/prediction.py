@@ -92,7 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predicts, prints a table, writes JSON and a picture. Raises V2WError for unusable input."""
+    """Runs the rollouts, prints a table, writes JSON and a picture.
+
+    Raises:
+        V2WError: invalid input.
+    """
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.commands.arguments import check_sampling_arguments
     from v2w_core.files import shown_path, write_text

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replays, writes, prints. Raises V2WError for input that cannot be used."""
+    """Runs the rollouts, writes the files and prints a table. Raises V2WError for invalid input."""
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.files import shown_path, write_text
     from v2w_core.media.video import write_video

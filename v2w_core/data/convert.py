@@ -71,19 +71,21 @@ def convert(
 ) -> Converted:
     """Writes an episode for each recording; if one fails, none is kept.
 
-    Earlier episodes of that name go at the same moment, however many there were.
+    With ``overwrite``, all existing episodes of that name are removed in the same step.
 
     Args:
-        dest, name: episodes become DEST/NAME_000.h5 and so on.
-        observation: resizes each frame; None keeps the source's size.
-        min_frames: shorter recordings are left out; an episode has at least 2.
-        max_episodes: stop after so many.
-        overwrite: earlier episodes of that name may go.
+        source: the recordings.
+        dest, name: folder and name of the episodes: DEST/NAME_000.h5 and so on.
+        observation: frame format to resize to; None keeps the source's size.
+        min_frames: minimum length; shorter recordings are left out. An episode has at least 2.
+        max_episodes: maximum number of episodes.
+        image_format, quality: encoding of the frames (JPEG quality 1-100).
+        overwrite: whether existing episodes of the same name may be replaced.
 
     Raises:
-        DataError: episodes of that name exist, or files of such a name that are none; no recording
-            is long enough, a recording cannot be read, ``dest`` cannot be written. Episodes that
-            were there are then left as they were.
+        DataError: episodes of that name exist (without ``overwrite``), or other files do; no
+            recording is long enough, a recording cannot be read, or ``dest`` cannot be written.
+            Existing episodes are then left unchanged.
     """
     if max_episodes is not None and max_episodes < 1:
         raise DataError("--max-episodes", "at least 1", max_episodes)
@@ -124,7 +126,7 @@ def convert(
         if source.fit_bounds:
             _fit_bounds(done)
         old = _replaceable(dest, name, overwrite)
-        _put_in_place(done, dest, name, source.num_recordings, old)
+        _replace_episodes(done, dest, name, source.num_recordings, old)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return done
@@ -154,10 +156,10 @@ def _fit_bounds(done: Converted) -> None:
         replace_action_spec(path, done.action_spec)
 
 
-def _put_in_place(
+def _replace_episodes(
     done: Converted, dest: Path, name: str, num_recordings: int, old: list[Path]
 ) -> None:
-    """The new episodes take their names and the old ones go; after an error the old are back."""
+    """Renames the new episodes and removes the old ones, which are restored after an error."""
     digits = max(3, len(str(num_recordings - 1)))
     targets = [dest / f"{name}_{n:0{digits}d}{SUFFIX}" for n in range(len(done.paths))]
     aside = dest / f".{name}.{os.getpid()}.old"
@@ -178,7 +180,11 @@ def _put_in_place(
 
 
 def _replaceable(dest: Path, name: str, overwrite: bool) -> list[Path]:
-    """Episodes of that name. DataError unless they, and nothing but episodes, may be replaced."""
+    """Existing episodes of that name.
+
+    Raises:
+        DataError: there are some without ``overwrite``, or a file of such a name is no episode.
+    """
     pattern = re.compile(rf"{re.escape(name)}_\d+{re.escape(SUFFIX)}")
     existing = sorted(item for item in dest.glob("*") if pattern.fullmatch(item.name))
     if existing and not overwrite:

@@ -135,7 +135,7 @@ def read_episode(path: str | os.PathLike[str]) -> Episode:
 
 
 def is_episode(path: str | os.PathLike[str]) -> bool:
-    """Whether v2w wrote the file: what tells an episode is there. The rest is not read."""
+    """Whether the file has the attributes of an episode; the rest is not read."""
     try:
         with h5py.File(path, "r") as file:
             return {"format_version", "action_spec"} <= file.attrs.keys()

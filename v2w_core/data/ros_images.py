@@ -1,8 +1,8 @@
-"""ROS image messages -> RGB frames: one decoder for bags and for nodes. Needs no ROS.
+"""Conversion of ROS image messages to RGB frames, for bags and nodes; does not need ROS.
 
-Reads any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, of rosbags and
-of rclpy; honours ``step``, ``encoding`` and ``is_bigendian``. The pixels are those of cv_bridge;
-8UC3 and 8UC4, which name no colours, are read as BGR and BGRA, OpenCV's order.
+It accepts any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage, from
+rosbags or rclpy, and honours ``step``, ``encoding`` and ``is_bigendian``. Pixels equal those of
+cv_bridge. 8UC3 and 8UC4 do not specify colours and are read as BGR and BGRA, OpenCV's order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from v2w_core.errors import DataError
 from v2w_core.images import ImageArray, decode_image
 
-#: encoding -> (channels, bytes of a channel, OpenCV conversion to RGB, None when it is RGB already)
+#: encoding -> (channels, bytes per channel, OpenCV conversion to RGB or None if it is RGB)
 ENCODINGS: dict[str, tuple[int, int, int | None]] = {
     "rgb8": (3, 1, None),
     "bgr8": (3, 1, cv2.COLOR_BGR2RGB),
@@ -44,7 +44,7 @@ ENCODINGS: dict[str, tuple[int, int, int | None]] = {
     "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
 }
-#: Encodings of depth images, which hold distances and no picture.
+#: Encodings of depth images, which hold distances instead of colours.
 DEPTH = ("16UC1", "32FC1")
 
 
@@ -53,7 +53,7 @@ def frame_from_message(message: Any, *, field: str = "image") -> ImageArray:
 
     Args:
         message: any object with the message's fields.
-        field: what errors call the image, e.g. the topic.
+        field: name of the image in error messages, e.g. the topic.
 
     Raises:
         DataError: an unknown encoding, a depth image, sizes that do not match the data, or an
@@ -93,7 +93,7 @@ def _from_raw(message: Any, field: str) -> ImageArray:
 
 
 def _pixels(message: Any, channels: int, depth: int, field: str) -> Any:
-    """The message's bytes as an array [H, W, channels] without a copy; padding is left out."""
+    """The pixels of a message as an array [H, W, channels], without row padding."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     if height < 1 or width < 1:
         raise DataError(f"{field}: size", "at least 1x1 pixels", f"{width}x{height}")

@@ -67,13 +67,13 @@ def read_released(path: pathlib.Path) -> dict[str, Tensor]:
         file.seek(0)
         if not zipfile.is_zipfile(file):
             file.seek(0)
-            rule = "a complete .ckpt as torch.save writes it; it is damaged, or no such file at all"
+            rule = "a complete .ckpt written by torch.save; this file is damaged or of another type"
             found = f"{path.stat().st_size} bytes that begin with {file.read(16)!r}"
             raise CheckpointError(str(path), rule, found)
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        rule = "tensors only, it holds Python objects, which are never loaded: save its state_dict"
+        rule = "tensors only; it holds Python objects, which are never loaded: save its state_dict"
         raise CheckpointError(str(path), rule, str(error)) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         rule = "a complete .ckpt of tensors; this one is damaged"

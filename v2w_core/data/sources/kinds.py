@@ -69,5 +69,5 @@ def find_kind(source: Path) -> str:
     if not found:
         kinds = "; ".join(f"{name}: {kind.looks_like}" for name, kind in KINDS.items())
         what = "a folder without any of these" if source.is_dir() else f"the file {source.name}"
-        raise DataError(str(source), f"a recording that is known ({kinds})", what)
+        raise DataError(str(source), f"a recording of a known kind ({kinds})", what)
     return found[0]

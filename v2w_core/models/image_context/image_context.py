@@ -115,11 +115,14 @@ def frame_tokens(
 ) -> Context:
     """Splits text tokens followed by image tokens, [B, L, D], into the context of a clip.
 
-    Frame f gets the image tokens from ``per_frame * f`` on, the last ones when there are fewer.
+    Frame f gets the ``per_frame`` image tokens from ``per_frame * f`` on; frames beyond the last
+    group get the last group.
 
     Args:
-        by_length: gives every frame all image tokens unless there are just enough for all frames
-            (``CompatConfig.tokens_by_length``).
+        tokens: [B, num_text + groups * per_frame, D].
+        num_frames: number of frames of the clip.
+        by_length: whether every frame gets all image tokens unless there is exactly one group per
+            frame (``CompatConfig.tokens_by_length``).
     """
     text, image = tokens[:, :num_text], tokens[:, num_text:]
     if image.shape[1] % per_frame or image.shape[1] == 0:
