@@ -35,14 +35,14 @@ SOURCE = "v2w collect"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fills the subcommand's parser."""
     parser.add_argument("dest", metavar="DEST", type=Path, help="folder for the episode files")
-    parser.add_argument("--episodes", type=int, default=20, help="how many (default 20)")
+    parser.add_argument("--episodes", type=int, default=20, help="number of episodes (default 20)")
     parser.add_argument(
         "--steps", type=int, default=120, help="actions an episode, 0.25 s each (default 120)"
     )
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the driving; another seed, other episodes"
+        "--seed", type=int, default=1, help="seed of the driving; another seed, other episodes"
     )
-    parser.add_argument("--maze-seed", type=int, default=0, help="which maze (default 0)")
+    parser.add_argument("--maze-seed", type=int, default=0, help="seed of the maze (default 0)")
     parser.add_argument(
         "--image-size",
         default="160x120",

@@ -48,19 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend_arguments(parser)
     add("--episodes", type=Path, metavar="DIR", default=Path("runs/episodes/val"),
         help="held-out episodes of v2w collect (default: %(default)s)")  # fmt: skip
-    add("--goals", type=int, default=50, help="how many (default: %(default)s)")
+    add("--goals", type=int, default=50, help="number of goals (default: %(default)s)")
     add("--planners", default=",".join(PLANNER_NAMES), help="default: %(default)s")
     add("--max-steps", type=int, default=16, help="actions towards a goal (default: %(default)s)")
-    add("--candidates", type=int, default=64, help="per iteration (default: %(default)s)")
+    add(
+        "--candidates",
+        type=int,
+        default=64,
+        help="candidates in an iteration (default: %(default)s)",
+    )
     add_screening_arguments(parser)
-    add("--iterations", type=int, default=3, help="of CEM (default: %(default)s)")
+    add("--iterations", type=int, default=3, help="iterations of CEM (default: %(default)s)")
     add("--execute", type=int, default=1, help="actions between plans (default: %(default)s)")
     add("--sampling-steps", type=int, help="denoising steps a frame (default: the checkpoint's)")
-    add("--deadline-s", type=float, help="of a plan (default: no limit)")
-    add("--seed", type=int, default=0, help="of goals and planners (default: %(default)s)")
+    add("--deadline-s", type=float, help="time for one plan (default: no limit)")
+    add("--seed", type=int, default=0, help="seed of goals and planners (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     add("--out", type=Path, default=Path("runs/evaluate_planning"),
-        help="where the picture goes (default: %(default)s)")  # fmt: skip
+        help="folder for the picture (default: %(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

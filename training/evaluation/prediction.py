@@ -83,12 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
     add("--episodes", type=Path, metavar="DIR", default=Path("runs/episodes/val"),
         help="held-out episodes (default: %(default)s)")  # fmt: skip
-    add("--windows", type=int, default=256, help="how many (default: %(default)s)")
+    add("--windows", type=int, default=256, help="number of windows (default: %(default)s)")
     add("--horizon", type=int, default=8, help="steps ahead (default: %(default)s)")
     add_sampling_arguments(parser)
     add("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     add("--out", type=Path, default=Path("runs/evaluate_prediction"),
-        help="where the picture goes (default: %(default)s)")  # fmt: skip
+        help="folder for the picture (default: %(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

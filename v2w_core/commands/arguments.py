@@ -15,8 +15,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num-sampling-steps", type=int, metavar="N",
         help="denoising steps a frame (default: the checkpoint's)")  # fmt: skip
     add("--guidance-scale", type=float, metavar="S",
-        help="of the actions, 1 is off (default: the checkpoint's)")  # fmt: skip
-    add("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+        help="guidance by the actions, 1 is off (default: the checkpoint's)")  # fmt: skip
+    add("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     add("--device", default="cpu", help="torch device (default: %(default)s)")
     add_backend_arguments(parser)
 

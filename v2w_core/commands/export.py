@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT",
         help="checkpoint folder (default: the shipped one)")  # fmt: skip
     add("--backend", choices=EXPORTED, default="onnx",
-        help="what the engine is for (default: %(default)s)")  # fmt: skip
+        help="device of the engine (default: %(default)s)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32",
-        help="of the arithmetic (default: %(default)s)")  # fmt: skip
+        help="precision of the arithmetic (default: %(default)s)")  # fmt: skip
     add("--provider", action="append", metavar="NAME",
         help="execution provider of ONNX Runtime, in order of preference; the first one must "
              "work (default: that of the device)")  # fmt: skip
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR",
         help="folder of engines (default: $V2W_ENGINES or ~/.cache/v2w/engines)")  # fmt: skip
     add("--build-only", type=Path, metavar="DIR",
-        help="of tensorrt-rtx, which builds without a GPU: write graphs and engines there. They "
+        help="for tensorrt-rtx, which builds without a GPU: write graphs and engines there. They "
              "are neither compared nor timed, so that nothing ever uses them")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="also write the manifest there")
 

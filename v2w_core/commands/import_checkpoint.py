@@ -33,12 +33,12 @@ nothing can be cached) and are made for a GPU.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help=".ckpt file, or hf:OWNER/REPOSITORY/FILE on the hub")
     parser.add_argument("dest", type=Path, help="checkpoint folder to write")
-    parser.add_argument("--kind", required=True, choices=KINDS, help="what the file holds")
+    parser.add_argument("--kind", required=True, choices=KINDS, help="kind of the released model")
     parser.add_argument(
         "--dtype",
         default="float16",
         choices=("float16", "float32"),
-        help="of the stored weights (default: %(default)s; float32 is exact and twice as large)",
+        help="type of the stored weights (default: %(default)s; float32 is exact and twice as large)",
     )
 
 
