@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="float16",
         choices=("float16", "float32"),
-        help="type of the stored weights (default: %(default)s; float32 is exact and twice as large)",
+        help="type of the stored weights (default: %(default)s; float32 is exact, twice as large)",
     )
 
 
