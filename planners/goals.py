@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.costs.base import Cost, WeightedSum
-from planners.costs.goal_image_latent import GoalImageLatent
-from planners.costs.goal_image_learned import GoalImageLearned
-from planners.costs.goal_pose import GoalPose
-from planners.costs.smoothness import Smoothness
+from planners.costs.base import Cost
+from planners.costs.compose import CostTarget, GoalImageTerm, compose, goal_image_term
+from planners.costs.settings import IMAGE_GOAL_COSTS, POSE_GOAL_COSTS, Terms
 from planners.costs.visited_views import VisitedViews, VisitedViewsMemory, history_poses
 from planners.observation import Observation
 from planners.planner import PlanResult
@@ -21,19 +19,9 @@ from planners.protocols import ImaginationModel, Pose, UInt8Array
 from v2w_core.errors import V2WError
 from v2w_core.geometry import relative_motion, wrap_angle
 
-GoalImageTerm = GoalImageLatent | GoalImageLearned
-
 #: (arrival_distance, near_distance) of an image goal, in the unit of its distance.
 LATENT_ARRIVAL = (0.1, 0.3)
 LEARNED_ARRIVAL = (0.05, 0.25)
-
-
-def goal_image_term(model: ImaginationModel, frame: UInt8Array) -> GoalImageTerm:
-    """The best distance to a goal image uint8 [H, W, 3] that the model knows."""
-    latents = model.encode(frame[None])[0]
-    if model.goal_distance is None:
-        return GoalImageLatent(latents)
-    return GoalImageLearned(model.goal_distance, latents)
 
 
 @dataclass(frozen=True)
@@ -92,11 +80,11 @@ class ImageGoal:
 
     Args:
         model: encodes the goal and what the camera sees.
-        frame: uint8 [H, W, 3] RGB.
+        frame: uint8 [H, W, 3] RGB; pixels can only be compared in the size of the model's frames.
         arrival_distance, near_distance: in the unit of the distance; None: 0.05 and 0.25 for the
             learned one (see ``GoalDistanceConfig``), 0.1 and 0.3 for latents.
         near_m, near_rad: metres and radians along the plan.
-        smoothness: weight of the smoothness term.
+        costs: the terms of a plan's cost.
         revisit_penalty: what a place gets worse by each time the robot has looked around there
             without arriving, so that it does not stand for ever where nothing better is in sight.
     """
@@ -107,7 +95,7 @@ class ImageGoal:
     near_distance: float | None = None
     near_m: float = 0.2
     near_rad: float = 0.17
-    smoothness: float = 0.002
+    costs: Terms = field(default_factory=lambda: IMAGE_GOAL_COSTS)
     revisit_penalty: float = 0.2
 
     def __post_init__(self) -> None:
@@ -127,11 +115,7 @@ class ImageGoal:
 
     def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
         visited = self._visited(observation, len(observation.frames), memory)
-        terms: dict[str, tuple[float, Cost]] = {
-            "goal_image": (1.0, replace(self.term, visited=visited)),
-            "smoothness": (self.smoothness, Smoothness()),
-        }
-        return WeightedSum(terms)
+        return compose(self.costs, CostTarget(self.term, self.frame, visited))
 
     def arrival(
         self,
@@ -191,15 +175,13 @@ class PoseGoal:
     Args:
         pose: in the frame of ``Observation.pose``.
         tolerance_m, tolerance_rad: within both, the robot believes to have arrived.
-        yaw_weight_m: metres that one radian of yaw error is worth.
-        smoothness: weight of the smoothness term.
+        costs: the terms of a plan's cost.
     """
 
     pose: Pose
     tolerance_m: float = 0.2
     tolerance_rad: float = 0.17
-    yaw_weight_m: float = 0.5
-    smoothness: float = 0.02
+    costs: Terms = field(default_factory=lambda: POSE_GOAL_COSTS)
 
     def relative(self, observation: Observation) -> NDArray[np.float64]:
         """The goal in the current body frame. Raises V2WError without an observed pose."""
@@ -209,11 +191,7 @@ class PoseGoal:
 
     def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
         x, y, yaw = (float(value) for value in self.relative(observation))
-        terms: dict[str, tuple[float, Cost]] = {
-            "goal_pose": (1.0, GoalPose((x, y, yaw), yaw_weight_m=self.yaw_weight_m)),
-            "smoothness": (self.smoothness, Smoothness()),
-        }
-        return WeightedSum(terms)
+        return compose(self.costs, CostTarget(pose=(x, y, yaw)))
 
     def arrival(
         self,

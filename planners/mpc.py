@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planners.costs.base import Cost
+from planners.costs.blocked_motion import WALL
 from planners.drive import Drive
 from planners.goals import Arrival, Goal, ImageGoal, PoseGoal
 from planners.observation import Observation
@@ -71,6 +72,7 @@ class MPC:
         remember_views: what the camera saw on the way counts (see ``ImageGoal``).
         learn_blocked_motion: odometry shows which commands a wall blocked; plans then keep away
             from there (needs observed poses). Off where what was sent is not executed.
+        blocked_motion_weight: cost of a way through a wall that was touched.
         max_warm_start_age_s: a plan that is older says nothing about the next one; 0: each plan
             is made anew.
         drive: what earlier plans to this goal have left.
@@ -86,6 +88,7 @@ class MPC:
     seed: int = 0
     remember_views: bool = True
     learn_blocked_motion: bool = False
+    blocked_motion_weight: float = WALL
     max_warm_start_age_s: float = math.inf
     drive: Drive = field(default_factory=Drive, repr=False)
     num_plans: int = field(default=0, init=False)
@@ -207,7 +210,7 @@ class MPC:
         else:
             cost = self.goal.cost(seen)
         if self.learn_blocked_motion and seen.pose is not None and self.planner.spec.is_planar:
-            cost = drive.blocked_motion.added_to(cost, seen.pose)
+            cost = drive.blocked_motion.added_to(cost, seen.pose, self.blocked_motion_weight)
         return cost
 
     def _none(self) -> FloatArray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.costs.settings import IMAGE_GOAL_COSTS, POSE_GOAL_COSTS, Terms, chosen_costs
 from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.commands.arguments import add_backend_arguments
 from v2w_core.errors import V2WError
@@ -36,6 +37,7 @@ examples:
   v2w plan EPISODE --start 20 --goal-step 6                     the goal is frame 26
   v2w plan EPISODE --goal-image goal.png --deadline-s 1.0       best plan within a second
   v2w plan EPISODE --goal-pose 1.5 0.5 0.0                      1.5 m ahead, 0.5 m to the left
+  v2w plan EPISODE --costs goal_image_latent smoothness=0.01    other terms of the cost
 """
 
 
@@ -55,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="goal: metres ahead, metres to the left, radians to the left of where the robot is",
     )  # fmt: skip
     add(
-        "--cost", choices=("learned", "latent", "pixel"), default="learned",
-        help="distance to a goal image: as the checkpoint has learned it (where it has; else "
-        "latent), difference of latents, difference of pixels (default: %(default)s)",
+        "--costs", nargs="+", action="extend", metavar="NAME[=WEIGHT]",
+        help=f"terms of the cost, of a goal image: {described(IMAGE_GOAL_COSTS)}; of a goal pose: "
+        f"{described(POSE_GOAL_COSTS)} (default: those with a weight, so weighted)",
     )  # fmt: skip
     add("--optimizer", default="cem", help="cem, mppi or cma_es (default: %(default)s)")
     add("--horizon", type=int, default=8, help="steps of the plan (default: %(default)s)")
@@ -69,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     add("--out", type=Path, default=Path("runs/plan"), help="pictures (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="also write the result as JSON")
+
+
+def described(terms: Terms) -> str:
+    """Names and default weights, for a help text."""
+    return ", ".join(f"{name}={term.weight:g}" for name, term in terms.items())
 
 
 def add_screening_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,26 +156,18 @@ def make_cost(
     args: argparse.Namespace, model: WorldModel, episode: Episode, moment: Moment
 ) -> tuple[Cost, NDArray[np.uint8] | None, NDArray[np.float64] | None]:
     """The cost that the arguments ask for, the goal image and the goal pose where there is one."""
-    from planners.costs.base import WeightedSum
-    from planners.costs.goal_image_latent import GoalImageLatent
-    from planners.costs.goal_image_pixel import GoalImagePixel
-    from planners.costs.goal_pose import GoalPose
-    from planners.costs.smoothness import Smoothness
-    from planners.goals import goal_image_term
+    from planners.costs.compose import CostTarget, compose, goal_image_term
     from v2w_core.geometry import relative_motion
 
+    terms = IMAGE_GOAL_COSTS if args.goal_pose is None else POSE_GOAL_COSTS
+    if args.costs is not None:
+        terms = chosen_costs(args.costs, terms, "--costs")
     image: NDArray[np.uint8] | None = None
     pose: NDArray[np.float64] | None = None
-    term: Cost
     if args.goal_pose is not None:
         model.config.action.planar_indices()
-        pose = np.asarray(args.goal_pose, dtype=np.float64)
-        term = GoalPose((float(pose[0]), float(pose[1]), float(pose[2])))
-        return (
-            WeightedSum({"goal_pose": (1.0, term), "smoothness": (0.02, Smoothness())}),
-            None,
-            pose,
-        )
+        x, y, yaw = args.goal_pose
+        return compose(terms, CostTarget(pose=(x, y, yaw))), None, np.array([x, y, yaw])
     if args.goal_image is not None:
         image = read_goal_image(args.goal_image)
     else:
@@ -181,17 +180,8 @@ def make_cost(
         image = episode.frames(index, index + 1)[0]
         if model.config.action.is_planar:
             pose = relative_motion(episode.poses[moment.start], episode.poses[index])
-    if args.cost == "pixel":
-        term = GoalImagePixel(model.preprocess(image[None])[0])
-    elif args.cost == "latent":
-        term = GoalImageLatent(model.encode(image[None])[0])
-    else:
-        term = goal_image_term(model, image)
-    return (
-        WeightedSum({"goal_image": (1.0, term), "smoothness": (0.002, Smoothness())}),
-        image,
-        pose,
-    )
+    frame = model.preprocess(image[None])[0]
+    return compose(terms, CostTarget(goal_image_term(model, frame), frame)), image, pose
 
 
 def run(args: argparse.Namespace) -> int:

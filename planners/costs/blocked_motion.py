@@ -87,12 +87,12 @@ class BlockedMotionMemory:
             self.places.append(place)
             del self.places[:-MOST_PLACES]
 
-    def added_to(self, cost: Cost, pose: Pose) -> Cost:
-        """The cost of a plan from ``pose``; ways through a touched wall cost WALL more."""
+    def added_to(self, cost: Cost, pose: Pose, weight: float = WALL) -> Cost:
+        """The cost of a plan from ``pose``; ways through a touched wall cost ``weight`` more."""
         if not self.places:
             return cost
         places = np.asarray(relative_motion(pose, np.stack(self.places)), dtype=np.float64)
-        return WeightedSum({"goal": (1.0, cost), "blocked_motion": (WALL, BlockedMotion(places))})
+        return WeightedSum({"goal": (1.0, cost), "blocked_motion": (weight, BlockedMotion(places))})
 
 
 def blocked(before: Pose, commanded: NDArray[np.floating], now: Pose) -> NDArray[np.float64] | None:

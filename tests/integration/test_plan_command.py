@@ -90,7 +90,9 @@ def test_plan_prints_a_table_and_writes_json_and_pictures(folder, capsys):
 def test_goal_image_and_goal_pose_are_goals_too(folder):
     image = folder / "goal.png"
     cv2.imwrite(str(image), np.full((40, 50, 3), 90, dtype=np.uint8))
-    assert plan(folder, "--goal-image", str(image), "--cost", "pixel") == 0
+    assert (
+        plan(folder, "--goal-image", str(image), "--costs", "goal_image_pixel=2", "smoothness") == 0
+    )
     result = folder / "pose.json"
     assert plan(folder, "--goal-pose", "0.8", "-0.2", "-0.4", "--iterations", "8",
                 "--candidates", "64", "--json", str(result)) == 0  # fmt: skip
@@ -122,6 +124,11 @@ def test_the_recording_is_compared_by_the_same_cost(folder):
         (("--screening-horizon", "0"), "screening_horizon"),
         (("--deadline-s", "0"), "deadline_s"),
         (("--optimizer", "luck"), "optimizer"),
+        (("--costs", "luck"), "goal_image_latent"),
+        (("--costs", "goal_image=-1"), "goal_image.weight"),
+        (("--costs", "goal_image=much"), "NAME=WEIGHT"),
+        (("--costs", "goal_image=0"), "above 0"),
+        (("--goal-pose", "1", "0", "0", "--costs", "goal_image"), "goal_pose, smoothness"),
         (("--checkpoint", "{folder}/nothing"), "checkpoint"),
         (("--horizon", "40"), "8"),
         (("--goal-pose", "nan", "0", "0"), "GoalPose"),

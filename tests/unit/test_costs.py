@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planner_toys import SPEC, ToySession, picture
+from planner_toys import SPEC, ToySession, picture, to_frames
 
 from planners.costs.base import CostContext, WeightedSum
+from planners.costs.compose import BUILDERS, CostTarget, compose
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_pixel import GoalImagePixel
 from planners.costs.goal_pose import GoalPose
+from planners.costs.settings import (
+    IMAGE_GOAL_COSTS,
+    POSE_GOAL_COSTS,
+    GoalPoseSettings,
+    SmoothnessSettings,
+    chosen_costs,
+)
 from planners.costs.smoothness import Smoothness
 from planners.costs.soft_minimum import SoftMinimum
 from planners.costs.visited_views import VisitedViews, history_poses
@@ -121,6 +129,60 @@ def test_nothing_is_imagined_unless_a_term_asks():
     assert len(session.calls) == 1  # both terms share one imagination
     np.testing.assert_allclose(both(shared), parts["latent"] + parts["again"])
     np.testing.assert_allclose(parts["again"], 2 * parts["latent"])
+
+
+def test_costs_are_made_of_terms_by_name():
+    goal = picture(np.array([1.6, 0.0, 0.0]))
+    target = CostTarget(image=GoalImageLatent(goal), pose=(1.6, 0.0, 0.0))
+    shared = context(ToySession())
+    terms = chosen_costs(["goal_image", "smoothness=0.5"], IMAGE_GOAL_COSTS)
+    cost = compose(terms, target)
+    assert cost.needs_rollouts
+    expected = GoalImageLatent(goal)(shared) + 0.5 * Smoothness()(shared)
+    np.testing.assert_allclose(cost(shared), expected)
+    pose = compose({"goal_pose": GoalPoseSettings(weight=2.0, yaw_weight_m=0.0)}, target)
+    assert not pose.needs_rollouts
+    expected = 2.0 * GoalPose((1.6, 0.0, 0.0), yaw_weight_m=0.0)(shared)
+    np.testing.assert_allclose(pose(shared), expected)
+    assert compose(IMAGE_GOAL_COSTS, target).terms.keys() == {"goal_image", "smoothness"}
+
+
+def test_every_term_that_can_be_chosen_can_be_made():
+    frame = to_frames(picture(np.zeros(3)))
+    target = CostTarget(GoalImageLatent(picture(np.zeros(3))), frame, pose=(1.0, 0.0, 0.0))
+    for terms in (IMAGE_GOAL_COSTS, POSE_GOAL_COSTS):
+        for name in terms:
+            cost = compose(chosen_costs([name], terms), target)
+            assert np.isfinite(cost(context(ToySession()))).all(), name
+    assert {*IMAGE_GOAL_COSTS, *POSE_GOAL_COSTS} == set(BUILDERS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["luck"], "costs: some of goal_pose, smoothness"),
+        (["goal_image"], "costs: some of goal_pose, smoothness"),
+        (["goal_pose=x"], "NAME=WEIGHT"),
+        (["smoothness=nan"], r"smoothness\.weight: within \[0, 1000\]"),
+        (["smoothness=1e9"], r"smoothness\.weight"),
+        (["smoothness=0"], "at least one term"),
+        ([], "at least one term"),
+    ],
+)
+def test_costs_that_cannot_be_chosen_are_refused(words, message):
+    with pytest.raises(V2WError, match=message):
+        compose(chosen_costs(words, POSE_GOAL_COSTS), CostTarget(pose=(1.0, 0.0, 0.0)))
+
+
+def test_terms_need_their_kind_of_goal():
+    all_terms = {**IMAGE_GOAL_COSTS, **POSE_GOAL_COSTS}
+    for name in ("goal_image", "goal_image_latent", "goal_image_pixel", "goal_pose"):
+        with pytest.raises(V2WError, match="only with a goal"):
+            compose(chosen_costs([name], all_terms), CostTarget())
+    with pytest.raises(V2WError, match="some of goal_image"):
+        compose({"luck": SmoothnessSettings()}, CostTarget())
+    with pytest.raises(V2WError, match=r"goal_pose\.yaw_weight_m.*m/rad"):
+        GoalPoseSettings(yaw_weight_m=-1.0)
 
 
 def test_bad_options_name_the_field():

@@ -13,10 +13,11 @@ from core_toys import small_model
 from planner_toys import SPEC
 
 from planners.costs.base import CostContext
+from planners.costs.compose import goal_image_term
 from planners.costs.goal_image_latent import GoalImageLatent
 from planners.costs.goal_image_learned import GoalImageLearned
 from planners.costs.visited_views import times_looked
-from planners.goals import LATENT_ARRIVAL, LEARNED_ARRIVAL, ImageGoal, goal_image_term
+from planners.goals import LATENT_ARRIVAL, LEARNED_ARRIVAL, ImageGoal
 from training.dataset import Clips
 from training.goal_distance import (
     GoalDistanceTask,

@@ -14,7 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from core_toys import history, small_model
 
+from planners.costs.blocked_motion import WALL
+from planners.costs.settings import IMAGE_GOAL_COSTS, POSE_GOAL_COSTS
+from planners.observation import Observation
 from v2w import errors
 from v2w.bringup import node_processes
 from v2w.bringup.node_processes import MODEL_NODES
@@ -22,11 +26,12 @@ from v2w.commands import up
 from v2w.inference import status
 from v2w.inference.status import Phase, RequestCounts, RuntimeReport, StatusRecord, StatusReport
 from v2w.messages.conversions import candidates_from, planar_pose
-from v2w.navigation.planning import pose_goal
+from v2w.navigation.planning import PlanningCore, pose_goal
 from v2w.navigation.sensor_history import HistoryCounters, HistoryReport
-from v2w.parameters import TABLES, check_horizon
+from v2w.parameters import TABLES, check_horizon, goal_costs
 from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError
+from v2w_core.images import encode_image
 from v2w_core.spec import ActionSpec
 
 PACKAGE = Path(node_processes.__file__).resolve().parents[2]
@@ -177,6 +182,24 @@ def test_a_horizon_that_no_plan_could_have(
     given = dict(zip(("horizon", "max_horizon"), values, strict=True))
     with pytest.raises(V2WError, match=named) if named else nullcontext():
         check_horizon(given, 8, changed)
+
+
+def test_parameters_choose_the_terms_of_a_plans_cost() -> None:
+    values = {parameter.name: parameter.default for parameter in TABLES["planner_node"]}
+    assert goal_costs(values, "image_goal") == dict(IMAGE_GOAL_COSTS)
+    assert goal_costs(values, "pose_goal") == dict(POSE_GOAL_COSTS)
+    assert values["blocked_motion.weight"] == WALL
+    values |= {"image_goal.goal_image.weight": 0.0, "image_goal.goal_image_latent.weight": 2.0,
+               "pose_goal.goal_pose.yaw_weight_m": 0.1}  # fmt: skip
+    assert goal_costs(values, "pose_goal")["goal_pose"].yaw_weight_m == 0.1
+    model = small_model()
+    goal = PlanningCore(model).image_goal(
+        encode_image(history()[0][0], "png"), goal_costs(values, "image_goal")
+    )
+    terms = goal.cost(Observation(*history())).terms
+    assert {name: weight for name, (weight, _) in terms.items()} == {
+        "goal_image_latent": 2.0, "smoothness": 0.002,
+    }  # fmt: skip
 
 
 def test_command_lines_carry_files_then_overrides(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT",
         help="checkpoint folder (default: the shipped one)")  # fmt: skip
+    add("--backend", choices=EXPORTED, default="onnx",
         help="back end to build (default: %(default)s)")  # fmt: skip
-        help="device of the engine (default: %(default)s)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32",
         help="precision of the arithmetic (default: %(default)s)")  # fmt: skip
     add("--provider", action="append", metavar="NAME",

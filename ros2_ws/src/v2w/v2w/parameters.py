@@ -7,9 +7,10 @@ files and the tables of the README equal to these.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from planners.costs.settings import IMAGE_GOAL_COSTS, LARGEST_WEIGHT, POSE_GOAL_COSTS, Terms
 from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
 from v2w_core.errors import V2WError
 
@@ -90,6 +91,33 @@ def check_horizon(
         raise V2WError("parameter horizon", f"at most max_horizon, {longest} steps", horizon)
     if horizon > longest:
         raise V2WError("parameter max_horizon", f"at least horizon, {horizon} steps", longest)
+
+
+#: The terms of a plan's cost by the kind of goal. Each of their settings is a parameter that is
+#: called goal.term.setting; a weight of 0 switches a term off.
+GOAL_COSTS = {"image_goal": IMAGE_GOAL_COSTS, "pose_goal": POSE_GOAL_COSTS}
+
+
+def _cost_parameters() -> tuple[Parameter, ...]:
+    return tuple(
+        Parameter(
+            f"{goal}.{name}.{field}", getattr(term, field), about.unit, about.text,
+            about.low, about.high,
+        )
+        for goal, terms in GOAL_COSTS.items()
+        for name, term in terms.items()
+        for field, about in term.settings().items()
+    )  # fmt: skip
+
+
+def goal_costs(values: dict[str, Any], goal: str) -> Terms:
+    """The terms of "image_goal" or "pose_goal" as the parameters' values set them."""
+    return {
+        name: replace(
+            term, **{field: values[f"{goal}.{name}.{field}"] for field in term.settings()}
+        )
+        for name, term in GOAL_COSTS[goal].items()
+    }
 
 
 COMMON = (
@@ -205,6 +233,12 @@ PLANNER = (
     Parameter(
         "screening_horizon", SCREENING_HORIZON, "steps",
         "For image goals: the number of steps after which candidates are screened.", 1, 64,
+    ),
+    *_cost_parameters(),
+    Parameter(
+        "blocked_motion.weight", 10.0, "",
+        "Cost of a way on to where a command was blocked on this drive; 0 = off.",
+        0.0, LARGEST_WEIGHT,
     ),
     Parameter(
         "num_iterations", 3, "iterations",

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planners.costs.blocked_motion import WALL
+from planners.costs.settings import IMAGE_GOAL_COSTS, POSE_GOAL_COSTS, Terms
 from planners.goals import Arrival, Goal, ImageGoal, PoseGoal
 from planners.mpc import MPC, Drive
 from planners.observation import Observation
@@ -32,7 +34,8 @@ class PlanSettings:
     """Numbers of one request, defaults filled in.
 
     ``seed`` is None for the planning core's choice. ``drive``: the plan will be driven, so that
-    what the camera saw and the walls that were touched on the way to this goal count.
+    what the camera saw and the walls that were touched on the way to this goal count, those with
+    ``blocked_motion_weight``.
     """
 
     horizon: int
@@ -42,6 +45,7 @@ class PlanSettings:
     seed: int | None
     execute_steps: int
     drive: bool = False
+    blocked_motion_weight: float = WALL
     imagination: ImaginationSettings = SCREENED
 
 
@@ -66,20 +70,21 @@ class PlanningCore:
         self._seeds = np.random.default_rng(seed)
         self.forget_drive()
 
-    def image_goal(self, data: bytes) -> ImageGoal:
-        """A goal from JPEG or PNG bytes.
+    def image_goal(self, data: bytes, costs: Terms = IMAGE_GOAL_COSTS) -> ImageGoal:
+        """A goal from JPEG or PNG bytes, with the terms of its plans' cost.
 
         Raises:
             V2WError: no picture, or one that is cut off.
         """
         latest = self._image  # another thread may forget it meanwhile
-        if latest is not None and latest[0] == data:
+        if latest is not None and (latest[0], latest[1].costs) == (data, costs):
             return latest[1]  # which has encoded the picture already
         try:
             frame = decode_image(data, field="goal_image")
         except DataError as error:
             raise V2WError(error.field, error.rule, error.value) from error
-        goal = ImageGoal(self._model, resize_frame(frame, self._model.config.observation))
+        frame = resize_frame(frame, self._model.config.observation)
+        goal = ImageGoal(self._model, frame, costs=costs)
         self._image = data, goal
         return goal
 
@@ -124,6 +129,7 @@ class PlanningCore:
             seed=seed,
             remember_views=settings.drive,
             learn_blocked_motion=settings.drive,
+            blocked_motion_weight=settings.blocked_motion_weight,
             max_warm_start_age_s=WARM_START_S if settings.seed is None else 0.0,
             drive=self._drive_to(key, settings.drive),
         )
@@ -172,11 +178,13 @@ def pose_goal(
     here: tuple[float, float, float],
     tolerance_m: float,
     tolerance_rad: float,
+    costs: Terms = POSE_GOAL_COSTS,
 ) -> PoseGoal:
     """A goal pose (x, y, yaw) as the planner wants it: in the odometry frame.
 
     Args:
         frame_id: the odometry frame, empty (the same), or the body frame (relative to ``here``).
+        costs: the terms of a plan's cost.
 
     Raises:
         NodeError: TF_ERROR for any other frame.
@@ -188,4 +196,4 @@ def pose_goal(
     else:
         rule = f"{odom_frame!r} (fixed) or {base_frame!r} (relative to the robot)"
         raise NodeError("goal_pose.header.frame_id", rule, frame_id, code="TF_ERROR")
-    return PoseGoal((x, y, yaw), tolerance_m=tolerance_m, tolerance_rad=tolerance_rad)
+    return PoseGoal((x, y, yaw), tolerance_m, tolerance_rad, costs)

@@ -222,6 +222,7 @@ class PlannerNode(ModelNode):
             time_budget_s=budget_s,
             seed=None if request.seed < 0 else chosen_seed(request.seed),
             drive=values["publish_velocity"] and request.seed < 0,
+            blocked_motion_weight=values["blocked_motion.weight"],
             execute_steps=min(values["execute_steps"], values["horizon"]),
             imagination=ImaginationSettings(
                 screening_fraction=values["screening_fraction"],
@@ -239,7 +240,8 @@ class PlannerNode(ModelNode):
         assert self._core is not None
         if request.goal_type == GOAL_IMAGE:
             data = bytes(request.goal_image.data)
-            return self._core.image_goal(data), hash(data)
+            costs = parameters.goal_costs(parameters.values(self, self.table), "image_goal")
+            return self._core.image_goal(data, costs), hash(data)
         if request.goal_type != GOAL_POSE:
             raise NodeError("goal_type", "0 (pose) or 1 (image)", request.goal_type)
         x, y, _, yaw = conversions.planar_pose(request.goal_pose.pose)
@@ -258,6 +260,7 @@ class PlannerNode(ModelNode):
             here=(float(here[0]), float(here[1]), float(here[3])),
             tolerance_m=self.get_parameter("goal_tolerance").value,
             tolerance_rad=self.get_parameter("goal_yaw_tolerance").value,
+            costs=parameters.goal_costs(parameters.values(self, self.table), "pose_goal"),
         )
         return goal, goal.pose
 
