@@ -44,6 +44,5 @@ class Observation:
 
     def encoded_by(self, session: Session) -> Observation:
         """The same, with the latents that a session begun from these frames has already."""
-        history = getattr(session, "history", session)
-        latents = getattr(history, "latents", None)
+        latents = getattr(session, "latents", None)
         return self if latents is None else replace(self, encoded=latents[-len(self.frames) :])

@@ -31,14 +31,11 @@ class BaseSession(ABC):
     """The history of one moment, ready to imagine futures; made by ``WorldModel.start``.
 
     Not thread-safe; one lock around a model's sessions.
-
-    Attributes:
-        horizon_limit: longest horizon of a rollout; None: that of the trained window.
     """
 
     model: Dynamics
     seed: int
-    horizon_limit: int | None = None
+    horizon_limit: int | None = None  # of a rollout; None: the end of the trained window
 
     @property
     @abstractmethod

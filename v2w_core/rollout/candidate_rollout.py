@@ -28,8 +28,7 @@ class CandidateRollout:
     later :meth:`advance` imagines the candidates that are left from the beginning, with the same
     noise and therefore the same result.
 
-    Made by ``Session.rollout``. A back end with static caches holds one rollout at a time: a newer
-    one ends those before.
+    A back end with static caches holds one rollout at a time: a newer one ends those before.
 
     Args:
         actions: [K, horizon, A], normalised.

@@ -45,6 +45,11 @@ class Session(BaseSession):
         """Frames in the history."""
         return self.history.cache.num_frames
 
+    @property
+    def latents(self) -> Tensor:
+        """[T, C, h, w] of the newest ``num_history`` frames."""
+        return self.history.latents
+
     @torch.inference_mode()
     def append(self, frame: ImageArray, action: ArrayLike) -> None:
         """A new camera frame uint8 [H, W, 3] and the physical action [A] that led to it.
