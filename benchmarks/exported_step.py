@@ -3,7 +3,7 @@
     pip install onnxscript
     python benchmarks/exported_step.py --json benchmarks/results/exported_step.json
 
-Exports the step on slots (slot_step.py) in which a frame joins, with the inputs and outputs of the
+Exports the static step (static_step.py) in which a frame joins, with the inputs and outputs of the
 graph written by hand, so that the same back end runs both. They take turns on one thread; seconds
 are of the processor, so that a busy machine matters less (of TensorRT-RTX: of the clock).
 """
@@ -27,18 +27,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2w_core.backends.base import BackendOptions, Stepper
+from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
-from v2w_core.backends.onnx_runtime import GRAPHS, OnnxRuntime, write_graphs
-from v2w_core.backends.past import NOT_SEEN
-from v2w_core.backends.slot_step import Kind, SlotStep
-from v2w_core.backends.step_layers import MAX_DENSE_PIXELS
-from v2w_core.backends.tensorrt_rtx import build_engine
-from v2w_core.backends.trial import BATCH_SIZES, trial_session
+from v2w_core.backends.onnx_step.graph_cache import NOT_SEEN
+from v2w_core.backends.onnx_step.onnx_runtime import GRAPHS, OnnxRuntime, write_graphs
+from v2w_core.backends.onnx_step.step_layers import MAX_DENSE_PIXELS
+from v2w_core.backends.onnx_step.tensorrt_rtx import build_engine
+from v2w_core.backends.parity import BATCH_SIZES, synthetic_session
+from v2w_core.backends.torch_step.static_step import StaticStep, StepVariant
+from v2w_core.checkpoint import default_checkpoint
 from v2w_core.errors import V2WError
 from v2w_core.models.layers import Conv, Upsample
 from v2w_core.models.temporal import TemporalConv
-from v2w_core.world_model import WorldModel, default_checkpoint
+from v2w_core.rollout.interfaces import StepBackend
+from v2w_core.world_model import WorldModel
 
 STEPS = 6  # of a rollout; a frame joins in each
 FILE = GRAPHS[2, True, False]
@@ -57,32 +59,32 @@ class OnSlots(OnnxRuntime):
 class Exported(OnSlots):
     """Exported graphs, which add the biases of temporal convolutions themselves."""
 
-    def begin(self, *given: Any) -> Any:
+    def start(self, *given: Any) -> Any:
         convs = [m for m in self._model.unet.modules() if isinstance(m, TemporalConv)]
         lanes = []
-        for lane in super().begin(*given):
+        for lane in super().start(*given):
             sums = {k: v - convs[int(k.split("_")[1])].bias.detach() for k, v in lane.sums.items()}
             lanes.append(replace(lane, sums=sums))
         return tuple(lanes)
 
 
 class DropIn(nn.Module):
-    """A :class:`SlotStep` with the inputs and outputs of a graph that is written by hand."""
+    """A :class:`StaticStep` with the inputs and outputs of a graph that is written by hand."""
 
     def __init__(self, model: WorldModel, like: Any) -> None:
         super().__init__()
-        self.step = SlotStep(model.unet, Kind(2, keep=True, guided=False)).eval()
+        self.step = StaticStep(model.unet, StepVariant(2, keep=True, guided=False)).eval()
         self.inputs, self.outputs = ([v.name for v in some] for some in (like.input, like.output))
         self.kept = [name for name in self.inputs if name.startswith(("key", "value"))]
         convs = [name for name in self.inputs if name.startswith("conv")]
-        cache = trial_session(model, model.backend)._cache
+        cache = synthetic_session(model, model.backend).history.cache
         sizes = [added.shape[2:4] for sums in cache.conv for added in sums]
         self.sums = dict(zip(convs, sizes, strict=True))  # with the sizes of the images
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         by_name = dict(zip(self.inputs, given, strict=True))
         frames = [by_name[name] for name in ("latents", "level", "actions", "mask")]
-        shared = [by_name[f"shared_{name}"].permute(1, 2, 0, 3) for name in self.kept]
+        shared = [by_name[f"prefix_{name}"].permute(1, 2, 0, 3) for name in self.kept]
         own = [by_name[name].permute(1, 2, 0, 3) for name in self.kept]
         sums = [by_name[name].unflatten(0, (-1, 1, *size)) for name, size in self.sums.items()]
         v, new, after = self.step(*frames, by_name["seen"][0] > NOT_SEEN / 2, shared, own, sums)
@@ -153,15 +155,15 @@ def rewritten() -> Any:
 
 
 @torch.inference_mode()
-def rollout(model: WorldModel, backend: Stepper, batch: int) -> tuple[Tensor, float]:
+def rollout(model: WorldModel, backend: StepBackend, batch: int) -> tuple[Tensor, float]:
     """Velocities of steps in which a frame joins the past, and the frames a second."""
     generator, lead = torch.Generator().manual_seed(0), (STEPS, batch, 2)
     latents = torch.randn(*lead, *model.config.latent_shape, generator=generator)
     actions = 2 * torch.rand(*lead, model.config.action.dim, generator=generator) - 1
     level = torch.tensor([model.config.sampling.history_level, 999]).repeat(batch, 1)
     velocities, mask = [], torch.ones(lead[1:], dtype=torch.bool)
-    with backend.rolling_out():
-        past = backend.begin(trial_session(model, backend)._cache, batch, STEPS)
+    with backend.rollout_context():
+        past = backend.start(synthetic_session(model, backend).history.cache, batch, STEPS)
         began = time.process_time()
         for step in range(STEPS):
             v, past = backend.step(latents[step], level, actions[step], mask, past)
