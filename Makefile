@@ -90,8 +90,10 @@ $(BUILT): $(INSTALLED) $(BUILD_INPUTS)
 demo: setup
 	@$(RUN) v2w demo
 
+# Two processes, a file at a time each; real nodes have the machine to themselves afterwards.
 test: setup
-	@$(RUN) V2W_REQUIRE_ROS=$(if $(filter none,$(ROS)),,1) python -m pytest $(PYTEST_ARGS)
+	@$(RUN) python -m pytest -n 2 --dist loadfile --ignore tests/ros $(PYTEST_ARGS)
+	@$(RUN) V2W_REQUIRE_ROS=$(if $(filter none,$(ROS)),,1) python -m pytest tests/ros $(PYTEST_ARGS)
 
 check: lint
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 type quick
