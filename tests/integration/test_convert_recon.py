@@ -128,6 +128,7 @@ def test_recon_folder_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "not both (got 1 folders, 1 files)" in fails(capsys, both, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not KITTI.is_dir(), reason=f"no {KITTI} (set V2W_SHARED_DIR)")
 def test_real_files_in_both_of_recons_layouts(tmp_path: Path) -> None:
     sources = (KITTI / "traj_kitti_1", KITTI / "traj_kitti_1_recon_keys.hdf5")

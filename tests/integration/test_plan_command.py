@@ -67,6 +67,7 @@ def plan(folder, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_plan_prints_a_table_and_writes_json_and_pictures(folder, capsys):
     assert plan(folder, "--goal-step", "6", "--screening-horizon", "3",
                 "--json", str(folder / "plan.json")) == 0  # fmt: skip
@@ -162,6 +163,7 @@ def test_planner_on_the_real_model_costs_what_it_says(model):
     np.testing.assert_allclose(result.cost, cost(context)[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_mpc_on_the_real_model_decides_within_a_deadline(model):
     seen = observation()
     mpc = MPC(Planner(SPEC), ImageGoal(model, observation(1).frames[0]), model,

@@ -13,6 +13,7 @@ from v2w_core.transfer.unet_keys import UNET_PREFIX, released_name
 from v2w_core.world_model import WorldModel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_and_shape(recorded, kind):
     pytest.importorskip("transformers")

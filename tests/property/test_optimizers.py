@@ -67,6 +67,7 @@ def ragged(candidates, iteration):
     return costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda item: type(item).__name__)
 @settings(max_examples=15, deadline=None)
 @given(

@@ -143,6 +143,7 @@ def test_an_error_of_who_asks_is_no_lost_device():
         assert raised.value is error
 
 
+@pytest.mark.slow
 def test_a_model_falls_back_to_the_cpu_even_without_its_device(model, monkeypatch, tmp_path):
     loaded = WorldModel.from_pretrained(model.save_pretrained(tmp_path / "model"))
     loaded.memory_budget = 2**30
@@ -161,6 +162,7 @@ def test_a_model_falls_back_to_the_cpu_even_without_its_device(model, monkeypatc
         fall_back_to_cpu(model)
 
 
+@pytest.mark.slow
 def test_what_a_broken_device_hands_back_is_not_taken_for_weights(tmp_path):
     model = small_model()
     folder = model.save_pretrained(tmp_path / "model")

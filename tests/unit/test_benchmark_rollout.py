@@ -13,6 +13,7 @@ from v2w_core.backends.eager import Eager
 HORIZON = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_steps", "scale"), [(1, 1.0), (3, 2.5)])
 def test_recomputed_windows_are_the_cached_rollout(num_steps, scale):
     model = small_model(guidance_rescale=0.7, eta=1.0)
@@ -76,6 +77,7 @@ def test_bytes_are_the_weights_and_what_is_read_of_the_cache():
     assert third.flops > second.flops
 
 
+@pytest.mark.slow
 def test_products_with_padding_are_counted_only_when_asked_for():
     config = small_model().config
     x = torch.zeros(1, 1, *config.latent_shape)

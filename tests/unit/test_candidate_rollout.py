@@ -118,6 +118,7 @@ def test_rollouts_of_one_session_do_not_disturb_each_other():
     torch.testing.assert_close(torch.cat(latents), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_at_once_is_imagined_from_the_beginning():
     model, actions, chosen = small_model(), candidates(7, HORIZON), [1, 2, 6]
     session = model.start(*history())

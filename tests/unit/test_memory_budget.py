@@ -102,6 +102,7 @@ def test_live_bytes_are_those_that_are_alive_at_once():
     assert live.peak == 1200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_a_candidate_takes_more_for_a_longer_horizon_and_with_guidance(mode):
     model = small_model(imagined_history=mode)
@@ -115,6 +116,7 @@ def test_a_candidate_takes_more_for_a_longer_horizon_and_with_guidance(mode):
         assert candidate_bytes(model, own, guided=True) > size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deadline_s", [None, 100.0])
 def test_a_plan_is_the_same_with_little_memory(deadline_s):
     model = small_model()

@@ -96,6 +96,7 @@ def imagine(runtime):
     return runtime.decode(session.imagine(candidates(2, 3), seed=1).latents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 4])
 def test_a_lost_device_is_replaced_and_the_request_answered(checkpoint, steps):
     warnings = Warnings()
@@ -220,6 +221,7 @@ def test_it_says_which_engine_computes_and_warms_it_up(checkpoint):
     assert Warnings().runtime(checkpoint).key == ""
 
 
+@pytest.mark.slow
 def test_a_back_end_that_dies_in_the_trial_gives_way_before_any_request(checkpoint, monkeypatch):
     monkeypatch.setattr(Dying, "steps_left", 0)
     warnings = Warnings()

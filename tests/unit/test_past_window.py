@@ -15,6 +15,7 @@ from v2w_core.rollout.history import draw_noise
 from v2w_core.rollout.session import Session
 
 
+@pytest.mark.slow
 def test_streaming_past_the_window_starts_from_the_newest_frames():
     model = small_model(past_window="recompute")
     length = model.config.num_frames
@@ -31,6 +32,7 @@ def test_streaming_past_the_window_starts_from_the_newest_frames():
     )
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
 def test_past_the_window_the_newest_frames_are_encoded_anew(mode, monkeypatch):

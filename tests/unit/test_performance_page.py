@@ -73,6 +73,7 @@ def test_the_page_has_every_block():
         performance_page.filled(page, name, "text")
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn():
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     for draw in (performance_page.draw_frames, performance_page.draw_roofline):

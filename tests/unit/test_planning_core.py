@@ -136,6 +136,7 @@ def test_a_plan_is_shifted_by_what_was_driven_of_it(warm_starts: list[Any]) -> N
     np.testing.assert_array_equal(warm_starts[2], shift(second, 1))
 
 
+@pytest.mark.slow
 def test_plans_that_start_from_nothing(
     warm_starts: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_plans_that_start_from_nothing(
     assert warm_starts == [None] * 6
 
 
+@pytest.mark.slow
 def test_a_goal_image_and_each_history_are_encoded_once() -> None:
     model, encoded = small_model(), []
     encode = model.encode

@@ -98,6 +98,7 @@ def test_before_fine_tuning_only_extrapolative_keeps_what_moves_evenly(base):
     assert worst["extrapolative"] < 1e-5 < 1e-2 < min(worst["shift"], worst["masked"])
 
 
+@pytest.mark.slow
 def test_all_arms_of_a_seed_share_their_action_layers_and_autoencoder(base):
     models = [build_arm(arm, base, CONFIG, seed=7) for arm in ARMS]
     other = build_arm(ARMS[0], base, CONFIG, seed=8)

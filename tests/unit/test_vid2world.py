@@ -49,6 +49,7 @@ def random(seed):
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow
 def test_a_step_is_what_the_paper_says(files, monkeypatch):
     it = task(files, batch_size=32)
     spec, config = it.model.config.action, it.model.config
@@ -111,6 +112,7 @@ def test_a_step_is_what_the_paper_says(files, monkeypatch):
     assert 0.9 < float(noisy[level > 990].std()) < 1.1
 
 
+@pytest.mark.slow
 def test_frozen_parts_stay_and_all_others_learn(files, tmp_path):
     it = task(files)
     before = {name: value.clone() for name, value in it.model.state_dict().items()}
@@ -161,6 +163,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(files, tmp_path, changes):
     assert torch.equal(run(tmp_path / "halves"), whole)
 
 
+@pytest.mark.slow
 def test_recomputed_activations_give_the_same_gradients(files):
     found = []
     for recompute in (False, True):
@@ -223,6 +226,7 @@ def test_clips_are_augmented_alike_in_all_frames(files):
     assert torch.isfinite(it.loss(random(0), 0.0)[0])
 
 
+@pytest.mark.slow
 def test_what_the_recipe_cannot_do_is_refused(files, tmp_path: pathlib.Path):
     with pytest.raises(V2WError, match="forced_probability"):
         task(files, forced_probability=0.5)
