@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Setup:
-    """Of all contenders."""
+    """Settings that all contenders share."""
 
     device: str
     num_threads: int

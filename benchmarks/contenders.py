@@ -69,7 +69,7 @@ class Contender(ABC):
 
     @abstractmethod
     def work(self) -> list[Work]:
-        """Of every pass of a rollout."""
+        """Seconds of every pass of a rollout."""
 
 
 class Reference(Contender):

@@ -41,7 +41,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Work:
-    """Of one pass of a network."""
+    """The work of one pass of a network."""
 
     flops: float
     bytes: float
@@ -65,7 +65,7 @@ def total(passes: Iterable[Work]) -> Work:
 
 
 def floor_s(passes: Iterable[Work], rates: Rates) -> float:
-    """Of passes that wait for each other."""
+    """The work of passes that wait for each other."""
     return sum(work.floor_s(rates) for work in passes)
 
 

@@ -110,7 +110,7 @@ def count_flops(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cache_bytes(cache: Cache) -> tuple[int, int]:
-    """Of keys and values, and of the temporal convolutions' past."""
+    """Bytes of keys and values, and of the conv states."""
     pairs = [pair for pair in (*cache.suffix, *cache.prefix) if pair is not None]
     key_values = sum(t.numel() * t.element_size() for pair in pairs for t in pair)
     return key_values, cache.nbytes() - key_values
@@ -127,7 +127,7 @@ def count_floors(args: argparse.Namespace) -> dict[str, Any]:
     weights, (key_values, tails) = unet.weight_bytes, cache_bytes(past)
 
     def step(num_frames: int, num_pasts: int, num_shared: int = 0) -> Work:
-        """Of several cached frames, which have some frames of their pasts in common."""
+        """The work of several cached frames whose caches share some frames."""
         each = key_values / (WINDOW - 1)
         seen = num_shared * each + num_pasts * (key_values - num_shared * each)
         return Work(num_frames * frame.flops, weights + num_pasts * tails + seen)

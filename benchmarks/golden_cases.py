@@ -90,7 +90,7 @@ def rollout(
 
 
 def rollouts(shared: Shared) -> Values:
-    """Of the default model on two back ends, and of a tiny one without a cache."""
+    """Rollouts of the default model on two back ends, and of a tiny one without a cache."""
     found = {f"{name} {backend}": value
              for backend, model in (("eager", shared.model), ("onnx", shared.onnx))
              for name, value in cached_rollouts(model).items()}  # fmt: skip
@@ -144,7 +144,7 @@ def window_rollouts(model: Any) -> Values:
 
 
 def plans(shared: Shared) -> Values:
-    """Of every optimiser and goal, and closed loops."""
+    """Plans of every optimiser to every goal, and closed loops."""
     model, found = shared.model, {}
     seen = observation(model)
     goals: dict[str, Callable[[], Any]] = {  # a new one each: it remembers what it was asked for

@@ -68,7 +68,7 @@ class Lever:
     share: float = 1.0
 
     def passes(self) -> int:
-        """Of one frame through the network."""
+        """Passes of one frame through the network."""
         done = 0
         for size, mode in zip(self.sizes, self.modes, strict=True):
             each = 1 if mode == "reuse" else 2  # the last frame is never encoded again

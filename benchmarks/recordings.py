@@ -57,7 +57,7 @@ class Recordings:
             return {key: torch.from_numpy(value) for key, value in file.items()}
 
     def causal_names(self) -> list[str]:
-        """Of the transferred U-Nets."""
+        """The configuration of the transferred U-Nets."""
         return sorted(path.stem for path in self.folder.glob("unet_small_causal_*.json"))
 
     def base_weights(self) -> dict[str, Tensor]:

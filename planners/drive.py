@@ -15,7 +15,7 @@ from planners.protocols import FloatArray, Pose
 from v2w_core.geometry import integrate_actions, wrap_angle
 from v2w_core.spec import ActionSpec
 
-#: Metres that a radian counts as, where steps are told apart by where they lead.
+#: Metres that a radian counts as, where steps are compared by where they lead.
 METRES_A_RADIAN = 0.5
 
 

@@ -41,7 +41,7 @@ class Arrival:
 class Goal(Protocol):
     """Where to, for the receding-horizon loop. Goals remember nothing themselves.
 
-    ``memory`` is what earlier observations of the drive have told; None where nobody remembers.
+    ``memory`` holds earlier observations of the drive; None where nothing is remembered.
     """
 
     def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
@@ -110,7 +110,7 @@ class ImageGoal:
 
     @cached_property
     def term(self) -> GoalImageTerm:
-        """The distance to the goal; the goal image is encoded when it is first asked for."""
+        """The distance to the goal; the goal image is encoded when it is first needed."""
         return goal_image_term(self.model, self.frame)
 
     def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
@@ -146,7 +146,7 @@ class ImageGoal:
             memory.add(observation.pose, float(distances[-1]))
 
     def _distances(self, observation: Observation, num_frames: int) -> NDArray[np.float64]:
-        """Of the newest frames, float [num_frames]."""
+        """Distances of the newest frames to the goal, float [num_frames]."""
         return self.term.distances(observation.latents(self.model)[-num_frames:])
 
     def _visited(

@@ -74,7 +74,7 @@ class MPC:
             from there (needs observed poses). Off where what was sent is not executed.
         blocked_motion_weight: cost of a way through a wall that was touched.
         max_warm_start_age_s: a plan that is older says nothing about the next one; 0: each plan
-            is made anew.
+            starts from nothing.
         drive: what earlier plans to this goal have left.
     """
 

@@ -23,7 +23,7 @@ class ImaginationSettings:
             screened.
         screening_horizon: steps of the coarse look; None: all.
         screening_steps: denoising steps a frame of the coarse look; None: as in full. Where they
-            are the same, the chosen go on instead of beginning anew.
+            are the same, the chosen go on instead of starting again.
     """
 
     num_sampling_steps: int | None = None

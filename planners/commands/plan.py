@@ -89,7 +89,7 @@ def add_screening_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def imagination_settings(args: argparse.Namespace) -> ImaginationSettings:
-    """Of the arguments."""
+    """The settings that the arguments name."""
     from planners.settings import ImaginationSettings
 
     return ImaginationSettings(

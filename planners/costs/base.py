@@ -20,8 +20,8 @@ Costs = NDArray[np.float64]
 
 
 class CostContext:
-    """K candidates and what follows from them; nothing is imagined or decoded before it is asked
-    for, and then only once.
+    """K candidates and what follows from them; nothing is imagined or decoded before it is
+    needed, and then only once.
 
     Args:
         candidates: [K, horizon, A] in physical units.

@@ -16,7 +16,7 @@ from planners.protocols import Pose
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions, relative_motion
 
-#: A command counts as blocked when it asked for more than this (m) ...
+#: A command counts as blocked when it was longer than this (m) ...
 LEAST_M = 0.1
 #: ... and more than this share of it is missing.
 BLOCKED_SHARE = 0.5
@@ -72,7 +72,7 @@ class BlockedMotionMemory:
     _sent: tuple[Pose, NDArray[np.floating]] | None = None
 
     def sent(self, pose: Pose, actions: NDArray[np.floating]) -> None:
-        """Planar displacements [n, 3] that the robot was told to make from ``pose``."""
+        """Planar displacements [n, 3] that the robot was commanded to make from ``pose``."""
         self._sent = pose, np.asarray(actions)
 
     def forget_sent(self) -> None:
@@ -106,8 +106,8 @@ def blocked(before: Pose, commanded: NDArray[np.floating], now: Pose) -> NDArray
         commanded: planar displacements [n, 3] of the body frame.
     """
     wanted = integrate_actions(commanded, before)[-1]
-    asked = float(np.hypot(wanted[0] - before[0], wanted[1] - before[1]))
+    commanded_m = float(np.hypot(wanted[0] - before[0], wanted[1] - before[1]))
     x, y = wanted[0] - now[0], wanted[1] - now[1]
-    if asked < LEAST_M or np.hypot(x, y) <= BLOCKED_SHARE * asked:
+    if commanded_m < LEAST_M or np.hypot(x, y) <= BLOCKED_SHARE * commanded_m:
         return None
     return np.array([now[0], now[1], np.arctan2(y, x)])

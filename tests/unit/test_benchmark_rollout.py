@@ -28,7 +28,7 @@ def test_recomputed_windows_are_the_cached_rollout(num_steps, scale):
 
 
 def flops(model, imagine):
-    """Of a rollout on a counted network."""
+    """The passes of a rollout on a counted network."""
     unet = CountedUNet(model.config.unet)
     imagine(unet)
     return sum(work.flops for work in unet.passes), len(unet.passes)

@@ -215,8 +215,8 @@ class LayerGraph:
         return g.op("Concat", g.ints(1), batch, g.ints(1, 1), axis=0)
 
     def _causal_mask(self, seen: str) -> str:
-        """[T, frames seen], minus infinity where a new frame would see a later one or its
-        sibling."""
+        """[T, frames seen], minus infinity where a new frame would see a later one, or the other
+        branch of guidance."""
         g, time = self.g, self.num_frames
         before = g.op("Sub", g.op("Shape", seen, start=0, end=1), g.ints(time))
         pads = g.op("Concat", g.ints(0), before, g.ints(0, 0), axis=0)
