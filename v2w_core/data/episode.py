@@ -32,6 +32,7 @@ from v2w_core.data.episode_writer import (
     write_episode,
 )
 from v2w_core.errors import DataError, V2WError
+from v2w_core.image_header import check_size
 from v2w_core.images import ImageArray, decode_image
 from v2w_core.spec import ActionSpec
 
@@ -44,8 +45,8 @@ __all__ = [
     "write_episode",
 ]
 
-#: Largest height and width on reading: a damaged header must not exhaust the memory.
-MAX_SIDE = 16384
+#: Largest number of bytes that decoded frames may have in one call: read fewer at once.
+MAX_DECODED = 16 << 30
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,14 @@ class Episode:
         """Decoded frames, RGB uint8 [stop - start, H, W, 3]; ``start`` and ``stop`` as in a slice.
 
         Raises:
-            DataError: a frame is damaged or not of the episode's size.
+            DataError: a frame is damaged or not of the episode's size, or the frames are more than
+                :data:`MAX_DECODED`.
         """
         encoded = self.encoded_frames(start, stop)
+        height, width = self.image_size
+        if len(encoded) * height * width * 3 > MAX_DECODED:
+            rule = f"at most {MAX_DECODED >> 30} GiB of frames at once"
+            raise DataError(f"{self.path}: frames", rule, f"{len(encoded)} of {width}x{height}")
         decoded = np.empty((len(encoded), *self.image_size, 3), dtype=np.uint8)
         for index, data in enumerate(encoded):
             image = decode_image(data, field=f"{self.path.name}: frames[{start}:][{index}]")
@@ -176,8 +182,7 @@ def _parse(path: Path, file: h5py.File) -> Episode:
     if h5py.check_vlen_dtype(file["frames"].dtype) != np.uint8 or file["frames"].ndim != 1:
         raise DataError(f"{path}: frames", "encoded images (uint8)", str(file["frames"].dtype))
     size = int(file.attrs["height"]), int(file.attrs["width"])
-    if not all(1 <= item <= MAX_SIDE for item in size):
-        raise DataError(f"{path}: height, width", f"from 1 to {MAX_SIDE} pixels", size)
+    check_size(*size, field=f"{path}: height, width")
     poses = np.asarray(file["poses"][()], dtype=np.float64)
     stamps = np.asarray(file["stamps_ns"][()], dtype=np.int64)
     actions = check_rows(

@@ -22,7 +22,7 @@ from v2w_core.data.sources.recording import Recording, RecordingSet, source_name
 from v2w_core.data.sources.safe_pickle import load_arrays
 from v2w_core.errors import DataError
 from v2w_core.geometry import actions_from_poses
-from v2w_core.images import ImageArray, decode_image
+from v2w_core.images import ImageArray, decode_image, read_image
 
 IMAGES, POSITION, YAW = "images/rgb_left", "jackal/position", "jackal/yaw"
 POSES_FILE = "traj_data.pkl"
@@ -97,10 +97,7 @@ def _read_folder(path: Path, rate_hz: float) -> Recording:
     missing = [item.name for item in images if not item.is_file()]
     if missing:
         raise DataError(f"{path.name}: {missing[0]}", f"pictures 0.jpg to {count - 1}.jpg", "none")
-    frames = (
-        decode_image(item.read_bytes(), field=f"{path.name}/{item.name}", rgb_only=True)
-        for item in images
-    )
+    frames = (read_image(item, field=f"{path.name}/{item.name}", rgb_only=True) for item in images)
     return _recording(path, frames, position, yaw, rate_hz)
 
 
