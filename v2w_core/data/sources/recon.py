@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.data.domains import RECON_ACTION
-from v2w_core.data.sources.hdf5 import checked, dataset, first_has, hdf5_files, numbers, open_hdf5
+from v2w_core.data.hdf5 import checked_dataset, open_hdf5
+from v2w_core.data.sources.hdf5 import checked, first_has, hdf5_files, numbers
 from v2w_core.data.sources.recording import Recording, RecordingSet, source_name, steady_stamps
 from v2w_core.data.sources.safe_pickle import load_arrays
 from v2w_core.errors import DataError
@@ -69,17 +71,25 @@ def _trajectories(source: Path) -> list[Path]:
 
 def _read_file(path: Path, rate_hz: float) -> Recording:
     with open_hdf5(path) as file:
-        count = len(dataset(file, IMAGES, path))
+        count = len(_pictures(file, path))
         position = numbers(file, POSITION, path, ((count, 3), (count, 2)))
         yaw = numbers(file, YAW, path, ((count,), (count, 1)))
     return _recording(path, _images_of(path), position, yaw, rate_hz)
 
 
+def _pictures(file: h5py.File, path: Path) -> h5py.Dataset:
+    """The dataset of pictures: byte strings, void, or bytes of any length."""
+    found = checked_dataset(file, IMAGES, path.name, "SVOu")
+    if found.ndim not in (1, 2) or (found.dtype.kind == "u" and found.dtype != np.uint8):
+        rule = "a JPEG in each row"
+        raise DataError(f"{path.name}: {IMAGES}", rule, f"{found.dtype} {list(found.shape)}")
+    return found
+
+
 def _images_of(path: Path) -> Iterator[ImageArray]:
     with open_hdf5(path) as file:
-        images = dataset(file, IMAGES, path)
+        images = _pictures(file, path)
         for index in range(len(images)):
-            # The files hold byte strings, void or arrays of bytes.
             data = np.asarray(images[index]).tobytes()
             yield decode_image(data, field=f"{path.name}: {IMAGES}[{index}]", rgb_only=True)
 
