@@ -186,8 +186,8 @@ def _parse(path: Path, file: h5py.File) -> Episode:
             raise DataError(f"{path}: {key}", f"shape {list(shape)}", list(found.shape))
         values[key] = found[()]
     poses = np.asarray(values["poses"], dtype=np.float64)
+    actions = check_rows(rows, values["actions"], poses, values["stamps_ns"], spec, name=name)
     stamps = np.asarray(values["stamps_ns"], dtype=np.int64)
-    actions = check_rows(rows, values["actions"], poses, stamps, spec, name=name)
     return Episode(
         path=path,
         actions=actions,

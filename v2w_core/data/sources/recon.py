@@ -23,7 +23,7 @@ from v2w_core.data.sources.hdf5 import checked, first_has, hdf5_files, numbers
 from v2w_core.data.sources.recording import Recording, RecordingSet, source_name, steady_stamps
 from v2w_core.data.sources.safe_pickle import load_arrays
 from v2w_core.errors import DataError
-from v2w_core.geometry import actions_from_poses
+from v2w_core.geometry import MAX_COORDINATE_M, actions_from_poses, first_unusable
 from v2w_core.images import ImageArray, decode_image, read_image
 
 IMAGES, POSITION, YAW = "images/rgb_left", "jackal/position", "jackal/yaw"
@@ -120,6 +120,10 @@ def _recording(
 ) -> Recording:
     poses = np.zeros((len(position), 4))
     poses[:, : position.shape[1]] = position
+    bad = first_unusable(np.column_stack([position, yaw.reshape(-1, 1)]))
+    if bad is not None:
+        rule = f"coordinates and angles up to {MAX_COORDINATE_M:g} m or rad"
+        raise DataError(f"{path.name}: position, yaw of frame {bad[0]}", rule, position[bad[0]])
     poses[:, 3] = yaw.reshape(-1)
     actions = actions_from_poses(poses)
     # Half a turn is -pi, as in the released model's data.

@@ -13,7 +13,8 @@ _SUBSTITUTION = re.compile(r"\{([A-Za-z0-9_]*)\}")
 MAX_TOPIC, MAX_NAMESPACE = 247 - len("/compressed"), 200
 TOPIC_RULE = (
     "a topic name: letters, digits, _ and /, no part that is empty or begins with a digit, ~ at "
-    f"the start only and before a /, {{node}}, {{ns}} or {{namespace}}, at most {MAX_TOPIC} characters"
+    "the start only and before a /, "
+    f"{{node}}, {{ns}}, {{namespace}}, at most {MAX_TOPIC} characters"
 )
 
 
