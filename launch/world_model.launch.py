@@ -17,7 +17,7 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from v2w.bringup.node_processes import names_checkpoint
+from v2w.bringup.parameter_files import check_params_files, names_checkpoint
 
 ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
@@ -59,6 +59,8 @@ def nodes(context: LaunchContext) -> list:
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     share = Path(get_package_share_directory("v2w"))
     params_files = [value["params_file"]] if value["params_file"] else []
+    names = ["world_model_node", "planner_node"] + ["simulator_node"] * flag(value["sim"])
+    check_params_files([Path(file) for file in params_files], names, value["namespace"])
     flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}
 
     def node(name: str, overrides: tuple[str, ...]) -> LifecycleNode:

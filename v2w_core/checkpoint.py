@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch import Tensor
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
 from v2w_core.files import replaced_folder, restore_folder
+from v2w_core.weights_file import no_larger_than, require_fit, weights_shapes
+from v2w_core.yaml_files import YAMLError, read_yaml
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
@@ -25,7 +27,8 @@ def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
     """The configuration of a checkpoint folder, without its weights.
 
     Raises:
-        CheckpointError: no such folder, no valid YAML, a newer format version, values out of range.
+        CheckpointError: no such folder, no valid or too large a YAML, a newer format version,
+            values out of range.
     """
     folder = Path(path)
     restore_folder(folder)
@@ -34,12 +37,25 @@ def load_config(path: str | os.PathLike[str]) -> WorldModelConfig:
         rule = f"a checkpoint folder with {CONFIG} and {WEIGHTS}"
         raise CheckpointError("checkpoint", rule, str(path))
     try:
-        data: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(str(file), "valid YAML without Python objects", str(error)) from error
+        data: Any = read_yaml(file)
+    except (YAMLError, OSError) as error:
+        raise CheckpointError(str(file), str(error)) from error
     if not isinstance(data, dict):
-        raise CheckpointError(str(file), "a mapping", json.dumps(data)[:80])
+        raise CheckpointError(str(file), "a mapping", data)
     return WorldModelConfig.from_dict(data)
+
+
+@contextmanager
+def sized_by_weights(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A context manager in which the model of a checkpoint folder is built.
+
+    Raises:
+        CheckpointError: the weights file is missing or damaged, or the model would be larger than
+            its weights: found before any memory is filled.
+    """
+    file = Path(path) / WEIGHTS
+    with no_larger_than(file, weights_shapes(file)):
+        yield
 
 
 def load_weights(path: str | os.PathLike[str], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,24 +69,15 @@ def load_weights(path: str | os.PathLike[str], expected: Mapping[str, Tensor]) -
             NaN or infinity.
     """
     weights = Path(path) / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError("checkpoint", f"a folder with {WEIGHTS}", str(path))
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    require_fit(weights, weights_shapes(weights), shapes)
     try:
         state = load_file(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             str(weights), "a complete safetensors file; it is damaged or truncated", str(error)
         ) from error
-    missing = sorted(expected.keys() - state.keys())
-    unknown = sorted(state.keys() - expected.keys())
-    wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
-    if missing or unknown or wrong:
-        raise CheckpointError(
-            str(weights),
-            f"weights that fit config.yaml; missing {missing[:3]}, unknown {unknown[:3]}, "
-            f"of another shape {wrong[:3]}",
-            f"{len(missing)} missing, {len(unknown)} unknown, {len(wrong)} misshapen",
-        )
+    require_fit(weights, {name: tuple(value.shape) for name, value in state.items()}, shapes)
     bad = not_finite(state)
     if bad is not None:
         raise CheckpointError(str(weights), "finite weights", f"NaN or infinity in {bad}")

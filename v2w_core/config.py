@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from v2w_core.config_fields import checked_field
 from v2w_core.diffusion.compat import CompatConfig
 from v2w_core.diffusion.schedule import DiffusionConfig
 from v2w_core.errors import CheckpointError, V2WError
@@ -104,6 +105,13 @@ class WorldModelConfig:
             if getattr(self.observation, name) % self.autoencoder.factor:
                 rule = f"a multiple of the autoencoder's factor {self.autoencoder.factor}"
                 raise V2WError(f"observation.{name}", rule, getattr(self.observation, name))
+        levels = self.diffusion.num_levels
+        if not 0 <= self.sampling.history_level < levels:
+            rule = f"a noise level, 0 to {levels - 1}"
+            raise V2WError("sampling.history_level", rule, self.sampling.history_level)
+        if not 1 <= self.sampling.num_steps <= levels:
+            rule = f"1 to diffusion.num_levels, {levels}"
+            raise V2WError("sampling.num_steps", rule, self.sampling.num_steps)
         if not 1 <= self.num_history < self.num_frames:
             raise V2WError("num_history", "1 <= num_history < num_frames", self.num_history)
         most = min(self.num_history, self.num_frames - 2)  # one slot is left for eviction
@@ -177,17 +185,16 @@ def build_dataclass(cls: type[D], data: Mapping[str, Any], where: str) -> D:
         raise V2WError(where, "a mapping", data)
     hints = get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - names)
+    unknown = sorted(str(name) for name in set(data) - names)
     if unknown:
         raise V2WError(f"{where}.{unknown[0]}", f"one of {sorted(names)}", unknown[0])
     values: dict[str, Any] = {}
     for name, value in data.items():
-        hint = _without_none(hints[name]) if value is not None else None
+        hint = _without_none(hints[name]) if value is not None else hints[name]
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            value = build_dataclass(hint, value, f"{where}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[name] = value
+            values[name] = build_dataclass(hint, value, f"{where}.{name}")
+        else:
+            values[name] = checked_field(cls.__name__, name, hint, value, f"{where}.{name}")
     try:
         return cls(**values)
     except TypeError as error:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -74,6 +78,12 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 
+def lock(descriptor: int) -> None:
+    """Waits for the only lock on an open file; nothing on a system without such locks."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _aside(folder: Path) -> Path:
     """Where a folder waits while its successor takes its place."""
     return folder.with_name(f".{folder.name}.old")
@@ -82,9 +92,12 @@ def _aside(folder: Path) -> Path:
 @contextmanager
 def _names_locked(parent: Path) -> Iterator[None]:
     """No other process that asks for this lock renames folders in ``parent`` meanwhile."""
+    if fcntl is None:  # where folders cannot be opened either
+        yield
+        return
     descriptor = os.open(parent, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)

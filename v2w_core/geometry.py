@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from v2w_core.errors import V2WError
 
 Float64Array = NDArray[np.float64]
+#: Largest coordinate of a pose [m]; what is farther off is a fault of its sender.
+MAX_COORDINATE_M = 1e6
 
 
 def wrap_angle(angle: ArrayLike) -> Float64Array:
@@ -19,6 +21,12 @@ def wrap_angle(angle: ArrayLike) -> Float64Array:
     array = np.asarray(angle, dtype=np.float64)
     wrapped = np.pi - np.mod(np.pi - array, 2.0 * np.pi)
     return np.asarray(wrapped, dtype=np.float64)
+
+
+def first_unusable(poses: ArrayLike) -> tuple[int, ...] | None:
+    """Index of the first number of poses that is not finite or beyond MAX_COORDINATE_M; or None."""
+    bad = np.argwhere(~(np.abs(np.asarray(poses, dtype=np.float64)) <= MAX_COORDINATE_M))
+    return tuple(int(item) for item in bad[0]) if len(bad) else None
 
 
 def planar(poses: ArrayLike) -> Float64Array:

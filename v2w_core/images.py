@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.errors import DataError
+from v2w_core.image_header import FORMATS, MAX_BYTES, checked_picture
 from v2w_core.spec import ObservationSpec
 
 ImageArray = NDArray[np.uint8]
@@ -34,7 +37,7 @@ def check_frames(frames: object, *, field: str = "frames", min_frames: int = 1) 
 def decode_image(
     data: bytes | memoryview | ImageArray, *, field: str = "image", rgb_only: bool = False
 ) -> ImageArray:
-    """Encoded picture (JPEG, PNG or another format of OpenCV) -> RGB uint8 [H, W, 3].
+    """Encoded picture (JPEG, PNG, WebP or BMP) -> RGB uint8 [H, W, 3].
 
     Grey pictures become grey RGB, an alpha channel is dropped, EXIF rotation is ignored.
 
@@ -45,13 +48,15 @@ def decode_image(
             data set of colour pictures; a camera image or a goal image may be grey.
 
     Raises:
-        DataError: empty or truncated data, not a picture, or (with ``rgb_only``) not RGB.
+        DataError: empty or truncated data, not a picture, (with ``rgb_only``) not RGB, or a header
+            that claims more than :data:`~v2w_core.image_header.MAX_PIXELS`.
     """
     raw = bytes(data)
     if not raw:
-        raise DataError(field, "an encoded image (JPEG or PNG)", "0 bytes")
+        raise DataError(field, f"an encoded image ({FORMATS})", "0 bytes")
     if raw.startswith(_JPEG_START) and _JPEG_END not in raw[len(raw) // 2 :]:
         raise DataError(field, "a complete JPEG; this one is cut off", f"{len(raw)} bytes")
+    raw = checked_picture(raw, field=field)
     try:
         flags = cv2.IMREAD_UNCHANGED if rgb_only else cv2.IMREAD_COLOR
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -59,11 +64,29 @@ def decode_image(
     except cv2.error as error:
         raise DataError(field, "an image that can be decoded", str(error)) from error
     if image is None:
-        raise DataError(field, "an encoded image (JPEG or PNG)", f"{len(raw)} bytes: {raw[:16]!r}")
+        raise DataError(field, "an image that can be decoded", f"{len(raw)} bytes: {raw[:16]!r}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         kind = {2: "grey"}.get(image.ndim, f"{image.shape[-1]} channels")
         raise DataError(field, "an RGB picture of 8 bits", f"{kind}, {image.dtype}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_image(
+    path: str | os.PathLike[str], *, field: str = "image", rgb_only: bool = False
+) -> ImageArray:
+    """A picture file as RGB uint8 [H, W, 3]; see :func:`decode_image`.
+
+    Raises:
+        DataError: no file that can be read, too large a one, or no picture.
+    """
+    try:
+        if not Path(path).is_file():
+            raise DataError(field, f"a picture file ({FORMATS})", f"{path}: no such file")
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(field, f"a picture file ({FORMATS})", str(error)) from error
+    return decode_image(data, field=field, rgb_only=rgb_only)
 
 
 def encode_image(frame: ImageArray, image_format: ImageFormat = "jpeg", quality: int = 95) -> bytes:

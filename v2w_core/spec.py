@@ -130,7 +130,7 @@ class ActionSpec:
         """
         try:
             array = np.array(actions, dtype=np.float32)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise V2WError(field, "an array of numbers [horizon, dim]", str(error)) from error
         if array.ndim < 2 or array.shape[-1] != self.dim:
             rule = f"shape [..., horizon, {self.dim}] for {', '.join(self.names)}"

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from v2w_core.backends.base import Backend, BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.registry import make_backend
-from v2w_core.checkpoint import load_config, load_weights, not_finite, save_checkpoint
+from v2w_core.checkpoint import (
+    load_config,
+    load_weights,
+    not_finite,
+    save_checkpoint,
+    sized_by_weights,
+)
 from v2w_core.config import WorldModelConfig
 from v2w_core.device import device_errors
 from v2w_core.diffusion.schedule import NoiseSchedule
@@ -81,7 +87,9 @@ class WorldModel(nn.Module):
             V2WError: MODEL_ERROR; no such device or back end here.
         """
         folder = pathlib.Path(path)
-        model = cls(load_config(folder))
+        config = load_config(folder)
+        with sized_by_weights(folder):
+            model = cls(config)
         model.load_state_dict(load_weights(folder, model.state_dict()))
         model.checkpoint = folder
         model.eval().on_device(device).use_backend(backend, BackendOptions(precision))

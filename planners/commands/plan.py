@@ -143,13 +143,9 @@ def read_moment(episode: Episode, start: int | None, num_history: int, num_futur
 
 def read_goal_image(path: Path) -> NDArray[np.uint8]:
     """A picture file as RGB uint8 [H, W, 3]. Raises V2WError when it is none."""
-    from v2w_core.images import decode_image
+    from v2w_core.images import read_image
 
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise V2WError("--goal-image", "a picture file (PNG, JPEG)", str(error)) from error
-    return decode_image(data, field=f"--goal-image {path}")
+    return read_image(path, field=f"--goal-image {path}")
 
 
 def make_cost(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -232,6 +233,23 @@ def test_time_jumps_backwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         message = fails(capsys, out, str(bag), str(out))
         assert "backwards" in message
         assert ("/odom" if topic == "odometry" else "/camera") in message
+
+
+@pytest.mark.parametrize("pose", [(1e200, 0.0, 0.0), (0.0, -2e6, 0.0), (0.0, math.nan, 0.0)])
+def test_odometry_of_no_use(tmp_path: Path, pose, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = BagMaker(tmp_path / "drive").drive()
+    maker.odometry(START_NS + 10 * 10**9, pose)
+    bag, out = maker.close(), tmp_path / "out"
+    message = fails(capsys, out, str(bag), str(out))
+    assert "/odom[162]: pose: finite numbers: coordinates within 1e+06 m" in message
+
+
+def test_a_stamp_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = BagMaker(tmp_path / "drive").drive()
+    stamp, topic, raw = maker.pending[-1]
+    maker.pending[-1] = (stamp, topic, raw[:8] + bytes([255] * 4) + raw[12:])
+    bag, out = maker.close(), tmp_path / "out"
+    assert "header.stamp: from 0 to" in fails(capsys, out, str(bag), str(out))
 
 
 def test_no_time_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

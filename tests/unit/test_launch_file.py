@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from v2w_core.errors import V2WError
+
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "world_model.launch.py"
 
 
@@ -67,7 +69,8 @@ def test_the_shipped_checkpoint_is_used_where_none_is_named(launched: Any, tmp_p
     assert checkpoints(params_file=str(path)) == ["/shipped", "/shipped"]
     path.write_text("/robot1: {planner_node: {ros__parameters: {checkpoint: /mine}}}\n")
     assert checkpoints(params_file=str(path), namespace="robot1") == ["/shipped", None]
-    assert checkpoints(params_file=str(path), namespace="robot2") == ["/shipped", "/shipped"]
+    with pytest.raises(V2WError, match="a section for /robot2/planner_node"):
+        checkpoints(params_file=str(path), namespace="robot2")
 
 
 def test_parameter_files_come_before_arguments_and_empty_ones_are_left_out(

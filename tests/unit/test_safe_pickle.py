@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,26 @@ def test_damaged_and_other_content(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"traj_data\.pkl"):
         load_arrays(path)
+
+
+BOMBS = {
+    "an array of 64 GB": b"\x80\x03cnumpy\nndarray\n(J\xff\xff\xff\x7ftR.",
+    "begun with 16 GB": b"\x80\x03cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
+    b"(J\xff\xff\xff\x7ftC\x01dtR.",
+    "a scalar of 2 GB": b"\x80\x03cnumpy._core.multiarray\nscalar\n(cnumpy\ndtype\n"
+    b"(X\x0b\x00\x00\x00V2000000000tRtR.",
+    "remembered as number 2^31": b"\x80\x03}r\xff\xff\xff\x7f.",
+    "many objects": b"\x80\x03" + b"]0" * 600_000 + b"}.",
+    "deep": b"\x80\x03" + b"(" * 100_000 + b".",
+    "a text of 2^62 bytes": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x3fa.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_pickles_that_claim_more_than_they_hold(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "data.pkl"
+    path.write_bytes(BOMBS[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="pickle"):
+        load_arrays(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

@@ -2,20 +2,20 @@
 
 An artifact is a folder named by its key, the hash of everything that the engine depends on. Its
 ``manifest.json`` says what that was, the hashes of the files, and how fast and how exact it is.
+Engines are executed: a folder or a file that others can write is refused, as its manifest could be
+theirs as well.
 """
 
 from __future__ import annotations
 
 import ast
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,12 @@ import torch
 from torch import nn
 
 from v2w_core.files import replaced_folder, write_text
+from v2w_core.private_files import (
+    keep_private,
+    locked,
+    make_private_folder,
+    require_all_private,
+)
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -109,14 +115,17 @@ def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Pat
     are not those of its manifest is built again.
 
     Raises:
-        V2WError: of ``build``; nothing is left behind then.
+        V2WError: of ``build``; nothing is left behind then. MODEL_ERROR: the folder, the engine or
+            one of its files belongs to another user, can be written by others, or is a link.
     """
     text = json.dumps(built_from, sort_keys=True)
     built_from = json.loads(text)  # as the manifest will hold it: lists, not tuples
     folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
-    root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f".{folder.name}.lock"):
-        if folder.exists():
+    remedy = f"chmod -R go-w {root}, or name your own folder in $V2W_ENGINES"
+    make_private_folder(root, remedy)
+    with locked(root / f".{folder.name}.lock", remedy):
+        if os.path.lexists(folder):
+            require_all_private(folder, remedy)
             damage = _damage(folder, built_from)
             if damage is None:
                 log.info("found engine %s", folder)
@@ -133,6 +142,8 @@ def find_or_build(root: Path, built_from: dict[str, Any], build: Builder) -> Pat
                 **figures,
             }
             write_text(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+            keep_private(temporary)
+        folder.chmod(0o700)
     return folder
 
 
@@ -142,19 +153,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _damage(folder: Path, built_from: dict[str, Any]) -> str | None:
     """Says what is wrong with a folder; None: nothing."""
     try:
         manifest = read_manifest(folder)
         if manifest["built_from"] != built_from:
             return "its manifest is of another engine"
+        there = {file.name for file in folder.iterdir()} - {MANIFEST}
+        if there != set(manifest["files"]):
+            return "its files are not those of its manifest"
         for name, digest in manifest["files"].items():
             if _file_hash(folder / name) != digest:
                 return f"{name} has changed"

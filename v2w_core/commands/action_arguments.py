@@ -13,6 +13,8 @@ from v2w_core.errors import V2WError
 from v2w_core.spec import ActionSpec
 
 FIELD = "--actions"
+#: Largest file of actions.
+MAX_BYTES = 64 << 20
 SUFFIXES = (".npy", ".csv", ".json")
 
 
@@ -60,6 +62,8 @@ def parse_actions(
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise V2WError(FIELD, "an existing file", str(path))
+    if path.stat().st_size > MAX_BYTES:
+        raise V2WError(f"{FIELD} {path.name}", f"at most {MAX_BYTES} bytes", path.stat().st_size)
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
@@ -71,7 +75,8 @@ def _read(path: Path) -> Any:
         if rows and not _is_number(rows[0][0]):
             rows = rows[1:]
         return [[float(cell) for cell in row] for row in rows]
-    except (ValueError, OSError, EOFError) as error:  # JSON and Unicode errors are ValueErrors
+    except (ValueError, OSError, EOFError, MemoryError, RecursionError) as error:
+        # JSON and Unicode errors are ValueErrors; a header may claim more than there is memory
         rule = f"numbers [horizon, A]; {path.suffix} data, never a pickle"
         raise V2WError(f"{FIELD} {path.name}", rule, str(error)) from error
 

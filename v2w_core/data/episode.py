@@ -31,7 +31,9 @@ from v2w_core.data.episode_writer import (
     check_rows,
     write_episode,
 )
+from v2w_core.data.hdf5 import attribute, checked_dataset, open_hdf5, rows_of_bytes
 from v2w_core.errors import DataError, V2WError
+from v2w_core.image_header import check_size
 from v2w_core.images import ImageArray, decode_image
 from v2w_core.spec import ActionSpec
 
@@ -44,8 +46,8 @@ __all__ = [
     "write_episode",
 ]
 
-#: Largest height and width on reading: a damaged header must not exhaust the memory.
-MAX_SIDE = 16384
+#: Largest number of bytes that decoded frames may have in one call: read fewer at once.
+MAX_DECODED = 16 << 30
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,22 @@ class Episode:
         Raises:
             DataError: the file no longer exists or cannot be read.
         """
-        try:
-            with h5py.File(self.path, "r") as file:
-                return [bytes(np.asarray(item)) for item in file["frames"][start:stop]]
-        except (OSError, KeyError, RuntimeError) as error:
-            raise DataError(str(self.path), "a readable episode", str(error)) from error
+        with open_hdf5(self.path, "a readable episode") as file:
+            item = checked_dataset(file, "frames", str(self.path), "O")
+            return rows_of_bytes(file, item, start, stop, f"{self.path}: frames")
 
     def frames(self, start: int = 0, stop: int | None = None) -> ImageArray:
         """Decoded frames, RGB uint8 [stop - start, H, W, 3]; ``start`` and ``stop`` as in a slice.
 
         Raises:
-            DataError: a frame is damaged or not of the episode's size.
+            DataError: a frame is damaged or not of the episode's size, or the frames are more than
+                :data:`MAX_DECODED`.
         """
         encoded = self.encoded_frames(start, stop)
+        height, width = self.image_size
+        if len(encoded) * height * width * 3 > MAX_DECODED:
+            rule = f"at most {MAX_DECODED >> 30} GiB of frames at once"
+            raise DataError(f"{self.path}: frames", rule, f"{len(encoded)} of {width}x{height}")
         decoded = np.empty((len(encoded), *self.image_size, 3), dtype=np.uint8)
         for index, data in enumerate(encoded):
             image = decode_image(data, field=f"{self.path.name}: frames[{start}:][{index}]")
@@ -122,24 +127,19 @@ def read_episode(path: str | os.PathLike[str]) -> Episode:
     if not target.is_file():
         found = "a folder" if target.is_dir() else "no such file"
         raise DataError(str(target), "an existing episode file (.h5)", found)
-    try:
-        if not h5py.is_hdf5(target):
-            raise DataError(str(target), "an HDF5 episode written by v2w", _first_bytes(target))
-        with h5py.File(target, "r") as file:
-            return _parse(target, file)
-    except V2WError:
-        raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        rule = "a complete episode; this file is truncated or not an episode"
-        raise DataError(str(target), rule, str(error)) from error
+    if not h5py.is_hdf5(target):
+        raise DataError(str(target), "an HDF5 episode written by v2w", _first_bytes(target))
+    rule = "a complete episode; this file is truncated or not an episode"
+    with open_hdf5(target, rule) as file:
+        return _parse(target, file)
 
 
 def is_episode(path: str | os.PathLike[str]) -> bool:
     """Whether the file has the attributes of an episode; the rest is not read."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(Path(path)) as file:
             return {"format_version", "action_spec"} <= file.attrs.keys()
-    except OSError:
+    except DataError:
         return False
 
 
@@ -156,42 +156,47 @@ def list_episodes(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _parse(path: Path, file: h5py.File) -> Episode:
-    version = file.attrs.get("format_version")
-    if version is None:
-        raise DataError(str(path), "an episode written by v2w (no format_version in this file)")
-    if int(version) != FORMAT_VERSION:
+    name = str(path)
+    if "format_version" not in file.attrs:
+        raise DataError(name, "an episode written by v2w (no format_version in this file)")
+    version = attribute(file, "format_version", int, name)
+    if version != FORMAT_VERSION:
         rule = f"format version {FORMAT_VERSION}; a newer v2w wrote this file, or an older one"
-        raise DataError(f"{path}: format_version", rule, int(version))
+        raise DataError(f"{path}: format_version", rule, version)
     try:
-        spec = ActionSpec.from_dict(json.loads(file.attrs["action_spec"]))
-        attributes = json.loads(file.attrs.get("attributes", "{}"))
-    except json.JSONDecodeError as error:
+        spec = ActionSpec.from_dict(json.loads(attribute(file, "action_spec", str, name)))
+        attributes = json.loads(attribute(file, "attributes", str, name, default="{}"))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}: attributes", "JSON text", str(error)) from error
+    except DataError:
+        raise
     except V2WError as error:
         raise DataError(f"{path}: action_spec", "a valid ActionSpec", str(error)) from error
-    kinds = {"actions": "f", "poses": "f", "stamps_ns": "iu"}
-    for name, kind in kinds.items():
-        if file[name].dtype.kind not in kind:
-            raise DataError(f"{path}: {name}", "numbers of the right kind", str(file[name].dtype))
-    if h5py.check_vlen_dtype(file["frames"].dtype) != np.uint8 or file["frames"].ndim != 1:
-        raise DataError(f"{path}: frames", "encoded images (uint8)", str(file["frames"].dtype))
-    size = int(file.attrs["height"]), int(file.attrs["width"])
-    if not all(1 <= item <= MAX_SIDE for item in size):
-        raise DataError(f"{path}: height, width", f"from 1 to {MAX_SIDE} pixels", size)
-    poses = np.asarray(file["poses"][()], dtype=np.float64)
-    stamps = np.asarray(file["stamps_ns"][()], dtype=np.int64)
-    actions = check_rows(
-        len(file["frames"]), file["actions"][()], poses, stamps, spec, name=str(path)
-    )
+    size = attribute(file, "height", int, name), attribute(file, "width", int, name)
+    check_size(*size, field=f"{path}: height, width")
+    frames = checked_dataset(file, "frames", name, "O")
+    if frames.ndim != 1:
+        raise DataError(f"{path}: frames", "one encoded image in each row", list(frames.shape))
+    rows = len(frames)
+    shapes = {"actions": (rows - 1, spec.dim), "poses": (rows, 4), "stamps_ns": (rows,)}
+    values = {}
+    for key, shape in shapes.items():
+        found = checked_dataset(file, key, name, "iu" if key == "stamps_ns" else "f")
+        if found.shape != shape:
+            raise DataError(f"{path}: {key}", f"shape {list(shape)}", list(found.shape))
+        values[key] = found[()]
+    poses = np.asarray(values["poses"], dtype=np.float64)
+    actions = check_rows(rows, values["actions"], poses, values["stamps_ns"], spec, name=name)
+    stamps = np.asarray(values["stamps_ns"], dtype=np.int64)
     return Episode(
         path=path,
         actions=actions,
         poses=poses,
         stamps_ns=stamps,
         action_spec=spec,
-        source=str(file.attrs["source"]),
+        source=attribute(file, "source", str, name),
         image_size=size,
-        image_format=str(file.attrs["image_format"]),
+        image_format=attribute(file, "image_format", str, name),
         attributes=attributes,
     )
 

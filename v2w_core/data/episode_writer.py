@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from v2w_core.errors import DataError, V2WError
+from v2w_core.geometry import MAX_COORDINATE_M, first_unusable
 from v2w_core.images import ImageArray, ImageFormat, encode_image
 from v2w_core.spec import ActionSpec
 
@@ -242,18 +243,23 @@ def check_rows(
         the actions as float32 [T-1, A].
 
     Raises:
-        DataError: wrong shapes, NaN or infinity, or stamps that do not increase.
+        DataError: wrong shapes, NaN or infinity, poses beyond MAX_COORDINATE_M, or stamps that are
+            negative or do not increase.
     """
     if num_frames < 2:
         raise DataError(f"{name}: frames", "at least 2 frames", num_frames)
     if poses.shape != (num_frames, 4):
         rule = f"[{num_frames}, 4] (x y z yaw), one for each frame"
         raise DataError(f"{name}: poses", rule, list(poses.shape))
-    if not np.isfinite(poses).all():
-        raise DataError(f"{name}: poses", "finite numbers", _first_bad(poses))
+    bad = first_unusable(poses)
+    if bad is not None:
+        rule = f"finite numbers up to {MAX_COORDINATE_M:g} m or rad"
+        raise DataError(f"{name}: poses", rule, f"{poses[bad]} at {bad}")
     if stamps_ns.shape != (num_frames,):
         rule = f"[{num_frames}], one for each frame"
         raise DataError(f"{name}: stamps_ns", rule, list(stamps_ns.shape))
+    if stamps_ns.min() < 0 or stamps_ns.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{name}: stamps_ns", "from 0 to 2^63 - 1", int(stamps_ns.min()))
     falls = np.flatnonzero(np.diff(stamps_ns.astype(np.int64)) <= 0)
     if falls.size:
         index = int(falls[0])
@@ -266,8 +272,3 @@ def check_rows(
     if checked.ndim != 2:
         raise DataError(f"{name}: actions", f"[{num_frames - 1}, {spec.dim}]", list(checked.shape))
     return checked
-
-
-def _first_bad(array: NDArray[np.float64]) -> str:
-    index = tuple(int(item) for item in np.argwhere(~np.isfinite(array))[0])
-    return f"{array[index]} at {index}"

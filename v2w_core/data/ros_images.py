@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from v2w_core.errors import DataError
+from v2w_core.image_header import check_size
 from v2w_core.images import ImageArray, decode_image
 
 #: encoding -> (channels, bytes per channel, OpenCV conversion to RGB or None if it is RGB)
@@ -95,8 +96,7 @@ def _from_raw(message: Any, field: str) -> ImageArray:
 def _pixels(message: Any, channels: int, depth: int, field: str) -> Any:
     """The pixels of a message as an array [H, W, channels], without row padding."""
     height, width, step = int(message.height), int(message.width), int(message.step)
-    if height < 1 or width < 1:
-        raise DataError(f"{field}: size", "at least 1x1 pixels", f"{width}x{height}")
+    check_size(height, width, field=field)
     row = width * channels * depth
     step = step or row  # 0: rows without padding
     if step < row:

@@ -12,12 +12,12 @@ import pathlib
 import shutil
 
 import yaml
-from safetensors import SafetensorError, safe_open
 
 from v2w_core.checkpoint import CARD, CONFIG, WEIGHTS, load_config
 from v2w_core.config import WorldModelConfig
 from v2w_core.errors import CheckpointError
 from v2w_core.transfer.streamed_writer import new_folder
+from v2w_core.weights_file import weights_shapes
 
 
 def strictly_causal(config: WorldModelConfig) -> WorldModelConfig:
@@ -44,11 +44,7 @@ def convert_folder(source: pathlib.Path, dest: pathlib.Path) -> pathlib.Path:
         rule = "a model whose frames look ahead; this one is strictly causal already"
         raise CheckpointError("source", rule, str(source))
     weights, card = source / WEIGHTS, source / CARD
-    try:
-        with safe_open(weights, "pt"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(str(weights), "a complete safetensors file", str(error)) from error
+    weights_shapes(weights)  # raises where the file is damaged
     text = (
         f"# Strictly causal copy of {source}\n\n"
         "Statistics of each frame in the temporal layers, image tokens by the frame's number. Not\n"

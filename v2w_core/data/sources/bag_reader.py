@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.data.ros_numbers import planar_pose, stamp_ns
 from v2w_core.data.sources.resample import Int64Array, check_stamps
 from v2w_core.errors import DataError, V2WError
-from v2w_core.geometry import yaw_from_quaternion
 
 CAMERAS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ODOMETRY = ("nav_msgs/msg/Odometry",)
@@ -126,23 +126,18 @@ def read_odometry(reader: Any, topic: str, path: Path) -> tuple[Int64Array, NDAr
     """Header stamps int64 [N], strictly increasing, and poses (x, y, z, yaw) float64 [N, 4].
 
     Raises:
-        DataError: stamps that run backwards, positions or quaternions that are not finite.
+        DataError: stamps that run backwards or are none, positions or quaternions that are not
+            finite or far off.
     """
     stamps: list[int] = []
     poses: list[tuple[float, float, float, float]] = []
     for kind, raw in messages(reader, topic, path):
         message = parse(reader, raw, kind, path)
-        stamp = message.header.stamp
+        stamp, field = message.header.stamp, f"{topic}[{len(stamps)}]"
         pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
-        place, turn = pose.position, pose.orientation
-        norm = float(np.sqrt(turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2))
-        row = (float(place.x), float(place.y), float(place.z), 0.0)
-        if not np.isfinite([norm, *row]).all() or abs(norm - 1.0) > 0.05:
-            rule = "finite positions and unit quaternions"
-            raise DataError(f"{topic}[{len(stamps)}]: pose", rule, f"{row[:3]}, norm {norm:.3g}")
-        yaw = yaw_from_quaternion(turn.x / norm, turn.y / norm, turn.z / norm, turn.w / norm)
-        stamps.append(int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec))
-        poses.append((*row[:3], yaw))
+        poses.append(planar_pose(pose, field=f"{field}: pose"))
+        seconds, rest = int(stamp.sec), int(stamp.nanosec)
+        stamps.append(stamp_ns(seconds, rest, field=f"{field}: header.stamp"))
     array = np.asarray(stamps, dtype=np.int64)
     check_stamps(array, topic)
     first = np.unique(array, return_index=True)[1]
@@ -163,4 +158,4 @@ def header_stamp(raw: bytes, is_ros2: bool, topic: str) -> int:
             seconds, nanoseconds = struct.unpack_from("<II", raw, 4)
     except (struct.error, IndexError) as error:
         raise DataError(f"{topic}: header", "a complete message", f"{len(raw)} bytes") from error
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return stamp_ns(seconds, nanoseconds, field=f"{topic}: header.stamp")

@@ -15,7 +15,8 @@ import numpy as np
 
 from v2w_core.data.csgo_actions import DIM, check_multi_hot
 from v2w_core.data.domains import CSGO_ACTION
-from v2w_core.data.sources.hdf5 import dataset, first_has, hdf5_files, numbers, open_hdf5
+from v2w_core.data.hdf5 import MAX_FRAMES, checked_dataset, open_hdf5
+from v2w_core.data.sources.hdf5 import first_has, hdf5_files, numbers
 from v2w_core.data.sources.recording import (
     NO_POSES,
     Recording,
@@ -25,6 +26,7 @@ from v2w_core.data.sources.recording import (
     unknown_poses,
 )
 from v2w_core.errors import DataError
+from v2w_core.image_header import check_size
 from v2w_core.images import ImageArray
 
 _PICTURE = re.compile(r"frame_(\d+)_x")
@@ -60,8 +62,9 @@ def open_csgo(source: Path) -> RecordingSet:
 def _read(path: Path) -> Recording:
     with open_hdf5(path) as file:
         count = sum(1 for name in file if _PICTURE.fullmatch(name))
-        if count == 0:
-            dataset(file, "frame_0_x", path)
+        if not 1 <= count <= MAX_FRAMES:
+            rule = f"from 1 to {MAX_FRAMES} pictures frame_0_x, frame_1_x, ..."
+            raise DataError(path.name, rule, count)
         rows = [numbers(file, f"frame_{index}_y", path, ((DIM,),)) for index in range(count)]
     actions = check_multi_hot(np.stack(rows), field=f"{path.name}: frame_y")
     return Recording(
@@ -77,11 +80,12 @@ def _read(path: Path) -> Recording:
 def _pictures(path: Path, count: int) -> Iterator[ImageArray]:
     with open_hdf5(path) as file:
         for index in range(count):
-            yield _picture(dataset(file, f"frame_{index}_x", path), path)
+            yield _picture(checked_dataset(file, f"frame_{index}_x", path.name, "u"), path)
 
 
 def _picture(item: h5py.Dataset, path: Path) -> ImageArray:
     if item.dtype != np.uint8 or item.ndim != 3 or item.shape[-1] != 3:
         found = f"{item.dtype} {list(item.shape)}"
         raise DataError(f"{path.name}: {item.name}", "uint8 [H, W, 3], blue first", found)
+    check_size(*item.shape[:2], field=f"{path.name}: {item.name}")
     return np.ascontiguousarray(item[()][..., ::-1])

@@ -1,16 +1,15 @@
-"""Finding, opening and reading of other projects' HDF5 files, with errors that name the field."""
+"""Finding and reading of other projects' HDF5 files, with errors that name the field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from v2w_core.errors import DataError, V2WError
+from v2w_core.data.hdf5 import checked_dataset, has, open_hdf5
+from v2w_core.errors import DataError
 
 SUFFIXES = (".hdf5", ".h5")
 
@@ -23,39 +22,13 @@ def hdf5_files(source: Path) -> list[Path]:
     return sorted(item for item in found if item.is_file() and not item.name.startswith("."))
 
 
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Context manager of an open file; errors while reading it become a DataError."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except V2WError:
-        raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        rule = "a complete HDF5 file; this one is damaged or truncated"
-        raise DataError(str(path), rule, str(error)) from error
-
-
 def first_has(source: Path, key: str) -> bool:
     """Whether the source has HDF5 files and the first of them has ``key``."""
     files = hdf5_files(source)
     if not files:
         return False
     with open_hdf5(files[0]) as file:
-        return key in file
-
-
-def dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
-    """The dataset called ``key``.
-
-    Raises:
-        DataError: there is no such dataset.
-    """
-    item = file.get(key)
-    if not isinstance(item, h5py.Dataset):
-        rule = f"a dataset of this name; the file has {sorted(file)[:6]}"
-        raise DataError(f"{path.name}: {key}", rule, "none")
-    return item
+        return has(file, key)
 
 
 def numbers(
@@ -64,9 +37,19 @@ def numbers(
     """The dataset ``key`` as float64.
 
     Raises:
-        DataError: it is missing, has none of the shapes, or is not finite.
+        DataError: as :func:`~v2w_core.data.hdf5.checked_dataset`, or it has none of the shapes, or
+            is not finite.
     """
-    return checked(dataset(file, key, path)[()], f"{path.name}: {key}", shapes)
+    field = f"{path.name}: {key}"
+    found = checked_dataset(file, key, path.name, "fiub")
+    _check_shape(found.shape, field, shapes)
+    return checked(found[()], field, shapes)
+
+
+def _check_shape(shape: tuple[int, ...], field: str, shapes: tuple[tuple[int, ...], ...]) -> None:
+    if shape not in shapes:
+        rule = "shape " + " or ".join(str(list(shape)) for shape in shapes)
+        raise DataError(field, rule, list(shape))
 
 
 def checked(
@@ -81,9 +64,7 @@ def checked(
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(field, "an array of numbers", str(error)) from error
-    if array.shape not in shapes:
-        rule = "shape " + " or ".join(str(list(shape)) for shape in shapes)
-        raise DataError(field, rule, list(array.shape))
+    _check_shape(array.shape, field, shapes)
     if not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"{field}{list(index)}", "a finite number", float(array[index]))

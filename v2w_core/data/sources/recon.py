@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.data.domains import RECON_ACTION
-from v2w_core.data.sources.hdf5 import checked, dataset, first_has, hdf5_files, numbers, open_hdf5
+from v2w_core.data.hdf5 import checked_dataset, open_hdf5
+from v2w_core.data.sources.hdf5 import checked, first_has, hdf5_files, numbers
 from v2w_core.data.sources.recording import Recording, RecordingSet, source_name, steady_stamps
 from v2w_core.data.sources.safe_pickle import load_arrays
 from v2w_core.errors import DataError
-from v2w_core.geometry import actions_from_poses
-from v2w_core.images import ImageArray, decode_image
+from v2w_core.geometry import MAX_COORDINATE_M, actions_from_poses, first_unusable
+from v2w_core.images import ImageArray, decode_image, read_image
 
 IMAGES, POSITION, YAW = "images/rgb_left", "jackal/position", "jackal/yaw"
 POSES_FILE = "traj_data.pkl"
@@ -69,17 +71,25 @@ def _trajectories(source: Path) -> list[Path]:
 
 def _read_file(path: Path, rate_hz: float) -> Recording:
     with open_hdf5(path) as file:
-        count = len(dataset(file, IMAGES, path))
+        count = len(_pictures(file, path))
         position = numbers(file, POSITION, path, ((count, 3), (count, 2)))
         yaw = numbers(file, YAW, path, ((count,), (count, 1)))
     return _recording(path, _images_of(path), position, yaw, rate_hz)
 
 
+def _pictures(file: h5py.File, path: Path) -> h5py.Dataset:
+    """The dataset of pictures: byte strings, void, or bytes of any length."""
+    found = checked_dataset(file, IMAGES, path.name, "SVOu")
+    if found.ndim not in (1, 2) or (found.dtype.kind == "u" and found.dtype != np.uint8):
+        rule = "a JPEG in each row"
+        raise DataError(f"{path.name}: {IMAGES}", rule, f"{found.dtype} {list(found.shape)}")
+    return found
+
+
 def _images_of(path: Path) -> Iterator[ImageArray]:
     with open_hdf5(path) as file:
-        images = dataset(file, IMAGES, path)
+        images = _pictures(file, path)
         for index in range(len(images)):
-            # The files hold byte strings, void or arrays of bytes.
             data = np.asarray(images[index]).tobytes()
             yield decode_image(data, field=f"{path.name}: {IMAGES}[{index}]", rgb_only=True)
 
@@ -97,10 +107,7 @@ def _read_folder(path: Path, rate_hz: float) -> Recording:
     missing = [item.name for item in images if not item.is_file()]
     if missing:
         raise DataError(f"{path.name}: {missing[0]}", f"pictures 0.jpg to {count - 1}.jpg", "none")
-    frames = (
-        decode_image(item.read_bytes(), field=f"{path.name}/{item.name}", rgb_only=True)
-        for item in images
-    )
+    frames = (read_image(item, field=f"{path.name}/{item.name}", rgb_only=True) for item in images)
     return _recording(path, frames, position, yaw, rate_hz)
 
 
@@ -113,6 +120,10 @@ def _recording(
 ) -> Recording:
     poses = np.zeros((len(position), 4))
     poses[:, : position.shape[1]] = position
+    bad = first_unusable(np.column_stack([position, yaw.reshape(-1, 1)]))
+    if bad is not None:
+        rule = f"coordinates and angles up to {MAX_COORDINATE_M:g} m or rad"
+        raise DataError(f"{path.name}: position, yaw of frame {bad[0]}", rule, position[bad[0]])
     poses[:, 3] = yaw.reshape(-1)
     actions = actions_from_poses(poses)
     # Half a turn is -pi, as in the released model's data.

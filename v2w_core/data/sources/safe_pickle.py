@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,35 @@ _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _SCALAR = np.float64(0).__reduce__()[0]
 _FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]
 
+#: Largest pickle [bytes], and largest number of its instructions: an array is a few of them.
+MAX_BYTES, MAX_STEPS = 256 << 20, 1_000_000
+
+
+class _ArrayType:
+    """Stands for np.ndarray, which a pickle may name, and not call with a size of its choice."""
+
+
+def _empty_array(kind: object, shape: object, *_: object) -> np.ndarray[Any, Any]:
+    """What NumPy begins every array with, before the pickle's bytes are set."""
+    if kind is not _ArrayType or shape != (0,):
+        raise DataError("pickle", "arrays with their bytes", f"an array of shape {shape!r:.40}")
+    empty: np.ndarray[Any, Any] = _RECONSTRUCT(np.ndarray, (0,), b"b")  # type: ignore[operator]
+    return empty
+
+
+def _scalar(dtype: np.dtype[Any], data: bytes) -> Any:
+    if dtype.hasobject or len(data) != dtype.itemsize:
+        raise DataError("pickle", "numbers with their bytes", str(dtype))
+    return _SCALAR(dtype, data)  # type: ignore[operator]
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _ArrayType,
     ("numpy", "dtype"): np.dtype,
 }
 for _package in ("numpy.core", "numpy._core"):  # NumPy 1 and NumPy 2
-    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _RECONSTRUCT
-    _ALLOWED[f"{_package}.multiarray", "scalar"] = _SCALAR
+    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _empty_array
+    _ALLOWED[f"{_package}.multiarray", "scalar"] = _scalar
     _ALLOWED[f"{_package}.numeric", "_frombuffer"] = _FROM_BUFFER
 
 
@@ -42,7 +66,9 @@ def load_arrays(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as stream:
-            content = _ArrayUnpickler(stream).load()
+            data = stream.read(MAX_BYTES + 1)
+        _check_steps(data)
+        content = _ArrayUnpickler(io.BytesIO(data)).load()
     except DataError as error:
         raise DataError(f"{path}: {error.field}", error.rule, error.value) from error
     except Exception as error:  # a damaged pickle fails in any way it likes
@@ -51,6 +77,19 @@ def load_arrays(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or any(_holds_objects(item) for item in content.values()):
         raise DataError(str(path), "a dict of arrays of numbers", type(content).__name__)
     return content
+
+
+def _check_steps(data: bytes) -> None:
+    """Raises DataError for too large a pickle, or one that numbers what it remembers absurdly.
+
+    Python makes room for as many remembered objects as the largest number says, without asking.
+    """
+    if len(data) > MAX_BYTES:
+        raise DataError("pickle", f"at most {MAX_BYTES} bytes", "more")
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        remembers = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if number > MAX_STEPS or (remembers and int(argument or 0) > MAX_STEPS):
+            raise DataError("pickle", f"at most {MAX_STEPS} objects", f"{opcode.name} {argument}")
 
 
 def _holds_objects(item: object) -> bool:

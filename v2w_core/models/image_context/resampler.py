@@ -64,7 +64,8 @@ class Resampler(nn.Module):
         self.config = config
         dim, inner = config.dim, config.dim * config.ff_mult
         num_tokens = config.num_frames * config.num_queries
-        self.latents = nn.Parameter(torch.randn(1, num_tokens, dim) / dim**0.5)
+        self.latents = nn.Parameter(torch.empty(1, num_tokens, dim))
+        nn.init.normal_(self.latents, std=dim**-0.5)
         self.proj_in = nn.Linear(config.in_dim, dim)
         self.layers = nn.ModuleList(
             nn.ModuleList(

@@ -12,7 +12,11 @@ from typing import Any
 
 from planners.costs.settings import IMAGE_GOAL_COSTS, LARGEST_WEIGHT, POSE_GOAL_COSTS, Terms
 from planners.settings import SCREENING_FRACTION, SCREENING_HORIZON
+from v2w.bringup.ros_names import check_topic_name
 from v2w_core.errors import V2WError
+
+#: Kind of the parameters that are names of topics.
+TOPIC = "topic name"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Parameter:
         low, high: the range of a number, both included; None for any number.
         choices: the values that a text may have; empty for any text.
         fixed: it can only be set at start-up, in a YAML file or with ``-p``.
+        kind: :data:`TOPIC` for a text that must be a topic's name; empty for any.
     """
 
     name: str
@@ -37,12 +42,13 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     fixed: bool = False
+    kind: str = ""
 
     def check(self, value: object) -> None:
         """Check type and range of a value.
 
         Raises:
-            V2WError: a value of another type, out of range, or none of the choices.
+            V2WError: a value of another type, out of range, none of the choices, or no name.
         """
         field = f"parameter {self.name}"
         if type(value) is not type(self.default):
@@ -50,6 +56,8 @@ class Parameter:
             raise V2WError(field, rule, value)
         if self.choices and value not in self.choices:
             raise V2WError(field, f"one of {', '.join(self.choices)}", value)
+        if self.kind == TOPIC:
+            check_topic_name(str(value), field)
         if self.low is None or self.high is None:
             return
         if not (isinstance(value, (int, float)) and self.low <= value <= self.high):
@@ -164,9 +172,12 @@ COMMON = (
         "the one that has a publisher.",
         choices=("auto", "raw", "compressed"), fixed=True,
     ),
-    Parameter("image_topic", "image_raw", "", "Topic of the camera images.", fixed=True),
     Parameter(
-        "odom_topic", "odom", "", "Topic of the body's odometry (nav_msgs/Odometry).", fixed=True
+        "image_topic", "image_raw", "", "Topic of the camera images.", fixed=True, kind=TOPIC
+    ),
+    Parameter(
+        "odom_topic", "odom", "", "Topic of the body's odometry (nav_msgs/Odometry).", fixed=True,
+        kind=TOPIC,
     ),
     Parameter(
         "queue_depth", 30, "messages",
@@ -262,7 +273,9 @@ PLANNER = (
         "enable_stamped_cmd_vel", False, "",
         "If true, velocity commands are TwistStamped instead of Twist.", fixed=True,
     ),
-    Parameter("cmd_vel_topic", "cmd_vel", "", "Topic of the velocity commands.", fixed=True),
+    Parameter(
+        "cmd_vel_topic", "cmd_vel", "", "Topic of the velocity commands.", fixed=True, kind=TOPIC
+    ),
     Parameter(
         "cmd_vel_rate", 20.0, "Hz", "Rate of the velocity commands.", 1.0, 200.0, fixed=True
     ),
@@ -312,11 +325,16 @@ SIMULATOR = (
         "image_transport", "raw", "", "Which images are published: raw, compressed or both.",
         choices=("raw", "compressed", "both"), fixed=True,
     ),
-    Parameter("image_topic", "image_raw", "", "Topic of the camera images.", fixed=True),
     Parameter(
-        "odom_topic", "odom", "", "Topic of the body's odometry, which is ground truth.", fixed=True
+        "image_topic", "image_raw", "", "Topic of the camera images.", fixed=True, kind=TOPIC
     ),
-    Parameter("cmd_vel_topic", "cmd_vel", "", "Topic of the velocity commands.", fixed=True),
+    Parameter(
+        "odom_topic", "odom", "", "Topic of the body's odometry, which is ground truth.",
+        fixed=True, kind=TOPIC,
+    ),
+    Parameter(
+        "cmd_vel_topic", "cmd_vel", "", "Topic of the velocity commands.", fixed=True, kind=TOPIC
+    ),
     Parameter(
         "enable_stamped_cmd_vel", False, "",
         "If true, velocity commands are TwistStamped instead of Twist.", fixed=True,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from v2w.bringup.parameter_files import check_params_files, names_checkpoint
 from v2w.bringup.ros_environment import config_folder
-from v2w.parameters import TABLES, Parameter, check_all
+from v2w.bringup.ros_names import check_namespace, check_topic_name
+from v2w.parameters import TABLES, TOPIC, Parameter, check_all
 from v2w_core.errors import V2WError
+from v2w_core.yaml_files import YAMLError, parse_yaml
 
 Overrides = Mapping[str, Mapping[str, Any]]
 #: The nodes in the order in which they are started; each is the module ``v2w.nodes.<name>``.
@@ -58,55 +60,6 @@ def _checkpoint(args: argparse.Namespace, node: str) -> str | None:
     return str(path.expanduser().resolve())
 
 
-def names_checkpoint(params_files: Sequence[Path], node: str, namespace: str = "") -> bool:
-    """Whether ROS parameter files give a node a checkpoint that is not empty.
-
-    Args:
-        params_files: YAML files as ``--params-file`` takes them: ``ros__parameters`` below the name
-            of a node, which may be nested in namespaces and have the wildcards * and **.
-        node: name of the node, e.g. "planner_node".
-        namespace: its namespace; empty for none.
-
-    Raises:
-        V2WError: a file that is missing, or that is no YAML.
-    """
-    name = "/".join(("", *namespace.strip("/").split("/"), node)).replace("//", "/")
-    found = False
-    for path in params_files:  # later files win
-        for pattern, values in _parameters_of(_read_yaml(path)):
-            if "checkpoint" in values and _matches(pattern, name):
-                found = bool(values["checkpoint"])
-    return found
-
-
-def _read_yaml(path: Path) -> Any:
-    if not path.is_file():
-        raise V2WError("--params-file", "a file that exists", str(path))
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        rule = f"YAML with ROS parameters, but {str(error).splitlines()[0]}"
-        raise V2WError("--params-file", rule, str(path)) from error
-
-
-def _parameters_of(tree: Any, above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name of a node with its namespaces, its parameters) of a parameter file, in its order."""
-    if not isinstance(tree, Mapping):
-        return
-    for key, below in tree.items():
-        if key == "ros__parameters":
-            if isinstance(below, Mapping):
-                yield above or "/", below
-        else:
-            yield from _parameters_of(below, f"{above}/{str(key).strip('/')}")
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Whether a node has the name of a parameter file: * is one part of it, ** any number."""
-    expression = re.escape(pattern).replace(r"/\*\*", r"(/\w+)*").replace(r"\*", r"\w+")
-    return re.fullmatch(expression, name) is not None
-
-
 def commands(
     names: Sequence[str],
     *,
@@ -127,30 +80,39 @@ def commands(
         namespace: of all nodes; empty for none.
 
     Raises:
-        V2WError: a file that is not there, an unknown node or parameter, a value out of range.
+        V2WError: a file that is not there or has a mistake (:func:`check_params_files`), an unknown
+            node or parameter, a value out of range, no namespace or topic name.
     """
-    for path in params_files:
-        if not path.is_file():
-            raise V2WError("--params-file", "a file that exists", str(path))
+    full = check_namespace(namespace)
+    check_params_files(params_files, names, full)
     chosen: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     for node, table in (overrides or {}).items():
         chosen[node].update(table)
     for item in settings:
         node, name, value = _setting(item)
         chosen[node][name] = value
+    for node, values in chosen.items():
+        _check(node, values, full)
     result = {}
     for node in names:
-        check_all(TABLES[node], chosen[node])
         files = [config_folder() / f"{node}.yaml", *params_files]
         command = [sys.executable, "-m", f"v2w.nodes.{node}", "--ros-args"]
         for file in files:
             command += ["--params-file", str(file.resolve())]
         for name, value in chosen[node].items():
             command += ["-p", f"{name}:={_as_yaml(value)}"]
-        if namespace:
-            command += ["-r", f"__ns:=/{namespace.strip('/')}"]
+        if full != "/":
+            command += ["-r", f"__ns:={full}"]
         result[node] = command
     return result
+
+
+def _check(node: str, values: dict[str, Any], namespace: str) -> None:
+    check_all(TABLES[node], values)
+    for parameter in TABLES[node]:
+        if parameter.kind == TOPIC and parameter.name in values:
+            field, name = f"parameter {parameter.name}", values[parameter.name]
+            check_topic_name(name, field, node=node, namespace=namespace)
 
 
 def _setting(item: str) -> tuple[str, str, Any]:
@@ -162,16 +124,22 @@ def _setting(item: str) -> tuple[str, str, Any]:
     table = {parameter.name: parameter for parameter in TABLES[node]}
     if name not in table and name != "use_sim_time":
         raise V2WError("--set", f"a parameter of {node}: {', '.join(table)}", name)
-    value = yaml.safe_load(text)
-    return node, name, _converted(table.get(name), value, text)
+    return node, name, _converted(table.get(name), text, item)
 
 
-def _converted(parameter: Parameter | None, value: Any, text: str) -> Any:
-    if parameter is None:
-        return value
-    if isinstance(parameter.default, float) and isinstance(value, int) and value is not True:
-        return float(value)
-    return text if isinstance(parameter.default, str) else value
+def _converted(parameter: Parameter | None, text: str, item: str) -> Any:
+    if parameter is not None and isinstance(parameter.default, str):
+        return text
+    try:
+        value = parse_yaml(text)
+    except YAMLError as error:
+        raise V2WError("--set", str(error), item) from error
+    if parameter is None and not isinstance(value, bool):
+        raise V2WError("--set", "true or false for use_sim_time", text)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if parameter is not None and isinstance(parameter.default, float) and is_number:
+        return float(value) if abs(value) < 1e300 else value
+    return value
 
 
 def _as_yaml(value: Any) -> str:

@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--use-sim-time", action="store_true", help="take time from /clock")
     parser.add_argument(
         "--domain-id", type=int, metavar="N",
-        help="ROS_DOMAIN_ID, and DDS stays on this machine (default with --sim: $ROS_DOMAIN_ID or "
-        "a free one; without --sim the environment's settings are left alone)",
+        help="ROS_DOMAIN_ID, 0 to 232, and DDS stays on this machine (default with --sim: "
+        "$ROS_DOMAIN_ID or a free one; without --sim the environment's settings are left alone)",
     )  # fmt: skip
 
 
@@ -76,15 +76,11 @@ def run(args: argparse.Namespace) -> int:
         V2WError: no ROS, or arguments and parameters that cannot be used.
     """
     from v2w.bringup import node_processes, ros_environment
+    from v2w.bringup.ros_names import check_domain_id
     from v2w.bringup.supervisor import Supervisor
 
-    variables = ros_environment.ros_environment()
-    if args.domain_id is not None or args.sim:
-        domain = args.domain_id
-        if domain is None:
-            named = variables.get("ROS_DOMAIN_ID", "")
-            domain = int(named) if named.isdigit() else ros_environment.pick_domain_id()
-        variables = ros_environment.isolated(variables, domain)
+    if args.domain_id is not None:
+        check_domain_id(args.domain_id, "--domain-id")
     names = args.nodes or [name for name in NODES if args.sim or name != "simulator_node"]
     commands = node_processes.commands(
         names,
@@ -93,6 +89,15 @@ def run(args: argparse.Namespace) -> int:
         overrides=node_processes.overrides_from(args),
         namespace=args.namespace,
     )
+    variables = ros_environment.ros_environment()
+    named = variables.get("ROS_DOMAIN_ID", "")
+    if named and args.domain_id is None:
+        check_domain_id(named, "$ROS_DOMAIN_ID")
+    if args.domain_id is not None or args.sim:
+        domain = args.domain_id
+        if domain is None:
+            domain = int(named) if named else ros_environment.pick_domain_id()
+        variables = ros_environment.isolated(variables, domain)
     domain_id = variables.get("ROS_DOMAIN_ID", "0")
     with Supervisor(variables, sys.stderr) as supervisor:
         supervisor.say(f"ROS_DOMAIN_ID={domain_id}; Ctrl-C stops all nodes")

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from v2w_core.data import ros_numbers
+from v2w_core.data.ros_numbers import NS
 from v2w_core.errors import V2WError
-from v2w_core.geometry import integrate_actions, yaw_from_quaternion
+from v2w_core.geometry import integrate_actions
 from v2w_core.spec import ActionSpec
-
-NS = 1_000_000_000
 
 
 def stamp_ns(stamp: Any) -> int:
-    """builtin_interfaces/Time (or Duration) -> nanoseconds."""
-    return int(stamp.sec) * NS + int(stamp.nanosec)
+    """builtin_interfaces/Time (or Duration) -> nanoseconds.
+
+    Raises:
+        V2WError: a negative time, one beyond MAX_STAMP_S, or a second of nanoseconds and more.
+    """
+    return ros_numbers.stamp_ns(int(stamp.sec), int(stamp.nanosec))
 
 
 def time_message(nanoseconds: int) -> Any:
@@ -49,15 +53,10 @@ def planar_pose(pose: Any) -> tuple[float, float, float, float]:
     The quaternion is normalised: publishers round it, or send single precision.
 
     Raises:
-        V2WError: NaN, infinity, or a quaternion whose norm is more than 5 % off 1.
+        V2WError: NaN, infinity, a coordinate of more than 1e6 m, or a quaternion whose norm is more
+            than 5 % off 1.
     """
-    p, q = pose.position, pose.orientation
-    numbers = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
-    norm = math.sqrt(q.x**2 + q.y**2 + q.z**2 + q.w**2)
-    if not all(math.isfinite(v) for v in numbers) or abs(norm - 1.0) > 0.05:
-        raise V2WError("pose", "finite numbers and a unit quaternion", numbers)
-    yaw = yaw_from_quaternion(q.x / norm, q.y / norm, q.z / norm, q.w / norm)
-    return p.x, p.y, p.z, yaw
+    return ros_numbers.planar_pose(pose)
 
 
 def pose_message(x: float, y: float, yaw: float) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from v2w_core.data.ros_images import DEPTH, ENCODINGS, frame_from_message
 from v2w_core.errors import DataError
+from v2w_core.image_header import check_size
 from v2w_core.images import encode_image
 
 UInt8Array = NDArray[np.uint8]
@@ -81,6 +82,7 @@ def _by_cv_bridge(message: Any) -> UInt8Array:
         from cv_bridge import CvBridge
     except ImportError:
         return frame_from_message(message)  # which says what it reads
+    check_size(int(message.height), int(message.width), field="image")
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "rgb8"), dtype=np.uint8)
     except Exception as error:  # CvBridgeError, cv2.error and TypeError, by version
