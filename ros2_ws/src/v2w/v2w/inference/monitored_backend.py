@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from v2w.inference.timings import Timings
 from v2w_core.device import out_of_memory
-from v2w_core.errors import DeviceError, V2WError
+from v2w_core.errors import DeviceError, Interrupted, V2WError
 
 
 class MonitoredBackend:
@@ -24,17 +24,27 @@ class MonitoredBackend:
         device: name of its PyTorch device.
         timings: gets the durations.
         last: nothing could replace this back end, so its errors are raised as they are.
+        interrupt: asked before every step, of which a frame may have many; True ends the rollout.
 
     Raises:
+        Interrupted: from a step, where ``interrupt`` said so.
         DeviceError: MODEL_ERROR, from any method, when the runtime fails for another reason than
             memory or a fault of the request.
     """
 
-    def __init__(self, backend: Any, device: str, timings: Timings, *, last: bool) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        device: str,
+        timings: Timings,
+        *,
+        last: bool,
+        interrupt: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._backend = backend
         self._on_gpu = torch.device(device).type == "cuda"
         self._timings = timings
-        self._last = last
+        self._last, self._interrupt = last, interrupt
         self._num_steps = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -56,6 +66,8 @@ class MonitoredBackend:
             return self._backend.start(*given, **options)
 
     def step(self, *given: Any, **options: Any) -> Any:
+        if self._interrupt():
+            raise Interrupted
         self._num_steps += 1
         with self._failures_reported():
             return self._backend.step(*given, **options)
