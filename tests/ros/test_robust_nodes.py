@@ -17,6 +17,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from ros_harness import (
     DOMAINS,
@@ -50,8 +52,8 @@ PATIENT = {"max_history_age": 60.0, "buffer_duration": 60.0, "status_period": 0.
 @pytest.fixture(scope="module", autouse=True)
 def started(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
     values = {"checkpoint": str(checkpoint), "device": "cpu", "autostart": False} | PATIENT
-    planner = values | {"horizon": 4, "num_candidates": 8}
-    nodes.start([MODEL, PLANNER], {MODEL: values | {"warm_up_candidates": 2}, PLANNER: planner})
+    planner = values | {"horizon": 4, "num_candidates": 2}
+    nodes.start([MODEL, PLANNER], {MODEL: values | {"warm_up_candidates": 1}, PLANNER: planner})
     for name in (MODEL, PLANNER):
         wait_for(lambda name=name: state(robot, name) == State.PRIMARY_STATE_UNCONFIGURED)
 
@@ -313,11 +315,15 @@ def test_a_request_whose_client_is_gone_ends(robot: Robot) -> None:
     print(f"over {time.monotonic() - began:.1f} s after its client had left")
 
 
+@pytest.mark.usefixtures("active")
 def test_an_interrupt_while_a_request_is_computed_ends_the_nodes_cleanly(
     robot: Robot, nodes: Nodes
 ) -> None:
     client = robot.node.create_client(Imagine, f"{MODEL}/imagine")
     assert client.wait_for_service(PATIENCE_S)
+    longer = Parameter("max_request_time", value=86400.0).to_parameter_msg()
+    request = SetParameters.Request(parameters=[longer])
+    assert robot.call(SetParameters, f"{MODEL}/set_parameters", request).results[0].successful
     many = [sequence(np.tile(FORWARD, (2, 1)))] * 64
     client.call_async(Imagine.Request(candidates=many, num_sampling_steps=200, frame_format=0))
     robot.reaches(MODEL, ModelStatus.BUSY)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -68,7 +68,6 @@ class ModelRuntime:
         key: short name of the built engine in the cache; empty for a back end that builds none.
         degraded: why something else computes than the settings name; empty when nothing else does.
         lost: why no request can be answered any more; empty while they can.
-        pace: how fast the trial rollouts were.
 
     Raises:
         V2WError: there is no such checkpoint, or, with ``strict``, the device or the back end is
@@ -82,7 +81,7 @@ class ModelRuntime:
         on_replaced: Callable[[], None] = lambda: None,
         interrupt: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.pace = Pace()
+        self._pace = Pace()
         self._interrupt = interrupt
         self.settings = settings
         self.timings = Timings()
@@ -199,7 +198,12 @@ class ModelRuntime:
         self.decode(rollouts.latents[:1])  # the first one is slower
         began = perf_counter()
         self.decode(rollouts.latents[:1])
-        self.pace = Pace(pass_s, (perf_counter() - began) / horizon)
+        self._pace = Pace(pass_s, (perf_counter() - began) / horizon)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast the fastest rollout was; a large batch is faster than the trial rollouts."""
+        return replace(self._pace, pass_s=min(self._pace.pass_s, self._model.backend.pass_s))
 
     def cost(self, num_frames: int, num_sampling_steps: int | None = None) -> RequestCost:
         """The size of a request for ``num_frames`` frames; None: the configuration's steps."""

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import State, TransitionCallbackReturn
 
 from v2w import parameters
@@ -23,7 +22,7 @@ from v2w.inference.faults import one_line
 from v2w.inference.model_thread import ModelThread
 from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusReport
 from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
-from v2w.nodes.clients import ClientWatch
+from v2w.nodes.clients import ClientWatch, LimitedCallbackGroup, Pacer
 from v2w.nodes.diagnostics import Diagnostics
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
 from v2w.nodes.sensor_subscriptions import SensorSubscriptions
@@ -60,9 +59,11 @@ class ModelNode(AutostartNode, ABC):
         self.stopping = self._ending = False
         self.turn_began = 0.0  # when the current request's turn came, by time.perf_counter
         # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
-        self.request_group = ReentrantCallbackGroup()
         max_waiting = self.get_parameter("max_waiting_requests").value
-        self.num_threads = NUM_THREADS + max_waiting
+        at_once = max_waiting + 2  # one at work, one being refused
+        self.request_group = LimitedCallbackGroup(at_once)
+        self.num_threads = NUM_THREADS + 2 * at_once  # goals of an action are not in the group
+        self.pacer = Pacer()
         self._model_thread = ModelThread(max_waiting)
         self._client: ClientWatch | None = None  # of the current request
         self._sensors: SensorSubscriptions | None = None
@@ -342,6 +343,8 @@ class ModelNode(AutostartNode, ABC):
         if model is not None and model.lost and self.status.fail(model.lost):
             self.on_model_lost()
         self.diagnostics.publish()
+        if response.error_code:
+            self.pacer.wait()
         return response
 
     def on_fault(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nav_msgs.msg import Path
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
 from v2w_msgs.action import Plan as PlanAction
@@ -34,7 +34,7 @@ from v2w.navigation.planning import (
 from v2w.navigation.sensor_history import Snapshot
 from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes import lifecycle
-from v2w.nodes.clients import REQUESTS, RESULT_TIMEOUT_S
+from v2w.nodes.clients import REQUESTS, PatientActionServer
 from v2w.nodes.model_node import ModelNode, chosen_seed, not_ready
 from v2w.nodes.velocity_publisher import VelocityPublisher
 from v2w_core.errors import V2WError
@@ -53,19 +53,10 @@ class PlannerNode(ModelNode):
             PlanService, "~/plan", self._on_service, qos_profile=REQUESTS,
             callback_group=self.request_group,
         )  # fmt: skip
-        self._action = ActionServer(
-            self,
-            PlanAction,
-            "~/plan",
-            execute_callback=self._on_action,
-            goal_callback=lambda _: GoalResponse.ACCEPT,
+        self._action = PatientActionServer(
+            self, PlanAction, "~/plan", self._on_action, pacer=self.pacer,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=self.request_group,
-            goal_service_qos_profile=REQUESTS,
-            result_service_qos_profile=REQUESTS,
-            cancel_service_qos_profile=REQUESTS,
-            result_timeout=RESULT_TIMEOUT_S,
-        )
+        )  # fmt: skip
         self._command_group = MutuallyExclusiveCallbackGroup()
         self._path = self.create_publisher(Path, "~/optimal_path", 1)
         self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
