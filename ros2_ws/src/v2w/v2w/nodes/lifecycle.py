@@ -22,6 +22,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from v2w import parameters
+from v2w.bringup import parent
+from v2w.bringup.exit_codes import CANNOT_START, SHUT_DOWN
 from v2w.inference.faults import FaultRecord, one_line
 from v2w.nodes.executor import ThreadedExecutor
 from v2w.parameters import Parameter
@@ -38,8 +40,6 @@ END_S = 3.5
 ANSWER_S = 0.5
 #: Time between two lines in the log about errors of callbacks [s].
 LOG_S = 1.0
-#: Exit codes: the node could not start; it was shut down through its lifecycle.
-CANNOT_START, SHUT_DOWN = 2, 3
 
 
 class AutostartNode(LifecycleNode):
@@ -190,6 +190,7 @@ class AutostartNode(LifecycleNode):
 
 def main(create: Callable[[], AutostartNode]) -> NoReturn:
     """Run a node as the whole process, which exits with the code of :func:`run_node`."""
+    parent.end_with_named_parent()
     code = run_node(create)
     # A node is full of cycles, and its share of Fast DDS's memory stays behind, 32 MiB each time,
     # unless it is gone when the process ends.
