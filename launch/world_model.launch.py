@@ -8,15 +8,21 @@ For an argument that is left empty the YAML files count.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from v2w.bringup import parent
 from v2w.bringup.parameter_files import check_params_files, names_checkpoint
 
 ARGUMENTS = {
@@ -49,6 +55,24 @@ def flag(text: str) -> bool:
 TYPES = {"strict_backend": flag, "memory_budget_mib": int}
 
 
+#: From SIGINT to SIGTERM, and from there to SIGKILL [s]: a node needs at most 3.5 s.
+TIMEOUTS = {"sigterm_timeout": "4", "sigkill_timeout": "1"}
+
+
+def check_rviz() -> None:
+    """Look for RViz before anything is started: an error later would leave the nodes behind.
+
+    Raises:
+        RuntimeError: rviz2 is not installed.
+    """
+    try:
+        found = (Path(get_package_prefix("rviz2")) / "lib/rviz2/rviz2").exists()
+    except PackageNotFoundError:
+        found = False
+    if not found:
+        raise RuntimeError("rviz:=true: rviz2 is not installed; nothing was started")
+
+
 def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
     """Shut everything down when a node ends by itself."""
     return None if context.is_shutdown else Shutdown(reason=f"{event.process_name} ended")
@@ -57,6 +81,8 @@ def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
 def nodes(context: LaunchContext) -> list:
     """The nodes to start, for the arguments of this launch."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if flag(value["rviz"]):
+        check_rviz()
     share = Path(get_package_share_directory("v2w"))
     params_files = [value["params_file"]] if value["params_file"] else []
     names = ["world_model_node", "planner_node"] + ["simulator_node"] * flag(value["sim"])
@@ -80,6 +106,8 @@ def nodes(context: LaunchContext) -> list:
             parameters=[*files, given | flags],
             output="screen",
             on_exit=ended,
+            additional_env={parent.VARIABLE: str(os.getpid())},
+            **TIMEOUTS,
         )
 
     graph: list = [node("world_model_node", MODEL), node("planner_node", MODEL)]
@@ -94,6 +122,7 @@ def nodes(context: LaunchContext) -> list:
                 namespace=value["namespace"],
                 arguments=["-d", config],
                 parameters=[{"use_sim_time": flags["use_sim_time"]}],
+                **TIMEOUTS,
             )
         )
     return graph

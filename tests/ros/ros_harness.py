@@ -89,7 +89,7 @@ class Robot:
     On a busy machine messages come late, but none is left out and the stamps stay regular.
     """
 
-    def __init__(self, domain: int, compressed: bool = False) -> None:
+    def __init__(self, domain: int, compressed: bool = False, publishes: bool = True) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("test_robot", context=self.context)
@@ -108,7 +108,8 @@ class Robot:
             self.node.create_subscription(
                 ModelStatus, f"{name}/status", lambda m, n=name: self.status.update({n: m}), LATCHED
             )
-        self.camera_on = self.odometry_on = True
+        self.camera_on = self.odometry_on = publishes
+        self.encoding = "rgb8"
         self.offset_s = 0.0
         self.pose = np.zeros(3)
         self.velocity = 0.4
@@ -140,7 +141,10 @@ class Robot:
             frame = self._rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
             header = conversions.header_message(stamp, "camera")
             make = images.compressed_message if self.compressed else images.image_message
-            self._camera.publish(make(frame, header))
+            message = make(frame, header)
+            if not self.compressed:
+                message.encoding = self.encoding
+            self._camera.publish(message)
 
     def ready(self, node: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the node reports READY."""

@@ -128,7 +128,7 @@ def test_deactivation_ends_a_plan_within_an_iteration_and_stops_the_robot(
         assert client.wait_for_service(PATIENCE_S)
         goal = compressed_message(np.full((32, 32, 3), 90, np.uint8), Header())
         endless = Plan.Request(goal_type=1, goal_image=goal, num_candidates=100000)
-        endless.time_budget = duration_message(1000.0)
+        endless.time_budget = duration_message(500.0)
         future = client.call_async(endless)
         wait_for(lambda: robot.status["planner_node"].state == ModelStatus.BUSY)
         assert change(robot, "planner_node", Transition.TRANSITION_DEACTIVATE)

@@ -13,6 +13,8 @@ import numpy as np
 import psutil
 import pytest
 from geometry_msgs.msg import Twist
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry
 from rclpy.qos import qos_profile_sensor_data
 from ros_harness import DOMAINS, PATIENCE_S, Robot, wait_for
@@ -28,7 +30,7 @@ class Up:
     """A running ``v2w up``; its output is collected in a file."""
 
     def __init__(self, log: Path, domain: int, *arguments: str) -> None:
-        self.path = log
+        self.path, self.domain = log, domain
         command = [
             sys.executable,
             "-m",
@@ -86,6 +88,20 @@ def test_a_node_that_dies_ends_the_others_and_is_named(up: Up) -> None:
     children["planner_node"].kill()
     assert up.process.wait(timeout=PATIENCE_S) == 1
     assert "planner_node died (signal SIGKILL)" in up.log
+    assert not children["world_model_node"].is_running()
+
+
+def test_a_node_that_a_peer_shuts_down_is_noticed(up: Up) -> None:
+    children = up.children()
+    robot = Robot(up.domain, publishes=False)
+    try:
+        shutdown = Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)
+        request = ChangeState.Request(transition=shutdown)
+        assert robot.call(ChangeState, "planner_node/change_state", request).success
+        assert up.process.wait(timeout=PATIENCE_S) == 3
+    finally:
+        robot.close()
+    assert "planner_node was shut down through its lifecycle; stopping the others" in up.log
     assert not children["world_model_node"].is_running()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -45,13 +46,28 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     stand_in("launch_ros")
     stand_in("launch_ros.actions", LifecycleNode=SimpleNamespace, Node=SimpleNamespace)
     stand_in("ament_index_python")
-    stand_in("ament_index_python.packages", get_package_share_directory=lambda name: str(tmp_path))
+
+    def prefix(name: str) -> str:
+        if not (tmp_path / name).exists():
+            raise LookupError(name)
+        return str(tmp_path / name)
+
+    stand_in(
+        "ament_index_python.packages",
+        get_package_share_directory=lambda name: str(tmp_path),
+        get_package_prefix=prefix,
+        PackageNotFoundError=LookupError,
+    )
     monkeypatch.setattr("v2w_core.checkpoint.default_checkpoint", lambda: Path("/shipped"))
     file = runpy.run_path(str(LAUNCH_FILE))
 
     def launch(**arguments: str) -> dict[str, list[Any]]:
         Argument.values = {name: text for name, (text, _) in file["ARGUMENTS"].items()} | arguments
-        return {node.name: node.parameters for node in file["nodes"](None)}
+        started = file["nodes"](None)
+        assert all(node.sigterm_timeout == "4" for node in started)
+        nodes = [node for node in started if node.executable != "rviz2"]
+        assert all(node.additional_env == {"V2W_PARENT": str(os.getpid())} for node in nodes)
+        return {getattr(node, "name", "rviz2"): node.parameters for node in started}
 
     return launch
 
@@ -85,3 +101,14 @@ def test_parameter_files_come_before_arguments_and_empty_ones_are_left_out(
     assert given["strict_backend"] is True and given["odom_topic"] == "/odom"
     assert "device" not in given and "image_topic" not in given
     assert "checkpoint" not in nodes["simulator_node"][-1]
+
+
+def test_rviz_is_looked_for_before_anything_is_started(launched: Any, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="rviz2 is not installed; nothing was started"):
+        launched(rviz="true")
+    executable = tmp_path / "rviz2" / "lib" / "rviz2" / "rviz2"
+    executable.parent.mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="not installed"):
+        launched(rviz="true")
+    executable.touch()
+    assert "rviz2" in launched(rviz="true")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from v2w.errors import NodeError
+from v2w.navigation.camera_format import CameraFormat
 from v2w.navigation.sensor_history import NS, HistoryBuffer, HistoryConfig
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec, ObservationSpec
@@ -220,3 +221,58 @@ def test_an_action_space_that_odometry_cannot_tell_is_refused(
     spec = ActionSpec(names, units, (-1.0,) * len(names), (1.0,) * len(names), 4.0)
     with pytest.raises(V2WError, match="ActionSpec"):
         HistoryBuffer(spec, ObservationSpec(16, 16), HistoryConfig())
+
+
+def test_large_messages_are_kept_as_pictures_and_left_out_where_frames_lie_close_together() -> None:
+    feed = Feed(buffer_s=4.0, max_bytes=10.0)
+    kept: list[int] = []
+    for index in range(90):
+        at_s = index / 30
+        feed.pose(at_s)
+
+        def load(number: int = index) -> np.ndarray:
+            kept.append(number)
+            return np.full((4, 6, 3), number, np.uint8)
+
+        feed.buffer.add_frame(T0 + round(at_s * NS), load, num_bytes=2)
+        assert feed.buffer._num_bytes <= 10
+    assert len(kept) < 40, "of 30 frames a second a third is needed"
+    feed.pose(3.0)
+    before = len(kept)
+    snapshot = feed.buffer.snapshot(T0 + 3 * NS)
+    assert len(kept) == before + 1, "only the newest one was not decoded yet"
+    gaps = np.diff(snapshot.stamps_ns) / NS
+    assert np.abs(gaps - 0.25).max() <= 0.1 + 1e-6
+    assert [int(frame[0, 0, 0]) for frame in snapshot.frames] == [
+        round((int(stamp) - T0) * 30 / NS) for stamp in snapshot.stamps_ns
+    ]
+    feed.buffer.clear()
+    assert feed.buffer._num_bytes == 0
+
+
+def test_a_large_message_that_cannot_be_read_is_dropped() -> None:
+    feed = Feed(max_bytes=1.0)
+
+    def load() -> np.ndarray:
+        raise RuntimeError("cut off")
+
+    for index in range(3):
+        feed.buffer.add_frame(round(0.2 * index * NS), load, num_bytes=2)
+    assert feed.buffer.counters.dropped == 3
+    assert feed.buffer._num_bytes == 0
+
+
+def test_one_picture_of_every_format_is_decoded() -> None:
+    camera, decoded = CameraFormat(), []
+    for kind in ("rgb8", "rgb8", "bgr8", "rgb8"):
+        camera.check(kind, lambda kind=kind: decoded.append(kind))
+    assert decoded == ["rgb8", "bgr8"]
+
+    def fails() -> None:
+        raise DataError("image", "an encoding that is read", "yuv9")
+
+    with pytest.raises(DataError):
+        camera.check("yuv9", fails)
+    assert "yuv9" in camera.problem
+    camera.check("rgb8", fails)
+    assert not camera.problem

@@ -92,3 +92,33 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed() -> None:
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the child outlived its supervisor"
         time.sleep(0.05)
+
+
+def test_a_code_with_a_meaning_is_explained() -> None:
+    group, output = supervisor()
+    group.meanings = {3: "was shut down"}
+    with group:
+        group.start("brief", python("raise SystemExit(3)"))
+        assert group.run() == 3
+    assert "brief was shut down; stopping the others" in output.getvalue()
+
+
+#: A process that asks for its parent once that has had the time to die; and one that starts it.
+CHILD = (
+    "import time; time.sleep(0.5); from v2w.bringup import parent; parent.end_with_named_parent(); "
+    "print('goes on', flush=True)"
+)
+PARENT = (
+    "import os, subprocess, sys; "
+    "named = os.environ | {'V2W_PARENT': str(os.getpid())}; "
+    "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=named); "
+    "sys.argv[2:] and child.wait()"
+)
+
+
+@pytest.mark.parametrize(("waits", "goes_on"), [(["waits"], True), ([], False)])
+def test_a_process_ends_with_the_one_that_is_named(waits: list[str], goes_on: bool) -> None:
+    command = [sys.executable, "-c", PARENT, CHILD, *waits]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ("goes on" in done.stdout) is goes_on
+    assert ("has ended" in done.stderr) is not goes_on

@@ -158,6 +158,10 @@ COMMON = (
         "How many requests may wait for their turn; one more is answered BUSY.", 0, 64, fixed=True,
     ),
     Parameter(
+        "max_waiting_time", 60.0, "s",
+        "How long a request may wait for its turn; then it is answered TIMEOUT.", 0.1, 3600.0,
+    ),
+    Parameter(
         "num_threads", 0, "threads", "CPU threads of the model; 0 leaves the number to PyTorch.",
         0, 256, fixed=True,
     ),
@@ -187,6 +191,11 @@ COMMON = (
     Parameter(
         "buffer_duration", 3.0, "s", "How long camera and odometry messages are kept.",
         0.5, 60.0, fixed=True,
+    ),
+    Parameter(
+        "buffer_mib", 256, "MiB",
+        "Memory of the camera messages that are kept as they came; past it the oldest are resized "
+        "to the model's size, and left out where frames lie close together.", 1, 2**20, fixed=True,
     ),
     Parameter(
         "max_history_age", 1.0, "s",
@@ -221,6 +230,15 @@ WORLD_MODEL = (
         "warm_up_candidates", 8, "candidates",
         "Requests of up to this many candidates are prepared while the node configures, so that "
         "the first one is as fast as later ones.", 1, 4096, fixed=True,
+    ),
+    Parameter(
+        "max_request_time", 120.0, "s",
+        "A request that would take longer is refused; the time is estimated from the trial "
+        "rollouts, for candidates x horizon x sampling steps.", 0.1, 86400.0,
+    ),
+    Parameter(
+        "max_answer_mib", 128, "MiB",
+        "A request whose frames could be larger is refused before it begins.", 1, 4096,
     ),
 )  # fmt: skip
 
@@ -259,6 +277,11 @@ PLANNER = (
         "time_budget", 10.0, "s",
         "Time for one plan, when a goal names none; at its end the best plan so far is returned.",
         0.05, 600.0,
+    ),
+    Parameter(
+        "max_request_time", 600.0, "s",
+        "A plan that would take longer, by its time budget and by the trial rollouts, is refused.",
+        0.1, 86400.0,
     ),
     Parameter(
         "seed", -1, "",

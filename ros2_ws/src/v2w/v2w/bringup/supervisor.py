@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, Any
 
+from v2w.bringup import parent
+
 #: From SIGINT to SIGTERM, and from SIGTERM to SIGKILL [s].
 PATIENCE_S = (6.0, 3.0)
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -43,11 +43,13 @@ class Supervisor:
     Args:
         environment: environment variables of every process.
         output: where the prefixed lines are written.
+        meanings: what exit codes of the processes mean, for the line that names the one that ended.
     """
 
     environment: dict[str, str]
     output: IO[str] = field(default_factory=lambda: sys.stderr)
     children: list[Child] = field(default_factory=list)
+    meanings: Mapping[int, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _interrupted: threading.Event = field(default_factory=threading.Event)
     _handlers: dict[signal.Signals, Any] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Supervisor:
         """Start a process in a new session, so that Ctrl-C at the terminal does not reach it."""
         process = subprocess.Popen(
             list(command),
-            env=self.environment | {"PYTHONUNBUFFERED": "1"},
+            env=self.environment | {"PYTHONUNBUFFERED": "1", parent.VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -125,7 +127,8 @@ class Supervisor:
         code = child.process.wait()
         child.reader.join(timeout=2.0)
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        self.say(f"{child.name} died ({how}); stopping the others")
+        said = self.meanings.get(code, f"died ({how})")
+        self.say(f"{child.name} {said}; stopping the others")
         return code if code > 0 else 1
 
     def _interrupt(self, number: int, frame: FrameType | None) -> Any:
@@ -143,8 +146,7 @@ def _end_with_parent() -> None:
     A parent that a shell started in the background ignores interrupts; its child must not.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    parent.interrupt_with_parent()
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:

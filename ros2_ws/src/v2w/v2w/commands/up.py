@@ -20,7 +20,8 @@ examples:
   v2w up --image-topic /camera/image_raw --odom-topic /odom --checkpoint my_model
   v2w up --sim --set planner_node.publish_velocity=true
 
-Ctrl-C stops all nodes. When one dies the others are stopped and the exit code is not 0.
+Ctrl-C stops all nodes. When one dies, or is shut down through its lifecycle by somebody, the others
+are stopped and the exit code is not 0.
 """
 
 
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         V2WError: no ROS, or arguments and parameters that cannot be used.
     """
-    from v2w.bringup import node_processes, ros_environment
+    from v2w.bringup import exit_codes, node_processes, ros_environment
     from v2w.bringup.ros_names import check_domain_id
     from v2w.bringup.supervisor import Supervisor
 
@@ -99,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
             domain = int(named) if named else ros_environment.pick_domain_id()
         variables = ros_environment.isolated(variables, domain)
     domain_id = variables.get("ROS_DOMAIN_ID", "0")
-    with Supervisor(variables, sys.stderr) as supervisor:
+    meanings = {exit_codes.SHUT_DOWN: "was shut down through its lifecycle"}
+    with Supervisor(variables, sys.stderr, meanings=meanings) as supervisor:
         supervisor.say(f"ROS_DOMAIN_ID={domain_id}; Ctrl-C stops all nodes")
         for name, command in commands.items():
             supervisor.start(name, command)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from v2w.inference.monitored_backend import MonitoredBackend
+from v2w.inference.request_cost import Pace, RequestCost
 from v2w.inference.status import RuntimeReport
 from v2w.inference.timings import Timings
 from v2w_core.backends.base import BackendOptions
@@ -58,6 +60,7 @@ class ModelRuntime:
         warn: called with a sentence when something is not as the settings say.
         on_replaced: called when the device was lost and another model computes from here on; what
             the old one has encoded is of no use any more.
+        interrupt: asked before every step of a rollout; True gives the rollout up.
 
     Attributes:
         device: name of the PyTorch device, e.g. "cpu".
@@ -76,7 +79,10 @@ class ModelRuntime:
         settings: RuntimeSettings,
         warn: Callable[[str], None],
         on_replaced: Callable[[], None] = lambda: None,
+        interrupt: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._pace = Pace()
+        self._interrupt = interrupt
         self.settings = settings
         self.timings = Timings()
         self.degraded = self.lost = ""
@@ -119,7 +125,9 @@ class ModelRuntime:
         self.key = Path(folder).name[:12] if folder else ""
         self.precision = precision
         last = (backend.name, self.device) == (LAST_RESORT[0], "cpu")
-        self._model.backend = MonitoredBackend(backend, self.device, self.timings, last=last)
+        self._model.backend = MonitoredBackend(
+            backend, self.device, self.timings, last=last, interrupt=self._interrupt
+        )
 
     def _give_up_on(self, what: str, error: V2WError) -> None:
         """Note that something is not available; raises the error when nothing may replace it."""
@@ -180,10 +188,28 @@ class ModelRuntime:
         middle = (np.asarray(config.action.low) + np.asarray(config.action.high)) / 2
         actions = np.tile(middle.astype(np.float32), (max(config.num_history - 1, horizon), 1))
         session = self.start(np.zeros(size, np.uint8), actions[: config.num_history - 1])
+        pass_s = np.inf
         for batch_size in batch_sizes:
             candidates = np.repeat(actions[None, :horizon], batch_size, axis=0)
+            began = perf_counter()
             rollouts = session.imagine(candidates)
+            cost = self.cost(batch_size * horizon)
+            pass_s = min(pass_s, (perf_counter() - began) / cost.num_passes)
+        self.decode(rollouts.latents[:1])  # the first one is slower
+        began = perf_counter()
         self.decode(rollouts.latents[:1])
+        self._pace = Pace(pass_s, (perf_counter() - began) / horizon)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast the fastest rollout was; a large batch is faster than the trial rollouts."""
+        return replace(self._pace, pass_s=min(self._pace.pass_s, self._model.backend.pass_s))
+
+    def cost(self, num_frames: int, num_sampling_steps: int | None = None) -> RequestCost:
+        """The size of a request for ``num_frames`` frames; None: the configuration's steps."""
+        sampling = self.config.sampling
+        guided = sampling.guidance_scale != 1.0
+        return RequestCost(num_frames, num_sampling_steps or sampling.num_steps, guided)
 
     def run(self, work: Callable[[], T], *, counts: bool = True) -> T:
         """Do the work of a request, and once more on the CPU when the device is lost meanwhile.

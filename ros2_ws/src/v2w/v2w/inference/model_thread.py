@@ -44,11 +44,16 @@ class ModelThread:
         """Requests behind the one that is being computed."""
         return max(0, self._count - 1)
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T], max_wait_s: float | None = None) -> T:
         """Wait for a turn, run the work in the thread, and return its result.
 
+        Args:
+            work: is run in the thread.
+            max_wait_s: how long the wait for the turn may take [s]; None: any time.
+
         Raises:
-            NodeError: BUSY when ``max_waiting`` requests wait already.
+            NodeError: BUSY when ``max_waiting`` requests wait already; TIMEOUT when the turn did
+                not come in time.
             Exception: what the work raises.
         """
         with self._lock:
@@ -57,9 +62,18 @@ class ModelThread:
                 value = f"a request at work, {self.num_waiting} waiting"
                 raise NodeError("device", rule, value, code="BUSY")
             self._count += 1
-            future = self._thread.submit(work)
+            turn = threading.Event()
+            future = self._thread.submit(_at_turn, turn, work)
         try:
+            if not turn.wait(max_wait_s) and future.cancel():
+                rule = f"free within {max_wait_s:g} s (parameter max_waiting_time)"
+                raise NodeError("device", rule, "a request still at work", code="TIMEOUT")
             return future.result()
         finally:
             with self._lock:
                 self._count -= 1
+
+
+def _at_turn(turn: threading.Event, work: Callable[[], T]) -> T:
+    turn.set()
+    return work()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from v2w.inference.faults import FaultReport
 from v2w.navigation.sensor_history import HistoryReport
 
 UNKNOWN, LOADING, WAITING_FOR_HISTORY, READY, BUSY, ERROR, WARMING_UP = range(7)
@@ -71,6 +72,7 @@ class StatusReport:
         frame_id: the body frame.
         phase: how far the node has come in its lifecycle.
         error: why the node cannot work; empty while it can.
+        faults: errors that callbacks raised.
         num_requests: requests that have come and are not answered yet.
         requests: counts of those that were answered.
         model_id: name of the checkpoint.
@@ -83,6 +85,7 @@ class StatusReport:
     frame_id: str = ""
     phase: Phase = Phase.UNCONFIGURED
     error: str = ""
+    faults: FaultReport = field(default_factory=FaultReport)
     num_requests: int = 0
     requests: RequestCounts = RequestCounts()
     model_id: str = ""
@@ -109,6 +112,8 @@ class StatusReport:
     def _state(self) -> tuple[int, str]:
         if self.error:
             return ERROR, self.error
+        if self.faults.text:
+            return ERROR, f"error {self.faults.count} in a callback, {self.faults.text}"
         if self.phase is Phase.LOADING:
             return LOADING, "loading the checkpoint"
         if self.phase is Phase.WARMING_UP:
@@ -119,6 +124,8 @@ class StatusReport:
             return UNKNOWN, "configured, not active"
         if self.num_requests:
             return BUSY, f"working on a request, {self.num_waiting} waiting"
+        if self.history.camera_problem:
+            return WAITING_FOR_HISTORY, f"camera: {self.history.camera_problem}"
         size, required, age_s = self.history.size, self.history.required, self.history.age_s
         if age_s is None:
             return WAITING_FOR_HISTORY, "no camera image with odometry around it yet"

@@ -1,11 +1,13 @@
 """What the robot saw and how it moved, at the model's rate. Knows no ROS: stamps are integers.
 
 Adding a frame costs next to nothing: the message is kept as it came, behind a function that decodes
-it. Only the few frames of a snapshot are ever decoded and resized, each of them once.
+it. Only the few frames of a snapshot are ever decoded and resized, each of them once; and those of
+cameras so large that the messages would take too much memory.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w.errors import NodeError
+from v2w.navigation.camera_format import CameraFormat
 from v2w_core.errors import V2WError
 from v2w_core.geometry import actions_from_poses, interpolate_poses
 from v2w_core.images import resize_frames
@@ -38,6 +41,8 @@ class HistoryConfig:
             is late and is dropped.
         max_motion: a step longer than this many times the action bounds is no motion but a jump
             of the odometry (teleport, relocalisation).
+        max_bytes: messages that are kept as they came take at most this; past it the oldest are
+            decoded and resized when a new one comes, or left out where frames are close together.
     """
 
     num_frames: int = 4
@@ -46,6 +51,7 @@ class HistoryConfig:
     tolerance: float = 0.4
     jump_s: float = 0.5
     max_motion: float = 3.0
+    max_bytes: float = math.inf
 
 
 @dataclass
@@ -74,12 +80,14 @@ class HistoryReport:
         required: frames that a snapshot needs.
         age_s: age of the newest frame that odometry covers [s]; None without one.
         counters: messages so far.
+        camera_problem: why the camera's newest picture cannot be read; empty when it can.
     """
 
     size: int
     required: int
     age_s: float | None
     counters: HistoryCounters
+    camera_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,11 @@ class Snapshot:
     poses: NDArray[np.float64]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Frame:
     stamp_ns: int
     load: Callable[[], UInt8Array] | None
+    num_bytes: int  # of the message, while it is kept
     image: UInt8Array | None = None
 
 
@@ -119,6 +128,9 @@ class HistoryBuffer:
         action: the model's action space, which must be dx, dy and dyaw.
         observation: size of the frames of a snapshot.
         config: what a snapshot consists of.
+
+    Attributes:
+        camera: whether its pictures can be read.
 
     Raises:
         V2WError: an action space that odometry cannot measure.
@@ -141,16 +153,20 @@ class HistoryBuffer:
         self._step_ns = round(NS * action.dt_s)
         self._frames: list[_Frame] = []
         self._odometry = _Odometry()
+        self.camera = CameraFormat()
+        self._num_bytes = 0  # of the messages that are kept as they came
         self._lock = threading.Lock()
 
     # -- what comes in --------------------------------------------------------------------------
 
-    def add_frame(self, stamp_ns: int, load: Callable[[], UInt8Array]) -> bool:
+    def add_frame(self, stamp_ns: int, load: Callable[[], UInt8Array], num_bytes: int = 0) -> bool:
         """Add a camera frame.
 
         Args:
             stamp_ns: when it was taken [ns].
-            load: decodes it to RGB uint8 [H, W, 3]; called only if a snapshot needs the frame.
+            load: decodes it to RGB uint8 [H, W, 3]; called only if a snapshot needs the frame, or
+                if too many bytes are kept.
+            num_bytes: what ``load`` keeps in memory.
 
         Returns:
             False when time jumped backwards and everything before was removed.
@@ -159,12 +175,47 @@ class HistoryBuffer:
             newest = self._frames[-1].stamp_ns if self._frames else None
             verdict = self._order(stamp_ns, newest)
             if verdict != "drop":
-                self._frames.append(_Frame(stamp_ns, load))
+                self._frames.append(_Frame(stamp_ns, load, num_bytes))
+                self._num_bytes += num_bytes
                 self._counters.frames += 1
                 horizon = stamp_ns - round(NS * self.config.buffer_s)
                 while self._frames[0].stamp_ns < horizon:
-                    self._frames.pop(0)
-            return verdict != "jump"
+                    self._let_go(self._frames.pop(0))
+        while self._shrink():
+            pass
+        return verdict != "jump"
+
+    def _let_go(self, frame: _Frame) -> None:
+        """The message of a frame is no longer kept."""
+        self._num_bytes -= frame.num_bytes
+        frame.num_bytes = 0
+
+    def _shrink(self) -> bool:
+        """Replace the oldest message by its picture if they take too much memory; whether it did.
+
+        A frame whose neighbours are so near each other that one of them is always near enough to
+        the time grid is not decoded but removed: a camera that is too large is often too fast, too.
+        """
+        with self._lock:
+            if self._num_bytes <= self.config.max_bytes:
+                return False
+            index = next((i for i, frame in enumerate(self._frames) if frame.num_bytes), None)
+            if index is None:
+                return False
+            frame = self._frames[index]
+            if 0 < index < len(self._frames) - 1:
+                gap = self._frames[index + 1].stamp_ns - self._frames[index - 1].stamp_ns
+                if gap <= self.config.tolerance * self._step_ns:
+                    self._let_go(self._frames.pop(index))
+                    return True
+        try:
+            self._image(frame)
+        except NodeError:
+            with self._lock:
+                self._counters.dropped += 1
+                self._frames = [other for other in self._frames if other is not frame]
+                self._let_go(frame)
+        return True
 
     def add_odometry(self, stamp_ns: int, x: float, y: float, z: float, yaw: float) -> bool:
         """Add a pose of the odometry, in metres and radians; NaN and infinity are dropped.
@@ -199,6 +250,7 @@ class HistoryBuffer:
         """Remove all frames and poses; the counters stay."""
         with self._lock:
             self._forget()
+            self.camera = CameraFormat()
 
     def _order(self, stamp_ns: int, newest: int | None) -> str:
         if newest is None or stamp_ns > newest:
@@ -211,6 +263,8 @@ class HistoryBuffer:
         return "jump"
 
     def _forget(self) -> None:
+        for frame in self._frames:
+            self._let_go(frame)
         self._frames = []
         self._odometry = _Odometry()
 
@@ -226,8 +280,9 @@ class HistoryBuffer:
         """Size, age and counters of one moment."""
         with self._lock:
             return HistoryReport(
-                self._size(), self.config.num_frames, self._age_s(now_ns), replace(self._counters)
-            )
+                self._size(), self.config.num_frames, self._age_s(now_ns),
+                replace(self._counters), self.camera.problem,
+            )  # fmt: skip
 
     def newest_pose(self) -> tuple[int, tuple[float, float, float, float]] | None:
         """(stamp_ns, (x, y, z, yaw)) of the newest odometry, or None."""
@@ -342,14 +397,21 @@ class HistoryBuffer:
                 raise NodeError(
                     error.field, error.rule, error.value, code="HISTORY_UNAVAILABLE"
                 ) from error
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}"
+                raise NodeError(
+                    "image", "a picture that can be read", said, code="HISTORY_UNAVAILABLE"
+                ) from error
             frame.image = image
             frame.load = None
+            with self._lock:
+                self._let_go(frame)
         assert image is not None
         return image
 
     def _missing(self, at_ns: int | None) -> NodeError:
         if not self._frames:
-            value = "no camera image"
+            value = self.camera.problem or "no camera image"
         elif not self._odometry.stamps:
             value = "no odometry"
         elif at_ns is not None:

@@ -133,6 +133,7 @@ def _values(report: StatusReport) -> dict[str, str]:
         "requests waiting": str(report.num_waiting),
         "requests served": str(requests.served),
         "requests failed": str(requests.failed),
+        "errors in callbacks": str(report.faults.count),
         "peak memory [MiB]": f"{_peak_memory_mib():.0f}",
     }
     if history is not None:
@@ -140,7 +141,7 @@ def _values(report: StatusReport) -> dict[str, str]:
         values |= {
             "camera frames": str(counters.frames),
             "odometry messages": str(counters.odometry),
-            "late messages dropped": str(counters.dropped),
+            "messages dropped": str(counters.dropped),
             "jumps back in time": str(counters.jumps),
         }
     return values

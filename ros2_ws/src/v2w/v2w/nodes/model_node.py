@@ -14,25 +14,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import State, TransitionCallbackReturn
 
 from v2w import parameters
 from v2w.errors import NodeError, answer
+from v2w.inference.faults import one_line
 from v2w.inference.model_thread import ModelThread
 from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusReport
 from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
+from v2w.nodes.clients import ClientWatch, LimitedCallbackGroup, Pacer
 from v2w.nodes.diagnostics import Diagnostics
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
 from v2w.nodes.sensor_subscriptions import SensorSubscriptions
 from v2w.parameters import Parameter
-from v2w_core.errors import V2WError
+from v2w_core.errors import Interrupted, V2WError
 
 if TYPE_CHECKING:
     from v2w.inference.model_runtime import ModelRuntime
 
-#: How long deactivation waits for the current request to end [s].
-PATIENCE_S = 10.0
+#: How long deactivation waits for the current request to end, and how long the end of the process
+#: does [s].
+PATIENCE_S, END_PATIENCE_S = 10.0, 2.0
 
 
 class ModelNode(AutostartNode, ABC):
@@ -54,13 +56,16 @@ class ModelNode(AutostartNode, ABC):
         self.history: HistoryBuffer | None = None
         self.model_id = ""
         self.status = StatusRecord()
-        self.stopping = False
+        self.stopping = self._ending = False
         self.turn_began = 0.0  # when the current request's turn came, by time.perf_counter
         # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
-        self.request_group = ReentrantCallbackGroup()
         max_waiting = self.get_parameter("max_waiting_requests").value
-        self.num_threads = NUM_THREADS + max_waiting
+        at_once = max_waiting + 2  # one at work, one being refused
+        self.request_group = LimitedCallbackGroup(at_once)
+        self.num_threads = NUM_THREADS + 2 * at_once  # goals of an action are not in the group
+        self.pacer = Pacer()
         self._model_thread = ModelThread(max_waiting)
+        self._client: ClientWatch | None = None  # of the current request
         self._sensors: SensorSubscriptions | None = None
         self.diagnostics = Diagnostics(self, self.report)
 
@@ -68,13 +73,16 @@ class ModelNode(AutostartNode, ABC):
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load the weights and do trial rollouts."""
+        self.stopping = self._ending  # else the trial rollouts would be given up
         self.status.restart(Phase.LOADING)
         self.diagnostics.publish()
         try:
             values = parameters.values(self, self.table)
             self._model_thread.run(lambda: self._load(values))
         except Exception as error:
-            self.problem = str(error) if isinstance(error, V2WError) else traceback.format_exc()
+            self.problem = one_line(error)
+            if not isinstance(error, V2WError):
+                self.get_logger().error(traceback.format_exc())
         else:
             self.problem = ""
         if self.problem:  # outside the handler, because its traceback refers to the model
@@ -90,9 +98,9 @@ class ModelNode(AutostartNode, ABC):
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Subscribe to the sensors and offer the services."""
+        """Subscribe to the sensors and answer requests."""
         assert self.history is not None and self._sensors is not None
-        self.stopping = False
+        self.stopping = self._ending
         self.history.clear()
         self._sensors.open()
         self.serve()
@@ -101,7 +109,7 @@ class ModelNode(AutostartNode, ABC):
         return super().on_activate(state)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Remove services and subscriptions; the current request ends with an error."""
+        """Remove the subscriptions; the current request and later ones end with an error."""
         self._give_up_requests()
         self.unserve()
         self._close_sensors()
@@ -115,11 +123,21 @@ class ModelNode(AutostartNode, ABC):
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """Deactivate and clean up, from any state."""
+        self._abandon()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: State) -> TransitionCallbackReturn:
+        """After a transition that failed with an exception: clean up; the node is unconfigured."""
+        self._abandon()
+        self.status.restart(Phase.UNCONFIGURED, self.problem)
+        self.diagnostics.publish()
+        return super().on_error(state)
+
+    def _abandon(self) -> None:
         self._give_up_requests()
         self.unserve()
         self._close_sensors()
         self._free()
-        return super().on_shutdown(state)
 
     def _close_sensors(self) -> None:
         if self._sensors is not None:
@@ -127,14 +145,15 @@ class ModelNode(AutostartNode, ABC):
 
     def release(self) -> None:
         """Stop the robot and end requests, then destroy the node."""
-        self.stopping = True
+        self.stopping = self._ending = True
         if self.context.ok():
             self.halt()
+        self._wait_for_requests(END_PATIENCE_S)
         super().release()
 
     @abstractmethod
     def serve(self) -> None:
-        """Create the services, actions and timers of the subclass."""
+        """Create what answers requests; the services themselves are there all the time."""
 
     @abstractmethod
     def unserve(self) -> None:
@@ -170,13 +189,16 @@ class ModelNode(AutostartNode, ABC):
         if values["num_threads"]:
             torch.set_num_threads(values["num_threads"])
         began = time.perf_counter()
-        self.model = ModelRuntime(settings, self.get_logger().warning, self.on_model_replaced)
+        self.model = ModelRuntime(
+            settings, self.get_logger().warning, self.on_model_replaced, self.is_given_up
+        )
         self.model_id = settings.checkpoint.name
         config = HistoryConfig(
             num_frames=self.model.config.num_history,
             buffer_s=values["buffer_duration"],
             max_age_s=values["max_history_age"],
             tolerance=values["frame_tolerance"],
+            max_bytes=values["buffer_mib"] * 2.0**20,
         )
         action = self.model.config.action
         needed_s = (config.num_frames - 1 + config.tolerance) * action.dt_s
@@ -252,6 +274,7 @@ class ModelNode(AutostartNode, ABC):
             frame_id=self.base_frame,
             phase=phase,
             error=error,
+            faults=self.faults.read(),
             num_requests=self._model_thread.num_requests if phase is Phase.ACTIVE else 0,
             requests=requests,
             model_id=self.model_id,
@@ -269,7 +292,7 @@ class ModelNode(AutostartNode, ABC):
         """
         history = self.history
         if history is None or not self.status.active:
-            raise NodeError("node", "configured and active", code="NOT_READY")
+            raise not_ready()
         assert self.model is not None
         with self.model.timings.stage("history"):
             return history.snapshot(self.now_ns, at_ns)
@@ -283,7 +306,12 @@ class ModelNode(AutostartNode, ABC):
     def on_model_lost(self) -> None:
         """Called when no request can be answered any more. Subclasses override this."""
 
-    def respond(self, response: Any, work: Callable[[], float]) -> Any:
+    def is_given_up(self) -> bool:
+        """Whether the current request must end: the node is deactivated, or its client is gone."""
+        client = self._client
+        return self.stopping or (client is not None and client.is_gone())
+
+    def respond(self, response: Any, work: Callable[[], float], service: str) -> Any:
         """Answer a request: wait for its turn, do the work, and set error_code and error_msg.
 
         Requests are computed one after the other, in the order in which they came.
@@ -291,39 +319,74 @@ class ModelNode(AutostartNode, ABC):
         Args:
             response: of a service or an action; returned after it was filled.
             work: fills the response and returns how long the model took [s].
+            service: full name of the service whose client waits for the answer.
         """
         seconds = None
         try:
-            seconds = self._model_thread.run(lambda: self._turn(work))
+            self._check_active()
+            client = ClientWatch(self, service)
+            longest_s = self.get_parameter("max_waiting_time").value
+            seconds = self._model_thread.run(lambda: self._turn(work, client), longest_s)
             response.error_code, response.error_msg = 0, ""
         except Exception as error:
-            response.error_code, response.error_msg = answer(error)
             known = isinstance(error, V2WError)
+            if known or self.status.active:
+                response.error_code, response.error_msg = answer(error)
+            else:  # the model was freed meanwhile
+                response.error_code, response.error_msg = answer(not_ready())
             detail = response.error_msg if known else traceback.format_exc()
-            self.get_logger().warning(f"request refused ({response.error_code}): {detail}")
+            self.get_logger().warning(
+                f"request refused ({response.error_code}): {detail}", throttle_duration_sec=0.5
+            )
         self.status.finish(response.error_code == 0, seconds)
         model = self.model
         if model is not None and model.lost and self.status.fail(model.lost):
             self.on_model_lost()
         self.diagnostics.publish()
+        if response.error_code:
+            self.pacer.wait()
         return response
 
-    def _turn(self, work: Callable[[], float]) -> float:
+    def on_fault(self) -> None:
+        """Publish the status."""
+        self.diagnostics.publish()
+
+    def _check_active(self) -> None:
         if self.model is None or not self.status.active:
-            raise NodeError("node", "configured and active", code="NOT_READY")
+            raise not_ready()
+
+    def _turn(self, work: Callable[[], float], client: ClientWatch) -> float:
+        self._check_active()
+        if client.is_gone():
+            raise NodeError("client", "still there when its turn comes", code="TIMEOUT")
+        assert self.model is not None
         self.diagnostics.publish()
         self.turn_began = time.perf_counter()
-        return self.model.run(work)
+        self._client = client
+        try:
+            return self.model.run(work)
+        except Interrupted:
+            why = "deactivated" if self.stopping else "its client is gone"
+            raise NodeError("request", "not interrupted", why, code="NOT_READY") from None
+        finally:
+            self._client = None
 
     def _give_up_requests(self) -> None:
-        """Let requests end with an error before the services that answer them are destroyed."""
+        """Let requests end with an error before what answers them is destroyed."""
         self.stopping = True
         self.status.deactivate()
         self.halt()
-        deadline = time.monotonic() + PATIENCE_S
+        self._wait_for_requests(PATIENCE_S)
+
+    def _wait_for_requests(self, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
         while self._model_thread.busy and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.1)  # the executor sends an answer a little after it was filled
+
+
+def not_ready() -> NodeError:
+    """The refusal of a node that is not active."""
+    return NodeError("node", "configured and active", code="NOT_READY")
 
 
 def chosen_seed(seed: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Collection
 from typing import Any
 
 from nav_msgs.msg import Path
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
 from v2w_msgs.action import Plan as PlanAction
@@ -33,7 +34,8 @@ from v2w.navigation.planning import (
 from v2w.navigation.sensor_history import Snapshot
 from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes import lifecycle
-from v2w.nodes.model_node import ModelNode, chosen_seed
+from v2w.nodes.clients import REQUESTS, PatientActionServer
+from v2w.nodes.model_node import ModelNode, chosen_seed, not_ready
 from v2w.nodes.velocity_publisher import VelocityPublisher
 from v2w_core.errors import V2WError
 
@@ -45,7 +47,16 @@ class PlannerNode(ModelNode):
         super().__init__("planner_node", parameters.PLANNER)
         self._core: PlanningCore | None = None
         self._follower: PlanFollower | None = None
-        self._served: list[tuple[Any, Any]] = []
+        self._timer: Any = None
+        # For the node's life: a request that comes while the node is not active is answered so.
+        self._service = self.create_service(
+            PlanService, "~/plan", self._on_service, qos_profile=REQUESTS,
+            callback_group=self.request_group,
+        )  # fmt: skip
+        self._action = PatientActionServer(
+            self, PlanAction, "~/plan", self._on_action, pacer=self.pacer,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+        )  # fmt: skip
         self._command_group = MutuallyExclusiveCallbackGroup()
         self._path = self.create_publisher(Path, "~/optimal_path", 1)
         self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
@@ -60,32 +71,19 @@ class PlannerNode(ModelNode):
         self._follower = PlanFollower(
             tracker, self.history, self._core, lambda: self.now_ns, self._velocity
         )
-        service = self.create_service(
-            PlanService, "~/plan", self._on_service, callback_group=self.request_group
-        )
-        action = ActionServer(
-            self,
-            PlanAction,
-            "~/plan",
-            execute_callback=self._on_action,
-            goal_callback=lambda _: GoalResponse.ACCEPT,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=self.request_group,
-        )
-        timer = self.create_timer(
+        self._timer = self.create_timer(
             1.0 / values["cmd_vel_rate"], self._on_command, callback_group=self._command_group
         )
-        self._served = [
-            (self.destroy_service, service),
-            (lambda server: server.destroy(), action),
-            (self.destroy_timer, timer),
-        ]
 
     def unserve(self) -> None:
-        served, self._served = self._served, []
-        for destroy, thing in served:
-            destroy(thing)
-        self._core = self._follower = None
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        self._timer = self._core = self._follower = None
+
+    def stop_robot(self, reason: str) -> None:
+        follower = self._follower
+        if follower is not None:
+            follower.stop(reason)
 
     def halt(self) -> None:
         if self._follower is not None:
@@ -104,9 +102,7 @@ class PlannerNode(ModelNode):
             core.forget_drive()
 
     def on_model_lost(self) -> None:
-        follower = self._follower
-        if follower is not None:
-            follower.stop("the device was lost")
+        self.stop_robot("the device was lost")
 
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         from v2w.inference.model_runtime import sizes_up_to
@@ -136,11 +132,14 @@ class PlannerNode(ModelNode):
     # -- requests -------------------------------------------------------------------------------
 
     def _on_service(self, request: Any, response: Any) -> Any:
-        return self.respond(response, lambda: self._plan(request, response, None))
+        name = self._service.service_name
+        return self.respond(response, lambda: self._plan(request, response, None), name)
 
     def _on_action(self, handle: Any) -> Any:
-        result = PlanAction.Result()
-        self.respond(result, lambda: self._plan(handle.request, result, handle))
+        result, request = PlanAction.Result(), handle.request
+        name = self.resolve_service_name("~/plan") + "/_action/get_result"
+        self.respond(result, lambda: self._plan(request, result, handle), name)
+        request.goal_image.data = array("B")  # the action server keeps the handle for a while
         if handle.is_cancel_requested:
             handle.canceled()
         elif result.error_code == 0:
@@ -152,7 +151,7 @@ class PlannerNode(ModelNode):
     def _plan(self, request: Any, result: Any, handle: Any | None) -> float:
         core, follower = self._core, self._follower
         if core is None or follower is None:
-            raise NodeError("node", "configured and active", code="NOT_READY")
+            raise not_ready()
         if handle is not None and handle.is_cancel_requested:
             raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
         settings = self._settings(request)
@@ -162,7 +161,7 @@ class PlannerNode(ModelNode):
         began = time.perf_counter()
 
         def cancelled() -> bool:
-            return self.stopping or (handle is not None and handle.is_cancel_requested)
+            return self.is_given_up() or (handle is not None and handle.is_cancel_requested)
 
         def on_iteration(report: IterationReport) -> None:
             if handle is not None:
@@ -171,6 +170,8 @@ class PlannerNode(ModelNode):
         outcome = core.plan(snapshot, goal, key, settings, on_iteration, cancelled, self.turn_began)
         if outcome.result.cancelled:
             why = "the node was deactivated" if self.stopping else "cancelled"
+            if self.is_given_up() and not self.stopping:
+                why = "its client is gone"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
         frames = None
         shown = self._imagined.get_subscription_count() > 0
@@ -215,6 +216,9 @@ class PlannerNode(ModelNode):
         ):
             if not low <= value <= high:
                 raise NodeError(name, f"from {low} to {high}", value)
+        cost = self.model.cost(iterations * candidates * values["horizon"])
+        seconds = min(budget_s, cost.seconds(self.model.pace, decoded=False))
+        cost.check_time(seconds, values["max_request_time"])
         return PlanSettings(
             horizon=values["horizon"],
             num_iterations=iterations,

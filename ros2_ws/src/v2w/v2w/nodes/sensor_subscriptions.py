@@ -13,9 +13,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
+from v2w.inference.faults import one_line
 from v2w.messages import conversions, images
+from v2w.navigation.camera_format import kind_of
 from v2w.navigation.sensor_history import HistoryBuffer
-from v2w_core.errors import V2WError
 
 #: How often the node looks for a publisher of camera images while there is none [s].
 LOOK_S = 0.2
@@ -105,22 +106,38 @@ class SensorSubscriptions:
         self._subscribe(kind, topic, partial(self._on_image, load), self._camera_group)
 
     def _on_image(self, load: Callable[[Any], Any], message: Any) -> None:
-        stamp = conversions.stamp_ns(message.header.stamp)
-        if not self._history.add_frame(stamp, partial(load, message)):
+        history, decode = self._history, partial(load, message)
+        try:
+            stamp = conversions.stamp_ns(message.header.stamp)
+            history.camera.check(kind_of(message), decode)
+            in_order = history.add_frame(stamp, decode, len(message.data))
+        except Exception as error:
+            self._drop("camera", error)
+            return
+        if not in_order:
             self._report_time_jump("camera")
 
     def _on_odometry(self, message: Odometry) -> None:
-        self.odom_frame = message.header.frame_id or self.odom_frame
-        self.base_frame = message.child_frame_id or self.base_frame
         try:
             x, y, z, yaw = conversions.planar_pose(message.pose.pose)
-        except V2WError as error:
-            self._history.count_dropped()
-            self._node.get_logger().warning(f"odometry: {error}", throttle_duration_sec=5.0)
+            stamp = conversions.stamp_ns(message.header.stamp)
+            in_order = self._history.add_odometry(stamp, x, y, z, yaw)
+        except Exception as error:
+            self._drop("odometry", error)
             return
-        stamp = conversions.stamp_ns(message.header.stamp)
-        if not self._history.add_odometry(stamp, x, y, z, yaw):
+        self.odom_frame = message.header.frame_id or self.odom_frame
+        self.base_frame = message.child_frame_id or self.base_frame
+        if not in_order:
             self._report_time_jump("odometry")
+
+    def _drop(self, source: str, error: Exception) -> None:
+        """Count and log a message that cannot be used; whatever is wrong with it, the next may do.
+
+        The robot stops when none comes that does: a drive needs fresh odometry.
+        """
+        self._history.count_dropped()
+        text = f"{source}: message dropped: {one_line(error)}"
+        self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
     def _report_time_jump(self, source: str) -> None:
         self._node.get_logger().warning(f"{source}: time jumped backwards, the history was cleared")

@@ -8,6 +8,7 @@ in no other way.
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -20,27 +21,34 @@ from v2w_msgs.srv import Teleport
 
 from v2w import parameters
 from v2w.errors import NodeError
-from v2w.messages import conversions, images
+from v2w.inference.faults import one_line
+from v2w.messages import conversions, images, transforms
 from v2w.nodes import lifecycle
 from v2w.nodes.lifecycle import AutostartNode
+from v2w.nodes.transform_broadcaster import TransformBroadcaster
 from v2w_core.errors import V2WError
 
 #: How many frames late the world may be and still catch up; after a longer pause it jumps.
 MAX_LATE_FRAMES = 12
+#: How high the camera is: the engine's 41 units, of which 32 are a metre [m].
+CAMERA_HEIGHT_M = 41 / 32
 NS = 1_000_000_000
 
 
 class SimulatorNode(AutostartNode):
-    """A DoomMazeEnv with the topics of a robot. All callbacks run in one group."""
+    """A DoomMazeEnv with the topics of a robot. One lock is around whatever uses the engine."""
 
     def __init__(self) -> None:
         super().__init__("simulator_node", parameters.SIMULATOR)
         self._env: Any = None
+        self._lock = threading.RLock()
         self._things: list[tuple[Any, Any]] = []
         self._twist = (0.0, 0.0, 0.0)
         self._twist_ns = 0
         self._world_ns = 0
         self._owed_tics = 0.0
+        # For the node's life: a request that comes while the node is not active is answered so.
+        self.create_service(Teleport, "~/teleport", self._on_teleport)
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Build the maze and start the game engine."""
@@ -54,12 +62,18 @@ class SimulatorNode(AutostartNode):
             self.problem = f"the simulator needs the extra sim: pip install 'v2w[sim]' ({error})"
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            self.problem = f"{type(error).__name__}: {error}"
+            self.problem = one_line(error)
             return TransitionCallbackReturn.FAILURE
+        self.problem = ""
         return super().on_configure(state)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Start the simulation; create publishers, subscription and service."""
+        """Start the simulation; create publishers and subscription."""
+        with self._lock:
+            self._start()
+        return super().on_activate(state)
+
+    def _start(self) -> None:
         values = self._values = parameters.values(self, self.table)
         sensor = QoSProfile(
             depth=5, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE
@@ -75,25 +89,29 @@ class SimulatorNode(AutostartNode):
         self._odom = self.create_publisher(Odometry, values["odom_topic"], sensor)
         kind = TwistStamped if values["enable_stamped_cmd_vel"] else Twist
         commands = self.create_subscription(kind, values["cmd_vel_topic"], self._on_twist, 1)
-        service = self.create_service(Teleport, "~/teleport", self._on_teleport)
+        self._transforms = TransformBroadcaster(self)
+        self._transforms.send_static(
+            [
+                transforms.camera_transform(
+                    CAMERA_HEIGHT_M, self._now_ns, values["base_frame"], values["camera_frame"]
+                )
+            ]
+        )
         self._world_ns = self._now_ns
         timer = self.create_timer(0.5 / values["camera_rate"], self._tick)
         self._things += [
             (self.destroy_publisher, self._odom),
             (self.destroy_subscription, commands),
-            (self.destroy_service, service),
             (self.destroy_timer, timer),
+            (TransformBroadcaster.close, self._transforms),
         ]
         self.get_logger().info(
             f"maze {values['maze_seed']}, {values['camera_rate']:g} Hz camera on {topic}"
         )
-        return super().on_activate(state)
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop the simulation and remove publishers, subscription and service."""
-        things, self._things = self._things, []
-        for destroy, thing in things:
-            destroy(thing)
+        """Stop the simulation and remove publishers and subscription."""
+        self._stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -101,15 +119,35 @@ class SimulatorNode(AutostartNode):
         self._close()
         return super().on_cleanup(state)
 
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """Stop everything, from any state."""
+        self._stop()
+        self._close()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: State) -> TransitionCallbackReturn:
+        """After a transition that failed with an exception: stop everything."""
+        self._stop()
+        self._close()
+        return super().on_error(state)
+
     def release(self) -> None:
         """Stop the game engine and destroy the node."""
+        self._stop()
         self._close()
         super().release()
 
+    def _stop(self) -> None:
+        with self._lock:
+            things, self._things = self._things, []
+            for destroy, thing in things:
+                destroy(thing)
+
     def _close(self) -> None:
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        with self._lock:
+            if self._env is not None:
+                self._env.close()
+                self._env = None
 
     @property
     def _now_ns(self) -> int:
@@ -124,6 +162,11 @@ class SimulatorNode(AutostartNode):
         self._twist, self._twist_ns = command, self._now_ns
 
     def _tick(self) -> None:
+        with self._lock:
+            if self._things:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
         now, period_ns = self._now_ns, round(NS / self._values["camera_rate"])
         if not 0 <= now - self._world_ns <= MAX_LATE_FRAMES * period_ns:
             self._world_ns = now - period_ns
@@ -161,6 +204,13 @@ class SimulatorNode(AutostartNode):
         odometry.twist.twist.linear.y = float(moved[1])
         odometry.twist.twist.angular.z = float(moved[2])
         self._odom.publish(odometry)
+        self._transforms.send(
+            [
+                transforms.planar_transform(
+                    tuple(pose), now_ns, values["odom_frame"], values["base_frame"]
+                )
+            ]
+        )
         header = conversions.header_message(now_ns, values["camera_frame"])
         if self._raw is not None:
             self._raw.publish(images.image_message(image, header))
@@ -169,6 +219,13 @@ class SimulatorNode(AutostartNode):
             self._compressed.publish(images.compressed_message(image, header, "jpeg", quality))
 
     def _on_teleport(self, request: Any, response: Any) -> Any:
+        with self._lock:
+            return self._teleport(request, response)
+
+    def _teleport(self, request: Any, response: Any) -> Any:
+        if not self._things:
+            response.success, response.message = False, "the simulator is not active"
+            return response
         try:
             if request.random:
                 seed = None if request.seed < 0 else request.seed
