@@ -16,6 +16,7 @@ from planners.optimizers.base import shift
 from planners.planner import Planner
 from v2w.navigation.planning import PlanningCore, PlanSettings
 from v2w.navigation.sensor_history import Snapshot
+from v2w_core.geometry import integrate_actions
 from v2w_core.images import encode_image
 
 DRIVE = PlanSettings(
@@ -25,9 +26,9 @@ DRIVE = PlanSettings(
 AHEAD = PoseGoal((2.0, 0.0, 0.0))
 
 
-def snapshot_at(x: float) -> Snapshot:
+def snapshot_at(x: float, y: float = 0.0, yaw: float = 0.0) -> Snapshot:
     frames, actions = history()
-    poses = np.tile([x, 0.0, 0.0, 0.0], (len(frames), 1))
+    poses = np.tile([x, y, 0.0, yaw], (len(frames), 1))
     stamps = np.arange(len(frames), dtype=np.int64) * 250_000_000
     return Snapshot(frames, 0 * actions, stamps, poses)
 
@@ -131,8 +132,8 @@ def test_a_plan_is_shifted_by_what_was_driven_of_it(warm_starts: list[Any]) -> N
     second = planned(core)
     np.testing.assert_array_equal(warm_starts[1], shift(first, 2))
     core.sent((0.4, 0.0, 0.0), second[:2])  # and given up after the first of them
-    x = 0.4 + float(second[0, 0])
-    planned(core, x=x)
+    where = integrate_actions(second[:1], (0.4, 0.0, 0.0))[-1]
+    core.plan(snapshot_at(*where), AHEAD, "goal", DRIVE)
     np.testing.assert_array_equal(warm_starts[2], shift(second, 1))
 
 
