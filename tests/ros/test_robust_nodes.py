@@ -128,6 +128,7 @@ def test_requests_while_the_node_goes_through_its_states(robot: Robot, name: str
             future = client.call_async(request)
             wait_for(future.done, PATIENCE_S, "an answer")
             codes.append(future.result().error_code)
+        robot.node.destroy_client(client)
 
     def sends() -> None:
         assert action.wait_for_server(PATIENCE_S)
