@@ -55,8 +55,9 @@ def flag(text: str) -> bool:
 TYPES = {"strict_backend": flag, "memory_budget_mib": int}
 
 
-#: From SIGINT to SIGTERM, and from there to SIGKILL [s]: a node needs at most 3.5 s.
-TIMEOUTS = {"sigterm_timeout": "4", "sigkill_timeout": "1"}
+#: From SIGINT to SIGTERM, and from there to SIGKILL [s]. A node takes both alike and needs at most
+#: 3 s. A SIGINT that reaches launch alone, not its process group, is not passed on to the nodes.
+TIMEOUTS = {"sigterm_timeout": "1", "sigkill_timeout": "3.5"}
 
 
 def check_rviz() -> None:

@@ -64,7 +64,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def launch(**arguments: str) -> dict[str, list[Any]]:
         Argument.values = {name: text for name, (text, _) in file["ARGUMENTS"].items()} | arguments
         started = file["nodes"](None)
-        assert all(node.sigterm_timeout == "4" for node in started)
+        assert all(node.sigterm_timeout == "1" for node in started)
         nodes = [node for node in started if node.executable != "rviz2"]
         assert all(node.additional_env == {"V2W_PARENT": str(os.getpid())} for node in nodes)
         return {getattr(node, "name", "rviz2"): node.parameters for node in started}

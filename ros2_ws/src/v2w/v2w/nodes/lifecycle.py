@@ -22,7 +22,6 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from v2w import parameters
-from v2w.bringup import parent
 from v2w.bringup.exit_codes import CANNOT_START, SHUT_DOWN
 from v2w.inference.faults import FaultRecord, one_line
 from v2w.nodes.executor import ThreadedExecutor
@@ -35,7 +34,7 @@ NUM_THREADS = 8
 #: How long an interrupt may go unnoticed [s].
 LOOK_S = 0.1
 #: How long the end of a process may take after that [s], whatever a thread of it is doing.
-END_S = 3.5
+END_S = 3.0
 #: How long the answer to a shutdown transition may take before the process ends [s].
 ANSWER_S = 0.5
 #: Time between two lines in the log about errors of callbacks [s].
@@ -190,7 +189,6 @@ class AutostartNode(LifecycleNode):
 
 def main(create: Callable[[], AutostartNode]) -> NoReturn:
     """Run a node as the whole process, which exits with the code of :func:`run_node`."""
-    parent.end_with_named_parent()
     code = run_node(create)
     # A node is full of cycles, and its share of Fast DDS's memory stays behind, 32 MiB each time,
     # unless it is gone when the process ends.
@@ -225,7 +223,11 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
         0 after an interrupt, CANNOT_START with the reason on stderr, or SHUT_DOWN.
     """
     interrupt = Interrupt()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # of the command line: a remapping, a parameter file
+        print(f"error: cannot start: {one_line(error)}", file=sys.stderr)
+        return CANNOT_START
     node: AutostartNode | None = None
     code = 0
     try:
@@ -251,6 +253,12 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
         if rclpy.ok():
             raise
         # else: shut down between two looks at the context
+    except Exception as error:
+        if node is not None:
+            raise
+        # A topic whose name is none, a name space of that kind: a line says more than a traceback.
+        print(f"error: cannot start: {one_line(error)}", file=sys.stderr)
+        code = CANNOT_START
     finally:
         _end_within(END_S, code)
         if node is not None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: How long deactivation waits for the current request to end, and how long the end of the process
 #: does [s].
-PATIENCE_S, END_PATIENCE_S = 10.0, 2.0
+PATIENCE_S, END_PATIENCE_S = 10.0, 1.5
 
 
 class ModelNode(AutostartNode, ABC):
@@ -148,7 +148,8 @@ class ModelNode(AutostartNode, ABC):
         self.stopping = self._ending = True
         if self.context.ok():
             self.halt()
-        self._wait_for_requests(END_PATIENCE_S)
+        if self.status.active:  # else there are none; loading a model need not be waited for
+            self._wait_for_requests(END_PATIENCE_S)
         super().release()
 
     @abstractmethod
