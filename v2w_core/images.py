@@ -50,7 +50,7 @@ def decode_image(
     raw = bytes(data)
     if not raw:
         raise DataError(field, "an encoded image (JPEG or PNG)", "0 bytes")
-    if raw.startswith(_JPEG_START) and _JPEG_END not in raw[len(raw) // 2 :]:
+    if not jpeg_is_whole(raw):
         raise DataError(field, "a complete JPEG; this one is cut off", f"{len(raw)} bytes")
     try:
         flags = cv2.IMREAD_UNCHANGED if rgb_only else cv2.IMREAD_COLOR
@@ -64,6 +64,19 @@ def decode_image(
         kind = {2: "grey"}.get(image.ndim, f"{image.shape[-1]} channels")
         raise DataError(field, "an RGB picture of 8 bits", f"{kind}, {image.dtype}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def jpeg_is_whole(raw: bytes) -> bool:
+    """Whether a JPEG has its end; true for any other data. Padding may follow the end.
+
+    Segments before the scan are stepped over: a thumbnail in them has an end of its own.
+    """
+    if not raw.startswith(_JPEG_START) or raw.endswith(_JPEG_END):
+        return True
+    at = 2
+    while at + 4 <= len(raw) and raw[at] == 0xFF and raw[at + 1] != 0xDA:
+        at += 2 + int.from_bytes(raw[at + 2 : at + 4], "big")
+    return raw.find(_JPEG_END, at) >= 0
 
 
 def encode_image(frame: ImageArray, image_format: ImageFormat = "jpeg", quality: int = 95) -> bytes:
