@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     done = convert(
         source,
         args.dest,
-        args.name or source.name,
+        source.name if args.name is None else args.name,
         observation=observation,
         min_frames=args.min_frames,
         max_episodes=args.max_episodes,

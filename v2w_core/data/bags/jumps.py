@@ -37,7 +37,7 @@ def without_jumps(track: Track) -> Track:
         return track
     at = np.flatnonzero(jumps)
     longest = int(at[np.argmax(way[at])])
-    restarts = np.abs(track.poses[at + 1]).max(axis=1) < 0.05
+    restarts = np.abs(track.poses[at + 1][:, [0, 1, 3]]).max(axis=1) < 0.05
     what = "restarts at zero" if restarts.any() else "jumps"
     seconds = track.seconds[longest]
     text = f"the odometry {what}: {len(at)} jumps, the longest of {way[longest]:.2f} m and "

@@ -72,7 +72,7 @@ def _decoded(
             name = f"{camera.topic}[{index}]"
             try:
                 decoded = bag.decode(message)
-                yield index, frame_from_message(decoded, field=name, white=_white(camera))
+                yield index, frame_from_message(decoded, field=name, white=white_of(camera))
             except V2WError as error:
                 yield index, error
         if index >= last:
@@ -114,7 +114,7 @@ def _no_picture(camera: CameraLog, number: int) -> DataError:
     return DataError(f"{camera.topic}[{number}]", rule, "none")
 
 
-def _white(camera: CameraLog) -> int | None:
+def white_of(camera: CameraLog) -> int | None:
     """The largest value of a 16-bit grey camera that fills fewer bits; None: all of them."""
     if camera.form not in DEEP_GREY or not camera.white:
         return None

@@ -22,6 +22,8 @@ STEP_S = 0.25
 LEAST_WAY_M, LEAST_TURN_RAD = 0.5, 0.4
 #: Angle between heading and travel from which a heading is told to be off.
 OFF_RAD = np.radians(30.0)
+#: Metres along z for each metre in the plane that no robot on the ground climbs.
+STEEP = 0.45
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def check(walk: Walk) -> tuple[Notice, ...]:
 
 
 def vertical(walk: Walk) -> Notice | None:
-    """More travel along z than in the plane."""
+    """Travel along z that no slope explains."""
     plane, up = float(walk.way.sum()), float(np.abs(walk.rise).sum())
-    if up < max(plane, LEAST_WAY_M):
+    if up < max(STEEP * plane, LEAST_WAY_M):
         return None
     text = f"the poses travel {up:.1f} m along z and {plane:.1f} m in the plane"
     remedy = "axes of a camera (z forward)? --axes camera; otherwise use another odometry"

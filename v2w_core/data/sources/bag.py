@@ -33,7 +33,7 @@ from v2w_core.data.bags.pictures import read_pictures
 from v2w_core.data.bags.plausibility import check, walk_of
 from v2w_core.data.bags.topics import find_camera, find_motion
 from v2w_core.data.notices import Notice
-from v2w_core.data.sources.bag_checks import bad_images, elapsed_s, uneven
+from v2w_core.data.sources.bag_checks import bad_images, deep_grey, elapsed_s, uneven
 from v2w_core.data.sources.resample import (
     MAX_ODOMETRY_GAP_S,
     Int64Array,
@@ -187,7 +187,8 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     notices = [*bag.notices, *images.notices, *rows.notices, *compare_clocks(images, rows)]
     image_line, row_line = time_lines([images, rows])
     elapsed = elapsed_s(image_line, images, camera)
-    window = (elapsed >= options.start_s) & (elapsed < (options.end_s or np.inf))
+    # Images before the first good one are told as bad, unless the user cuts them off.
+    window = (elapsed >= (options.start_s or -np.inf)) & (elapsed < (options.end_s or np.inf))
     if not window.any():
         rule = f"within the {elapsed[-1]:.1f} s of images"
         raise DataError("start_s, end_s", rule, (options.start_s, options.end_s))
@@ -198,6 +199,9 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     check_density(track, stream.name, MAX_ODOMETRY_GAP_S)
     track = without_jumps(track)
     bad = np.isin(image_line.index, list(camera.problems))
+    if bad.all():
+        rule = f"pictures that can be decoded; all {len(bad)} are bad: is it the right camera?"
+        raise DataError(f"{topic}: images", rule, camera.problems[int(image_line.index[0])])
     parts = plan_segments(
         image_line.line_ns,
         track.line_ns,
@@ -210,6 +214,7 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     )
     notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
     notices += [*bad_images(image_line, elapsed, camera), *uneven(parts, image_line, options)]
+    notices += deep_grey(camera)
     segments = tuple(
         Segment(image_line.index[p.indices], image_line.stamps_ns[p.indices], p.poses)
         for p in parts

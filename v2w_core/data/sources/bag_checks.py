@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from v2w_core.data.bags.clocks import SECOND, TimeLine, Times
 from v2w_core.data.bags.log import CameraLog
 from v2w_core.data.bags.options import BagOptions
+from v2w_core.data.bags.pictures import white_of
 from v2w_core.data.notices import Notice
 from v2w_core.data.sources.resample import Segment, rates_of
 
@@ -67,3 +68,14 @@ def uneven(parts: Sequence[Segment], line: TimeLine, options: BagOptions) -> Ite
         "longest_s": round(float(steps.max()), 4),
     }
     yield Notice("uneven_steps", text, remedy, {**numbers, "camera_hz": round(camera_hz, 3)})
+
+
+def deep_grey(camera: CameraLog) -> Iterator[Notice]:
+    """Grey of 16 bits that is scaled by the range that the camera fills."""
+    white = white_of(camera)
+    if white is not None:
+        bits = white.bit_length()
+        text = f"{camera.topic}: {camera.form} fills {bits} of 16 bits (brightest pixel "
+        text += f"{camera.white}): white is {white}"
+        remedy = "darker recordings of this camera may get another white; record its 8-bit topic"
+        yield Notice("deep_grey", text, remedy, {"bits": bits, "brightest": camera.white})
