@@ -54,7 +54,7 @@ def decode_image(
     raw = bytes(data)
     if not raw:
         raise DataError(field, f"an encoded image ({FORMATS})", "0 bytes")
-    if raw.startswith(_JPEG_START) and _JPEG_END not in raw[len(raw) // 2 :]:
+    if not jpeg_is_whole(raw):
         raise DataError(field, "a complete JPEG; this one is cut off", f"{len(raw)} bytes")
     raw = checked_picture(raw, field=field)
     try:
@@ -87,6 +87,19 @@ def read_image(
     except OSError as error:
         raise DataError(field, f"a picture file ({FORMATS})", str(error)) from error
     return decode_image(data, field=field, rgb_only=rgb_only)
+
+
+def jpeg_is_whole(raw: bytes) -> bool:
+    """Whether a JPEG has its end; true for any other data. Padding may follow the end.
+
+    Segments before the scan are stepped over: a thumbnail in them has an end of its own.
+    """
+    if not raw.startswith(_JPEG_START) or raw.endswith(_JPEG_END):
+        return True
+    at = 2
+    while at + 4 <= len(raw) and raw[at] == 0xFF and raw[at + 1] != 0xDA:
+        at += 2 + int.from_bytes(raw[at + 2 : at + 4], "big")
+    return raw.find(_JPEG_END, at) >= 0
 
 
 def encode_image(frame: ImageArray, image_format: ImageFormat = "jpeg", quality: int = 95) -> bytes:

@@ -102,6 +102,61 @@ class BagMaker:
             )
         self._add(topic, kind, message, stamp_ns + delay_ns)
 
+    def compressed(
+        self, stamp_ns: int, data: bytes, form: str, *, topic: str = "/camera/image_raw/compressed"
+    ) -> None:
+        """A CompressedImage of any bytes."""
+        kind = "sensor_msgs/msg/CompressedImage"
+        message = self.store.types[kind](
+            header=self._header(stamp_ns, "camera"),
+            format=form,
+            data=np.frombuffer(data, np.uint8),
+        )
+        self._add(topic, kind, message, stamp_ns + 20_000_000)
+
+    def message(
+        self, topic: str, kind: str, stamp_ns: int, frame: str = "odom", **fields: Any
+    ) -> None:
+        """Any message with a header."""
+        header = self._header(stamp_ns, frame)
+        self._add(topic, kind, self.store.types[kind](header=header, **fields), stamp_ns + 10**6)
+
+    def bare(self, topic: str, kind: str, receive_ns: int, **fields: Any) -> None:
+        """Any message without a header."""
+        self._add(topic, kind, self.store.types[kind](**fields), receive_ns)
+
+    def place(
+        self, pose: tuple[float, float, float], *, transform: bool = False, z: float = 0.25
+    ) -> Any:
+        """A Pose or a Transform."""
+        types, (x, y, yaw) = self.store.types, pose
+        turn = types["geometry_msgs/msg/Quaternion"](
+            x=0.0, y=0.0, z=float(np.sin(yaw / 2)), w=float(np.cos(yaw / 2))
+        )
+        if transform:
+            where = types["geometry_msgs/msg/Vector3"](x=float(x), y=float(y), z=z)
+            return types["geometry_msgs/msg/Transform"](translation=where, rotation=turn)
+        where = types["geometry_msgs/msg/Point"](x=float(x), y=float(y), z=z)
+        return types["geometry_msgs/msg/Pose"](position=where, orientation=turn)
+
+    def velocity(self, forward: float, left: float, turning: float) -> Any:
+        """A Twist."""
+        vector = self.store.types["geometry_msgs/msg/Vector3"]
+        return self.store.types["geometry_msgs/msg/Twist"](
+            linear=vector(x=float(forward), y=float(left), z=0.0),
+            angular=vector(x=0.0, y=0.0, z=float(turning)),
+        )
+
+    def transform(
+        self, stamp_ns: int, pose: tuple[float, float, float], parent: str, child: str
+    ) -> Any:
+        """A TransformStamped."""
+        return self.store.types["geometry_msgs/msg/TransformStamped"](
+            header=self._header(stamp_ns, parent),
+            child_frame_id=child,
+            transform=self.place(pose, transform=True),
+        )
+
     def odometry(
         self,
         stamp_ns: int,
@@ -110,22 +165,24 @@ class BagMaker:
         topic: str = "/odom",
         as_pose: bool = False,
         delay_ns: int = 1_000_000,
+        speed: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        quaternion: tuple[float, float, float, float] | None = None,
+        z: float = 0.25,
+        frame: str = "odom",
     ) -> None:
         types = self.store.types
         x, y, yaw = pose
+        turn = quaternion or (0.0, 0.0, float(np.sin(yaw / 2)), float(np.cos(yaw / 2)))
         body = types["geometry_msgs/msg/Pose"](
-            position=types["geometry_msgs/msg/Point"](x=x, y=y, z=0.25),
-            orientation=types["geometry_msgs/msg/Quaternion"](
-                x=0.0, y=0.0, z=float(np.sin(yaw / 2)), w=float(np.cos(yaw / 2))
-            ),
+            position=types["geometry_msgs/msg/Point"](x=float(x), y=float(y), z=z),
+            orientation=types["geometry_msgs/msg/Quaternion"](*turn),
         )
-        header = self._header(stamp_ns, "odom")
+        header = self._header(stamp_ns, frame)
         if as_pose:
             kind = "geometry_msgs/msg/PoseStamped"
             self._add(topic, kind, types[kind](header=header, pose=body), stamp_ns + delay_ns)
             return
-        zero = types["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0)
-        twist = types["geometry_msgs/msg/Twist"](linear=zero, angular=zero)
+        twist = self.velocity(*speed)
         kind = "nav_msgs/msg/Odometry"
         message = types[kind](
             header=header,

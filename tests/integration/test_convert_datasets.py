@@ -30,7 +30,7 @@ def test_unknown_and_ambiguous_sources(tmp_path: Path, capsys: pytest.CaptureFix
     notes = tmp_path / "notes.txt"
     notes.write_text("nothing")
     message = fails(capsys, notes, tmp_path / "out")
-    for name in ("metadata.yaml", "dataset_info.json", "traj_data.pkl", "frame_0_x", "notes.txt"):
+    for name in ("rosbag2 folder", "dataset_info.json", "traj_data.pkl", "frame_0_x", "notes.txt"):
         assert name in message
     mixed = tmp_path / "mixed"
     write_csgo(mixed / "a.hdf5", 3)

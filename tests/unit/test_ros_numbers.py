@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from v2w.messages import conversions
 from v2w_core.data import ros_numbers
 from v2w_core.data.episode import read_episode, write_episode
-from v2w_core.data.sources.bag_reader import header_stamp
 from v2w_core.data.sources.recon import open_recon
 from v2w_core.errors import DataError, V2WError
 from v2w_core.geometry import MAX_COORDINATE_M, first_unusable
@@ -91,19 +90,6 @@ def test_any_stamp_is_refused_or_a_time_that_ros_can_hold(seconds, nanoseconds):
         assert seconds < 0 or nanoseconds >= 10**9 or seconds > ros_numbers.MAX_STAMP_S
     else:
         assert divmod(found, 10**9) == (seconds, nanoseconds)
-
-
-def test_header_stamps_of_a_bag_are_read_by_the_same_rule():
-    def raw(seconds, nanoseconds):
-        numbers = np.array([seconds, nanoseconds], "<i8").astype("<u4").tobytes()
-        return b"\0\1\0\0" + numbers
-
-    assert header_stamp(raw(3, 7), True, "/odom") == 3_000_000_007
-    for seconds, nanoseconds in ((-1, 0), (0, 10**9), (2**31 - 1, 0)):
-        with pytest.raises(DataError, match=r"/odom: header\.stamp"):
-            header_stamp(raw(seconds, nanoseconds), True, "/odom")
-    with pytest.raises(DataError, match="complete"):
-        header_stamp(b"", True, "/odom")
 
 
 SPEC = ActionSpec(("dx", "dy", "dyaw"), ("m", "m", "rad"), (-1,) * 3, (1,) * 3, 4.0)

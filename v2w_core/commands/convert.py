@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +13,31 @@ from v2w_core.errors import DataError
 
 if TYPE_CHECKING:
     from v2w_core.data.convert import Converted
+    from v2w_core.data.notices import Notice
     from v2w_core.spec import ObservationSpec
 
 HELP = "turn a ROS bag, or an RLDS, RECON or CS:GO data set, into episodes"
 DESCRIPTION = """\
 Turns a recording of your robot, or a data set, into episodes. What it is, is found from the files:
 
-  bag    rosbag2 (a folder, or a bare .mcap or .db3 file) or a ROS 1 .bag, with a camera
-         (sensor_msgs/Image or CompressedImage) and odometry (nav_msgs/Odometry). Images are
-         paired with poses by header stamp and taken at a steady rate; the actions are the
+  bag    rosbag2 (a folder, or a bare .mcap or .db3 file), a ROS 1 .bag, or a folder of these,
+         with a camera (pictures or video) and odometry (or poses, velocities, /tf, GPS). Images
+         are paired with poses by header stamp and taken at a steady rate; the actions are the
          body-frame displacements (dx m, dy m, dyaw rad) between successive images. A gap in the
-         camera or the odometry starts a new episode.
+         camera or the odometry starts a new episode. What looks wrong is told as a warning with
+         its remedy, and kept with the episodes.
   rlds   a prepared RLDS data set: RT-1 (fractal20220817_data), or one with flat actions
   recon  RECON's HDF5 files, or trajectory folders of pictures with traj_data.pkl
   csgo   DIAMOND's CS:GO HDF5 files
 
-Layouts, units and what each model makes of the pictures: docs/datasets.md.
+Layouts, units and what each model makes of the pictures: docs/datasets.md; what is read and checked
+of a bag: docs/recordings.md.
 """
 EPILOG = """\
 examples:
   v2w convert drive_bag runs/my_robot --image-size 48x64
   v2w convert drive.mcap runs/my_robot --image-topic /front/image_raw --rate-hz 10
+  v2w convert all_my_drives runs/my_robot --odom-topic /tf
   v2w convert fractal20220817_data/0.1.0 runs/rt1 --split "train[:100]"
   v2w convert recon_release runs/recon --max-episodes 50
   v2w data preview runs/my_robot            look at the result
@@ -77,11 +82,13 @@ def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
     add("--image-topic", help="camera topic; found by type when there is one")
     add(
         "--odom-topic",
-        help="odometry topic; found by type when there is one (a PoseStamped must be named)",
+        help="what tells the motion; an Odometry is found when there is one; poses, transforms, "
+        "velocities and NavSatFix must be named",
     )
     add("--max-gap-s", type=float, help="longer gaps start a new episode (default 1.5 periods)")
     add("--start-s", type=float, help="leave out what comes before (default 0)")
     add("--end-s", type=float, help="leave out what comes from here on")
+    _add_repairs(add)
     for name in ("low", "high"):
         add(
             f"--action-{name}",
@@ -93,6 +100,39 @@ def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("rlds").add_argument
     add("--split", help='as tensorflow-datasets writes it, e.g. "train[:100]" (default train)')
     add("--image-key", help="the camera among the observations; found when there is one")
+
+
+def _add_repairs(add: Callable[..., object]) -> None:
+    """Adds the options that repair what a recording has wrong."""
+    add(
+        "--motion-from",
+        metavar="WHAT",
+        help="pose (default), twist (integrate velocities), tf, or commands (integrate cmd_vel)",
+    )
+    add(
+        "--tf-frames",
+        nargs=2,
+        metavar=("PARENT", "CHILD"),
+        help="frames of the motion in /tf (default: found, odom and base_link first)",
+    )
+    add("--axes", help="axes of the poses: enu (default, ROS), ned, or camera (z forward)")
+    add(
+        "--yaw-offset",
+        dest="yaw_offset_deg",
+        type=float,
+        metavar="DEGREES",
+        help="add to the recorded heading, where the robot seems to drive sideways",
+    )
+    add(
+        "--stamps",
+        help="header, receive, or auto (default: header stamps where they were set)",
+    )
+    add(
+        "--camera-offset-s",
+        type=float,
+        metavar="S",
+        help="add to the camera's header stamps, where its computer's clock is off",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     done = convert(
         source,
         args.dest,
-        args.name or source.name,
+        source.name if args.name is None else args.name,
         observation=observation,
         min_frames=args.min_frames,
         max_episodes=args.max_episodes,
@@ -116,6 +156,7 @@ def run(args: argparse.Namespace) -> int:
         quality=args.quality,
         overwrite=args.overwrite,
     )
+    print_notices((*source.notices, *_undecoded(done)))
     _report(kind, source.facts, done)
     if args.json:
         summary = {
@@ -123,10 +164,32 @@ def run(args: argparse.Namespace) -> int:
             "episodes": [str(path) for path in done.paths],
             "frames": done.lengths,
             **source.facts,
+            "warnings": [notice.to_dict() for notice in source.notices],
             "action_spec": done.action_spec.to_dict(),
         }
-        write_text(args.json, json.dumps(summary, indent=2) + "\n")
+        try:
+            write_text(args.json, json.dumps(summary, indent=2) + "\n")
+        except OSError as error:
+            raise DataError("--json", "a file that can be written", str(error)) from error
     return 0
+
+
+def print_notices(notices: Sequence[Notice]) -> None:
+    """Prints warnings, a line each; of many the first."""
+    for notice in notices[:MAX_LINES]:
+        print(f"warning: {notice}", file=sys.stderr)
+    if len(notices) > MAX_LINES:
+        print(f"warning: ... and {len(notices) - MAX_LINES} more", file=sys.stderr)
+
+
+def _undecoded(done: Converted) -> list[Notice]:
+    from v2w_core.data.notices import Notice
+
+    if not done.undecoded:
+        return []
+    shown = ", ".join(done.undecoded[:5]) + (", ..." if len(done.undecoded) > 5 else "")
+    text = f"{len(done.undecoded)} pictures cannot be decoded and are left out: {shown}"
+    return [Notice("undecoded", text, "what they leave is a gap")]
 
 
 def _options(args: argparse.Namespace, kind: str) -> dict[str, Any]:
@@ -144,7 +207,7 @@ def _options(args: argparse.Namespace, kind: str) -> dict[str, Any]:
             continue
         if name not in KINDS[kind].options:
             owners = " or ".join(k for k, item in KINDS.items() if name in item.options)
-            option = f"--{name.replace('_', '-')}"
+            option = f"--{name.removesuffix('_deg').replace('_', '-')}"
             raise DataError(option, f"only for {owners}; this source is {kind}", value)
         given[name] = value
     return given
@@ -158,7 +221,11 @@ def _report(kind: str, facts: dict[str, Any], done: Converted) -> None:
               file=sys.stderr)  # fmt: skip
     print(f"{'kind':<12} {kind}")
     for name, value in facts.items():
-        print(f"{name:<12} {value}")
+        if isinstance(value, list):
+            for line in value[:MAX_LINES]:
+                print(f"{'':<12} {line}")
+        else:
+            print(f"{name:<12} {value}")
     for column, label in enumerate(spec.names[:MAX_LINES]):
         print(
             f"{label:<12} {done.action_min[column]:+.3f} .. {done.action_max[column]:+.3f} "

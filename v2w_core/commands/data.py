@@ -67,6 +67,8 @@ def episode_paths(paths: Sequence[Path]) -> list[Path]:
 
 def describe(episode: Episode) -> dict[str, Any]:
     """A row of ``v2w data info`` as JSON values."""
+    from v2w_core.data.notices import notices_from
+
     return {
         "path": str(episode.path),
         "frames": len(episode),
@@ -79,6 +81,7 @@ def describe(episode: Episode) -> dict[str, Any]:
         "action_min": [float(item) for item in episode.actions.min(axis=0)],
         "action_max": [float(item) for item in episode.actions.max(axis=0)],
         "source": episode.source,
+        "warnings": [notice.to_dict() for notice in notices_from(episode.attributes)],
     }
 
 
@@ -126,6 +129,13 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     for line in table:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        for warning in row["warnings"]:
+            text = f"{warning['text']}: {warning['remedy']}".removesuffix(": ")
+            told.setdefault(text, []).append(Path(row["path"]).name)
+    for text, names in told.items():
+        print(f"warning ({names[0] if len(names) == 1 else f'{len(names)} episodes'}): {text}")
     frames = sum(row["frames"] for row in rows)
     seconds = sum(row["duration_s"] for row in rows)
     print(f"{len(rows)} episodes, {frames} frames, {seconds:.1f} s")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from v2w_core.data.episode import is_episode
 from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
 from v2w_core.data.sources.recording import Recording, RecordingSet
 from v2w_core.data.sources.resample import bounds_around
-from v2w_core.errors import DataError
+from v2w_core.errors import DataError, V2WError
 from v2w_core.images import ImageFormat, resize_frame
 from v2w_core.progress import progress
 from v2w_core.spec import ActionSpec, ObservationSpec
@@ -32,6 +33,7 @@ class Converted:
         action_min, action_max: [A], minimum and maximum of all actions.
         num_outside: number of steps with an action outside the bounds.
         too_short: lengths of the recordings that were left out.
+        undecoded: frames that could not be decoded: recording and number.
     """
 
     action_spec: ActionSpec
@@ -41,16 +43,16 @@ class Converted:
     action_max: NDArray[np.float32] = field(init=False)
     num_outside: int = 0
     too_short: list[int] = field(default_factory=list)
+    undecoded: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.action_min = np.full(self.action_spec.dim, np.inf, np.float32)
         self.action_max = -self.action_min
 
-    def add(self, recording: Recording, path: Path) -> None:
-        """Adds a recording that was written to ``path``."""
+    def add(self, actions: NDArray[np.float32], path: Path) -> None:
+        """Adds an episode with actions [T-1, A] that was written to ``path``."""
         self.paths.append(path)
-        self.lengths.append(len(recording))
-        actions = recording.actions
+        self.lengths.append(len(actions) + 1)
         self.action_min = np.minimum(self.action_min, actions.min(axis=0))
         self.action_max = np.maximum(self.action_max, actions.max(axis=0))
         beyond = (actions < self.action_spec.low) | (actions > self.action_spec.high)
@@ -89,61 +91,134 @@ def convert(
     """
     if max_episodes is not None and max_episodes < 1:
         raise DataError("--max-episodes", "at least 1", max_episodes)
+    check_name(name)
     _replaceable(dest, name, overwrite)
-    least = max(min_frames, 2)
-    done = Converted(source.action_spec)
-    working = dest / f".{name}.{os.getpid()}.tmp"
+    job = _Job(
+        source=source,
+        working=dest / f".{name}.{os.getpid()}.tmp",
+        done=Converted(source.action_spec),
+        observation=observation,
+        least=max(min_frames, 2),
+        most=max_episodes,
+        image_format=image_format,
+        quality=quality,
+    )
     try:
-        working.mkdir(parents=True)
+        job.working.mkdir(parents=True)
     except OSError as error:
         raise DataError("dest", "a folder that can be made and written", str(error)) from error
     try:
-        with progress(total=source.num_frames, desc="convert", unit="frame") as bar:
-            for recording in source.recordings:
-                if len(recording) < least:
-                    done.too_short.append(len(recording))
-                    continue
-                bar.note(f"episode {len(done.paths) + 1} of {source.num_recordings}")
-                path = working / f"{len(done.paths)}{SUFFIX}"
-                writer = EpisodeWriter(
-                    path,
-                    action_spec=source.action_spec,
-                    source=f"{source.title} {recording.name}".strip(),
-                    attributes=recording.attributes,
-                    image_format=image_format,
-                    quality=quality,
-                )
-                with writer:
-                    _write(writer, recording, observation, bar.update)
-                done.add(recording, path)
-                if len(done.paths) == max_episodes:
-                    break
-        if not done.paths:
-            rule = f"at least one with {least} frames in a row (--min-frames)"
-            raise DataError(
-                "recordings", rule, f"at most {max(done.too_short, default=0)} in a row"
-            )
-        if source.fit_bounds:
-            _fit_bounds(done)
-        old = _replaceable(dest, name, overwrite)
-        _replace_episodes(done, dest, name, source.num_recordings, old)
+        with _told_when_full(dest):
+            job.run()
+            if source.fit_bounds:
+                _fit_bounds(job.done)
+            old = _replaceable(dest, name, overwrite)
+            _replace_episodes(job.done, dest, name, old)
     finally:
-        shutil.rmtree(working, ignore_errors=True)
-    return done
+        shutil.rmtree(job.working, ignore_errors=True)
+    return job.done
 
 
-def _write(
-    writer: EpisodeWriter,
-    recording: Recording,
-    observation: ObservationSpec | None,
-    count: Callable[[], object],
-) -> None:
-    rows = zip(recording.frames, recording.poses, recording.stamps_ns, strict=True)
-    for frame, pose, stamp in rows:
-        prepared = resize_frame(frame, observation) if observation else frame
-        writer.add(prepared, pose, int(stamp))
-        count()
-    writer.close(recording.actions)
+def check_name(name: str) -> None:
+    """Raises DataError if episodes cannot be called NAME_000.h5."""
+    bad = not name or name.startswith(".") or not name.isprintable() or len(name.encode()) > 200
+    if bad or any(mark in name for mark in "/\\"):
+        rule = "a name without slashes that does not start with a dot, at most 200 bytes long"
+        raise DataError("--name", rule, name or "an empty name")
+
+
+@contextmanager
+def _told_when_full(dest: Path) -> Iterator[None]:
+    """Turns errors of writing into a DataError that says what to do."""
+    try:
+        yield
+    except V2WError:
+        raise
+    except (OSError, RuntimeError) as error:
+        free = shutil.disk_usage(dest).free
+        if "No space left" in str(error) or free < 1 << 20:
+            rule = (
+                "free space for the episodes: no space left on this disk; free some or use another"
+            )
+            raise DataError(str(dest), rule, f"{free} bytes free") from error
+        raise DataError(str(dest), "a folder that can be written", str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One conversion; ``run`` writes all episodes into ``working``."""
+
+    source: RecordingSet
+    working: Path
+    done: Converted
+    observation: ObservationSpec | None
+    least: int
+    most: int | None
+    image_format: ImageFormat
+    quality: int
+
+    def run(self) -> None:
+        with progress(total=self.source.num_frames, desc="convert", unit="frame") as bar:
+            for recording in self.source.recordings:
+                if len(recording) < self.least:
+                    self.done.too_short.append(len(recording))
+                    continue
+                bar.note(f"episode {len(self.done.paths) + 1} of {self.source.num_recordings}")
+                self._write(recording, bar.update)
+                if len(self.done.paths) == self.most:
+                    break
+        if not self.done.paths:
+            rule = f"at least one with {self.least} frames in a row (--min-frames)"
+            longest = max(self.done.too_short, default=0)
+            raise DataError("recordings", rule, f"at most {longest} in a row")
+
+    def _write(self, recording: Recording, count: Callable[[], object]) -> None:
+        """Writes an episode for each run of good frames of one size."""
+        writer, start, size = None, 0, None
+        rows = zip(recording.frames, recording.poses, recording.stamps_ns, strict=True)
+        try:
+            for index, (frame, pose, stamp) in enumerate(rows):
+                count()
+                if frame is None:
+                    self.done.undecoded.append(f"{recording.name}[{index}]")
+                elif self.observation:
+                    frame = resize_frame(frame, self.observation)
+                shape = None if frame is None else frame.shape
+                changed = shape != size and (frame is None or self.source.sizes_may_change)
+                if writer is not None and changed:
+                    self._close(writer, recording, start)
+                    writer = None
+                    if len(self.done.paths) == self.most:
+                        return
+                if frame is None:
+                    continue
+                if writer is None:
+                    writer, start, size = self._writer(recording), index, shape
+                writer.add(frame, pose, int(stamp))
+            if writer is not None:
+                self._close(writer, recording, start)
+        except BaseException:
+            if writer is not None:
+                writer.abort()
+            raise
+
+    def _writer(self, recording: Recording) -> EpisodeWriter:
+        return EpisodeWriter(
+            self.working / f"{len(self.done.paths)}{SUFFIX}",
+            action_spec=self.source.action_spec,
+            source=f"{self.source.title} {recording.name}".strip(),
+            attributes=recording.attributes,
+            image_format=self.image_format,
+            quality=self.quality,
+        )
+
+    def _close(self, writer: EpisodeWriter, recording: Recording, start: int) -> None:
+        if len(writer) < self.least:
+            self.done.too_short.append(len(writer))
+            writer.abort()
+            return
+        actions = recording.actions[start : start + len(writer) - 1]
+        self.done.add(actions, writer.close(actions))
 
 
 def _fit_bounds(done: Converted) -> None:
@@ -156,11 +231,9 @@ def _fit_bounds(done: Converted) -> None:
         replace_action_spec(path, done.action_spec)
 
 
-def _replace_episodes(
-    done: Converted, dest: Path, name: str, num_recordings: int, old: list[Path]
-) -> None:
+def _replace_episodes(done: Converted, dest: Path, name: str, old: list[Path]) -> None:
     """Renames the new episodes and removes the old ones, which are restored after an error."""
-    digits = max(3, len(str(num_recordings - 1)))
+    digits = max(3, len(str(len(done.paths) - 1)))
     targets = [dest / f"{name}_{n:0{digits}d}{SUFFIX}" for n in range(len(done.paths))]
     aside = dest / f".{name}.{os.getpid()}.old"
     aside.mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -156,9 +157,17 @@ class EpisodeWriter:
     def abort(self) -> None:
         """Deletes the temporary file; the target is left unchanged."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._temporary.unlink(missing_ok=True)
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except (OSError, RuntimeError):
+                # The disk is full: HDF5 gives the file up only once what it holds is written.
+                with suppress(OSError):
+                    os.truncate(self._temporary, 0)
+                with suppress(OSError, RuntimeError):
+                    file.close()
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> EpisodeWriter:
         return self

@@ -45,23 +45,36 @@ ENCODINGS: dict[str, tuple[int, int, int | None]] = {
     "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
 }
+#: Encodings whose colours lie in a plane of their own below the brightness: 1.5 bytes a pixel.
+PLANAR: dict[str, int] = {
+    "nv12": cv2.COLOR_YUV2RGB_NV12,
+    "nv21": cv2.COLOR_YUV2RGB_NV21,
+    "i420": cv2.COLOR_YUV2RGB_I420,
+    "yuv420": cv2.COLOR_YUV2RGB_I420,
+    "yv12": cv2.COLOR_YUV2RGB_YV12,
+}
+#: Parts of the topics of infrared cameras, whose 16UC1 is brightness and not distance.
+_INFRARED = ("infra", "thermal", "lwir", "/ir/", "/ir_")
 #: Encodings of depth images, which hold distances instead of colours.
 DEPTH = ("16UC1", "32FC1")
 
 
-def frame_from_message(message: Any, *, field: str = "image") -> ImageArray:
+def frame_from_message(
+    message: Any, *, field: str = "image", white: int | None = None
+) -> ImageArray:
     """sensor_msgs/Image or CompressedImage -> RGB uint8 [H, W, 3], a copy that may be changed.
 
     Args:
         message: any object with the message's fields.
         field: name of the image in error messages, e.g. the topic.
+        white: value of white in 16-bit grey, where the camera fills fewer bits; None: 65535.
 
     Raises:
         DataError: an unknown encoding, a depth image, sizes that do not match the data, or an
             image that cannot be decoded.
     """
     if hasattr(message, "encoding"):
-        return _from_raw(message, field)
+        return _from_raw(message, field, white)
     return _from_compressed(message, field)
 
 
@@ -69,16 +82,27 @@ def _from_compressed(message: Any, field: str) -> ImageArray:
     kind = str(message.format).lower()
     if "compresseddepth" in kind.replace("_", "").replace(" ", ""):
         raise DataError(f"{field}: format", "a colour or grey camera, not a depth image", kind)
-    return decode_image(bytes(message.data), field=field)
+    image = decode_image(bytes(message.data), field=field)
+    pattern = kind.split(";")[0].strip()
+    conversion = ENCODINGS.get(f"{pattern[:10]}8", (0, 0, None))[2]
+    if pattern.startswith("bayer_") and conversion is not None:
+        grey = image[..., :1]
+        if (image == grey).all():  # the mosaic itself was compressed, not the picture made of it
+            return np.asarray(cv2.cvtColor(np.ascontiguousarray(grey), conversion), dtype=np.uint8)
+    return image
 
 
-def _from_raw(message: Any, field: str) -> ImageArray:
+def _from_raw(message: Any, field: str, white: int | None) -> ImageArray:
     encoding = str(message.encoding)
+    if encoding == "16UC1" and any(part in field.lower() for part in _INFRARED):
+        encoding = "mono16"
+    if encoding.lower() in PLANAR:
+        return _from_planar(message, PLANAR[encoding.lower()], field)
     if encoding in DEPTH:
         rule = "a colour or grey camera; this is a depth image: name another image topic"
         raise DataError(f"{field}: encoding", rule, encoding)
     if encoding not in ENCODINGS:
-        rule = f"one of {', '.join(sorted(ENCODINGS))}"
+        rule = f"one of {', '.join(sorted((*ENCODINGS, *PLANAR)))}"
         raise DataError(f"{field}: encoding", rule, encoding or "an empty encoding")
     channels, depth, conversion = ENCODINGS[encoding]
     pixels = _pixels(message, channels, depth, field)
@@ -86,11 +110,31 @@ def _from_raw(message: Any, field: str) -> ImageArray:
         if conversion is not None:
             pixels = cv2.cvtColor(pixels, conversion)
         if depth == 2:  # 65535 becomes 255, rounded
-            return np.asarray(cv2.convertScaleAbs(pixels, alpha=255.0 / 65535.0), dtype=np.uint8)
+            full = white if white and encoding == "mono16" else 65535
+            return np.asarray(cv2.convertScaleAbs(pixels, alpha=255.0 / full), dtype=np.uint8)
     except cv2.error as error:  # a Bayer pattern of one row, an odd width of YUV
         found = f"{message.width}x{message.height} {encoding}"
         raise DataError(f"{field}: size", "a size that the encoding allows", found) from error
     return np.array(pixels, dtype=np.uint8) if conversion is None else np.asarray(pixels)
+
+
+def _from_planar(message: Any, conversion: int, field: str) -> ImageArray:
+    """Brightness in ``height`` rows of ``step`` bytes, then colours in half as many."""
+    height, width = int(message.height), int(message.width)
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    rows = height * 3 // 2
+    if data.size >= height * 3 and height % 3 == 0 and data.size < rows * width:
+        rows, height = height, height * 2 // 3  # a driver that counts the rows of both planes
+    step = int(message.step)
+    step = step if width <= step and step * rows <= data.size else width
+    if height < 2 or width < 2 or height % 2 or width % 2:
+        found = f"{width}x{height} {message.encoding}"
+        raise DataError(f"{field}: size", "an even width and height", found)
+    if data.size < step * rows:
+        rule = f"at least {step * rows} bytes, {rows} rows with a step of {step}"
+        raise DataError(f"{field}: data", rule, f"{data.size} bytes")
+    planes = np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :width])
+    return np.asarray(cv2.cvtColor(planes, conversion), dtype=np.uint8)
 
 
 def _pixels(message: Any, channels: int, depth: int, field: str) -> Any:

@@ -123,16 +123,16 @@ def read_recording(
         start_s=start_s,
         end_s=end_s,
     )
-    frames: list[list[ImageArray]] = [[] for _ in scan.segments]
+    frames: list[list[ImageArray | None]] = [[] for _ in scan.segments]
     for number, frame in scan.frames(observation):
         frames[number].append(frame)
     tracks = tuple(
         Track(
             stack_frames(images, scan.image_topic),
             part.actions,
-            (part.stamps_ns - scan.first_stamp_ns).astype(np.float64) * 1e-9,
+            times,
         )
-        for images, part in zip(frames, scan.segments, strict=True)
+        for images, part, times in zip(frames, scan.segments, scan.times_s, strict=True)
     )
     return Recording(scan.path, action, tracks, scan.image_topic, scan.odom_topic)
 

@@ -1,35 +1,44 @@
-"""ROS recordings: rosbag2 (sqlite3, MCAP; a folder or a bare file) and ROS 1 .bag files.
+"""ROS recordings: rosbag2 (sqlite3, MCAP), ROS 1 .bag files, and Foxglove's channels in MCAP.
 
-They are read in two passes, to save memory: the first reads odometry and the images' header stamps,
-the second decodes only the chosen images, one at a time.
+They are read in two passes, to save memory. The first reads stamps and motion; from these the
+images are chosen, in steps that each have a module in ``v2w_core.data.bags``:
+
+  files -> bag -> topics -> log -> clocks -> motion, poses -> jumps, plausibility -> resample
+
+The second decodes only the chosen images, one at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.data.ros_images import frame_from_message
-from v2w_core.data.sources.bag_reader import (
-    CAMERAS,
-    ODOMETRY,
-    POSES,
-    find_topic,
-    header_stamp,
-    messages,
-    open_bag,
-    parse,
-    read_odometry,
+from v2w_core.data.bags.bag import Bag, open_bag
+from v2w_core.data.bags.clocks import (
+    SECOND,
+    choose_stamps,
+    compare_clocks,
+    time_lines,
 )
+from v2w_core.data.bags.files import BagFiles, find_bag
+from v2w_core.data.bags.jumps import without_jumps
+from v2w_core.data.bags.log import CameraLog, read_log
+from v2w_core.data.bags.motion import check_density, choose_stream, in_window, make_track
+from v2w_core.data.bags.options import BagOptions
+from v2w_core.data.bags.pictures import read_pictures
+from v2w_core.data.bags.plausibility import check, walk_of
+from v2w_core.data.bags.topics import find_camera, find_motion
+from v2w_core.data.notices import Notice
+from v2w_core.data.sources.bag_checks import bad_images, deep_grey, elapsed_s, uneven
 from v2w_core.data.sources.resample import (
+    MAX_ODOMETRY_GAP_S,
     Int64Array,
     Segment,
     action_spec_for,
-    check_stamps,
     plan_segments,
 )
 from v2w_core.errors import DataError
@@ -37,7 +46,8 @@ from v2w_core.geometry import actions_from_poses
 from v2w_core.images import ImageArray, resize_frame
 from v2w_core.spec import ActionSpec, ObservationSpec
 
-SUFFIXES = (".bag", ".mcap", ".db3")
+#: Odometry beyond the range of the images that is used for interpolation.
+_MARGIN_NS = SECOND
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class BagRecording:
 
     Attributes:
         frames: RGB uint8 [T, H, W, 3].
-        stamps_ns: int64 [T], the images' header stamps.
+        stamps_ns: int64 [T], the images' stamps.
         poses: float64 [T, 4], x y z (m) and yaw (rad) in the odometry's frame.
         rate_hz: images per second.
         segment, num_segments: index of this part, and number of parts.
@@ -81,18 +91,35 @@ class BagScan:
     """Result of the first pass; ``frames`` runs the second.
 
     Attributes:
+        files: the files of the bag.
+        camera: the images' stamps, and how they are decoded.
+        odom_topic: where the motion was read.
+        rate_hz: wanted images per second.
         segments: unbroken parts, in order.
-        num_images: number of images of the topic; the segments use some of them.
-        first_stamp_ns: header stamp of the topic's first image.
+        times_s: float64 [T] for each part, seconds after the first good image.
+        notices: everything that the user should know.
     """
 
-    path: Path
-    image_topic: str
+    files: BagFiles
+    camera: CameraLog
     odom_topic: str
     rate_hz: float
     segments: tuple[Segment, ...]
-    num_images: int
-    first_stamp_ns: int
+    times_s: tuple[NDArray[np.float64], ...]
+    notices: tuple[Notice, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.files.path
+
+    @property
+    def image_topic(self) -> str:
+        return self.camera.topic
+
+    @property
+    def num_images(self) -> int:
+        """Number of images of the topic; the segments use some of them."""
+        return len(self.camera.header_ns)
 
     @property
     def num_frames(self) -> int:
@@ -100,134 +127,121 @@ class BagScan:
 
     def frames(
         self, observation: ObservationSpec | None = None, segments: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, ImageArray]]:
+    ) -> Iterator[tuple[int, ImageArray | None]]:
         """Decoded frames (segment number, RGB uint8 [H, W, 3]) in order, one at a time.
+
+        A picture that turns out to be damaged is None.
 
         Args:
             observation: frame format to resize to; None keeps the recorded size.
             segments: indices of the segments to read; None: all.
 
         Raises:
-            DataError: an image cannot be decoded, or the bag is damaged.
+            DataError: images of this encoding cannot be decoded, or the bag is damaged.
         """
         wanted = range(len(self.segments)) if segments is None else segments
-        owner = {int(i): number for number in wanted for i in self.segments[number].indices}
-        last = max(owner, default=-1)
-        with open_bag(self.path) as reader:
-            for index, (kind, raw) in enumerate(messages(reader, self.image_topic, self.path)):
-                if index in owner:
-                    message = parse(reader, raw, kind, self.path)
-                    frame = frame_from_message(message, field=f"{self.image_topic}[{index}]")
-                    yield owner[index], resize_frame(frame, observation) if observation else frame
-                if index >= last:
-                    return
-
-
-def find_bag(path: str | Path) -> Path:
-    """The bag at ``path``: a rosbag2 folder, a file, or the only bag in a folder.
-
-    Raises:
-        DataError: ``path`` does not exist, or holds no bag or several.
-    """
-    source = Path(path)
-    if not source.exists():
-        raise DataError(
-            str(source), "an existing bag (folder, .mcap, .db3 or .bag)", "no such file"
-        )
-    if _is_bag(source):
-        return source
-    rule = "a rosbag2 folder (with metadata.yaml), an .mcap or .db3 file, or a ROS 1 .bag"
-    if source.is_file():
-        raise DataError(str(source), rule, f"a file called {source.name}")
-    inside = sorted(item for item in source.iterdir() if _is_bag(item))
-    if not inside:
-        raise DataError(str(source), rule, "a folder without a bag")
-    if len(inside) > 1:
-        names = ", ".join(item.name for item in inside)
-        raise DataError(str(source), f"one bag, choose one of {names}", f"{len(inside)} bags")
-    return inside[0]
-
-
-def _is_bag(path: Path) -> bool:
-    if path.is_dir():
-        return (path / "metadata.yaml").is_file()
-    return path.suffix in SUFFIXES
+        order = [(int(i), number) for number in wanted for i in self.segments[number].indices]
+        pictures = read_pictures(self.files, self.camera, [index for index, _ in order])
+        for (_, number), frame in zip(order, pictures, strict=True):
+            if frame is not None and observation is not None:
+                frame = resize_frame(frame, observation)
+            yield number, frame
 
 
 def scan_bag(
-    path: str | Path,
-    *,
-    image_topic: str | None = None,
-    odom_topic: str | None = None,
-    rate_hz: float = 4.0,
-    max_gap_s: float | None = None,
-    min_frames: int = 2,
-    start_s: float = 0.0,
-    end_s: float | None = None,
+    source: str | Path | BagFiles, options: BagOptions | None = None, **changes: object
 ) -> BagScan:
     """The first pass: finds topics, stamps, poses and the unbroken parts of the recording.
 
     Args:
-        path: a rosbag2 folder, a bare .mcap or .db3 file, or a ROS 1 .bag file.
-        image_topic, odom_topic: names of the topics; None finds the only one of a fitting type.
-        rate_hz, max_gap_s, min_frames: see :func:`~v2w_core.data.sources.resample.plan_segments`.
-        start_s, end_s: range of images to use, from start_s to before end_s, in seconds after the
-            first image.
+        source: a bag, see :func:`~v2w_core.data.bags.files.find_bags`.
+        options: how it is read.
+        changes: single options by name.
 
     Raises:
-        DataError: no bag, a damaged bag, no camera or odometry, several of them and none named,
-            header stamps that run backwards, or camera and odometry without common time.
+        DataError: no bag or a damaged one, no camera or odometry, several of them and none named,
+            stamps that were never set, or camera and odometry without common time.
     """
-    source = find_bag(path)
-    with open_bag(source) as reader:
-        camera = find_topic(reader, CAMERAS, (), image_topic, "image-topic", "camera")
-        odometry = find_topic(reader, ODOMETRY, POSES, odom_topic, "odom-topic", "odometry")
-        odom_stamps, odom_poses = read_odometry(reader, odometry, source)
-        images = messages(reader, camera, source)
-        stamps = np.array([header_stamp(raw, reader.is2, camera) for _, raw in images], np.int64)
-    check_stamps(stamps, camera)
-    low = stamps[0] + round(start_s * 1e9)
-    high = stamps[-1] + 1 if end_s is None else stamps[0] + round(end_s * 1e9)
-    window = np.flatnonzero((stamps >= low) & (stamps < high))
-    if not window.size:
-        length = (stamps[-1] - stamps[0]) * 1e-9
-        raise DataError("start_s, end_s", f"within the {length:.1f} s of images", (start_s, end_s))
-    segments = plan_segments(
-        stamps[window],
-        odom_stamps,
-        odom_poses,
-        rate_hz=rate_hz,
-        max_gap_s=max_gap_s,
-        min_frames=min_frames,
+    chosen = replace(options or BagOptions(), **changes)  # type: ignore[arg-type]
+    files = source if isinstance(source, BagFiles) else find_bag(Path(source))
+    with open_bag(files) as bag:
+        return _scan(bag, files, chosen)
+
+
+def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
+    topic = find_camera(bag, options.image_topic)
+    motion = find_motion(bag, options.odom_topic, options.motion_from)
+    log = read_log(bag, topic, motion)
+    stream = choose_stream(log.streams, motion, options.tf_frames)
+    camera = log.camera
+    images = choose_stamps(
+        topic,
+        camera.header_ns,
+        camera.receive_ns,
+        stamps=options.stamps,
+        offset_s=options.camera_offset_s,
     )
-    shifted = [Segment(part.indices + window[0], part.stamps_ns, part.poses) for part in segments]
-    first = int(stamps[0])
-    return BagScan(source, camera, odometry, rate_hz, tuple(shifted), len(stamps), first)
+    rows = choose_stamps(
+        stream.name, stream.stream.header_ns, stream.stream.receive_ns, stamps=options.stamps
+    )
+    notices = [*bag.notices, *images.notices, *rows.notices, *compare_clocks(images, rows)]
+    image_line, row_line = time_lines([images, rows])
+    elapsed = elapsed_s(image_line, images, camera)
+    # Images before the first good one are told as bad, unless the user cuts them off.
+    window = (elapsed >= (options.start_s or -np.inf)) & (elapsed < (options.end_s or np.inf))
+    if not window.any():
+        rule = f"within the {elapsed[-1]:.1f} s of images"
+        raise DataError("start_s, end_s", rule, (options.start_s, options.end_s))
+    image_line, elapsed = image_line.where(window), elapsed[window]
+    low, high = int(image_line.line_ns[0]), int(image_line.line_ns[-1])
+    in_range = in_window(row_line, low - _MARGIN_NS, high + _MARGIN_NS)
+    track = make_track(stream, in_range if len(in_range) else row_line, motion, options)
+    check_density(track, stream.name, MAX_ODOMETRY_GAP_S)
+    track = without_jumps(track)
+    bad = np.isin(image_line.index, list(camera.problems))
+    if bad.all():
+        rule = f"pictures that can be decoded; all {len(bad)} are bad: is it the right camera?"
+        raise DataError(f"{topic}: images", rule, camera.problems[int(image_line.index[0])])
+    parts = plan_segments(
+        image_line.line_ns,
+        track.line_ns,
+        track.poses,
+        rate_hz=options.rate_hz,
+        max_gap_s=options.max_gap_s,
+        min_frames=options.min_frames,
+        broken=track.broken,
+        bad=bad,
+    )
+    notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
+    notices += [*bad_images(image_line, elapsed, camera), *uneven(parts, image_line, options)]
+    notices += deep_grey(camera)
+    segments = tuple(
+        Segment(image_line.index[p.indices], image_line.stamps_ns[p.indices], p.poses)
+        for p in parts
+    )
+    times = tuple(elapsed[p.indices] for p in parts)
+    return BagScan(files, camera, stream.name, options.rate_hz, segments, times, tuple(notices))
 
 
 def read_bag(
     path: str | Path,
+    options: BagOptions | None = None,
     *,
-    image_topic: str | None = None,
-    odom_topic: str | None = None,
-    rate_hz: float = 4.0,
     observation: ObservationSpec | None = None,
-    max_gap_s: float | None = None,
     segment: int | None = None,
+    **changes: object,
 ) -> BagRecording:
     """One unbroken part of a recording, in memory.
 
     Args:
-        path, image_topic, odom_topic, rate_hz, max_gap_s: see :func:`scan_bag`.
+        path, options, changes: see :func:`scan_bag`.
         observation: frame format to resize to; None keeps the recorded size.
         segment: index of the part; None: the longest.
 
     Raises:
-        DataError: as for :func:`scan_bag`, or ``segment`` does not exist.
+        DataError: as for :func:`scan_bag`, ``segment`` does not exist, or a picture is damaged.
     """
-    scan = scan_bag(
-        path, image_topic=image_topic, odom_topic=odom_topic, rate_hz=rate_hz, max_gap_s=max_gap_s
-    )
+    scan = scan_bag(path, options, **changes)
     lengths = [len(part) for part in scan.segments]
     number = int(np.argmax(lengths)) if segment is None else segment
     if not 0 <= number < len(lengths):
@@ -241,19 +255,23 @@ def read_bag(
         poses=part.poses,
         image_topic=scan.image_topic,
         odom_topic=scan.odom_topic,
-        rate_hz=rate_hz,
+        rate_hz=scan.rate_hz,
         segment=number,
         num_segments=len(lengths),
     )
 
 
-def stack_frames(frames: Sequence[ImageArray], topic: str) -> ImageArray:
+def stack_frames(frames: Sequence[ImageArray | None], topic: str) -> ImageArray:
     """Frames of one size [H, W, 3] -> uint8 [T, H, W, 3].
 
     Raises:
-        DataError: the frames have different sizes.
+        DataError: the frames have different sizes, or one is damaged.
     """
-    sizes = sorted({frame.shape for frame in frames})
+    good = [frame for frame in frames if frame is not None]
+    if len(good) < len(frames):
+        rule = "pictures that can be decoded; v2w convert leaves the others out"
+        raise DataError(topic, rule, f"{len(frames) - len(good)} damaged ones")
+    sizes = sorted({frame.shape for frame in good})
     if len(sizes) != 1:
         raise DataError(topic, "images of one size; give an image size", sizes)
-    return np.stack(frames)
+    return np.stack(good)

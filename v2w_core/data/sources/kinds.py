@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from v2w_core.data.bags.files import LOOKS_LIKE
 from v2w_core.data.sources.bag_recordings import is_bag, open_bag_recordings
 from v2w_core.data.sources.csgo import is_csgo, open_csgo
 from v2w_core.data.sources.recon import is_recon, open_recon
@@ -33,12 +34,13 @@ class SourceKind:
 
 _BAG_OPTIONS = (
     "image_topic", "odom_topic", "rate_hz", "max_gap_s", "start_s", "end_s", "action_low",
-    "action_high",
+    "action_high", "stamps", "camera_offset_s", "motion_from", "tf_frames", "axes",
+    "yaw_offset_deg",
 )  # fmt: skip
 
 KINDS: dict[str, SourceKind] = {
     "bag": SourceKind(
-        "a rosbag2 folder (metadata.yaml), .mcap, .db3 or ROS 1 .bag",
+        LOOKS_LIKE,
         is_bag, open_bag_recordings, _BAG_OPTIONS,
     ),
     "rlds": SourceKind(

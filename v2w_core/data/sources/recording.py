@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.data.notices import Notice
 from v2w_core.images import ImageArray
 from v2w_core.spec import ActionSpec
 
@@ -20,7 +21,8 @@ class Recording:
 
     Attributes:
         name: location in the source: a file, a trajectory or a number.
-        frames: T frames, RGB uint8 [H, W, 3]; may be decoded lazily and iterated once only.
+        frames: T frames, RGB uint8 [H, W, 3]; may be decoded lazily and iterated once only. None is
+            a frame that cannot be decoded: the episode ends before it, another begins after it.
         actions: float32 [T-1, A]; actions[i] leads from frame i to i + 1.
         poses: float64 [T, 4], x y z in metres and yaw in radians.
         stamps_ns: int64 [T], nanoseconds.
@@ -28,7 +30,7 @@ class Recording:
     """
 
     name: str
-    frames: Iterable[ImageArray]
+    frames: Iterable[ImageArray | None]
     actions: NDArray[np.float32]
     poses: NDArray[np.float64]
     stamps_ns: NDArray[np.int64]
@@ -50,7 +52,10 @@ class RecordingSet:
         num_recordings: maximum number of recordings.
         num_frames: number of frames of all recordings; None: unknown in advance.
         fit_bounds: whether the action bounds are to be set from the data once all is read.
+        sizes_may_change: whether a frame of another size begins a new episode; otherwise it is an
+            error.
         facts: entries for the summary of the source, complete once all is read.
+        notices: what the user should know about the source.
     """
 
     title: str
@@ -60,7 +65,9 @@ class RecordingSet:
     num_recordings: int
     num_frames: int | None = None
     fit_bounds: bool = False
+    sizes_may_change: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
 
 
 def source_name(source: Path) -> str:

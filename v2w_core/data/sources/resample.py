@@ -28,7 +28,7 @@ class Segment:
 
     Attributes:
         indices: int64 [T], indices of the images in the recording.
-        stamps_ns: int64 [T], their header stamps.
+        stamps_ns: int64 [T], their stamps.
         poses: float64 [T, 4], x y z (m) and yaw (rad) at those stamps.
     """
 
@@ -44,19 +44,11 @@ class Segment:
         """Displacements (dx m, dy m, dyaw rad) between successive images, float32 [T-1, 3]."""
         return cast(NDArray[np.float32], actions_from_poses(self.poses).astype(np.float32))
 
-
-def check_stamps(stamps_ns: Int64Array, topic: str) -> None:
-    """Raises DataError if header stamps decrease, or are all the same."""
-    if stamps_ns.size > 1 and (stamps_ns == stamps_ns[0]).all():
-        rule = "header stamps that increase; all of this topic's are the same"
-        raise DataError(f"{topic}: header.stamp", rule, int(stamps_ns[0]))
-    falls = np.flatnonzero(np.diff(stamps_ns) < 0)
-    if falls.size:
-        index = int(falls[0])
-        back = (stamps_ns[index] - stamps_ns[index + 1]) * 1e-9
-        rule = "header stamps that never run backwards; cut the recording where the clock was reset"
-        found = f"message {index + 1} is {back:.3f} s before message {index}"
-        raise DataError(f"{topic}: header.stamp", rule, found)
+    @property
+    def step_range_s(self) -> tuple[float, float]:
+        """The shortest and the longest time from one image to the next."""
+        steps = np.diff(self.stamps_ns) * 1e-9
+        return float(steps.min()), float(steps.max())
 
 
 def plan_segments(
@@ -67,6 +59,8 @@ def plan_segments(
     rate_hz: float,
     max_gap_s: float | None = None,
     min_frames: int = 2,
+    broken: Int64Array | None = None,
+    bad: NDArray[np.bool_] | None = None,
 ) -> list[Segment]:
     """Chooses images at ``rate_hz``, interpolates their poses and splits at gaps.
 
@@ -76,46 +70,63 @@ def plan_segments(
     most one odometry period before or after the odometry is extrapolated.
 
     Args:
-        image_stamps_ns: [N] header stamps, not decreasing; repeated stamps count once.
+        image_stamps_ns: [N] stamps, not decreasing; repeated stamps count once.
         odom_stamps_ns: [M] strictly increasing.
         odom_poses: [M, 4] x y z yaw.
         rate_hz: wanted images per second.
         max_gap_s: longest gap within a segment; None: one and a half periods, so that every missing
             image starts a new segment.
         min_frames: minimum length; shorter segments are dropped.
+        broken: rows of the odometry from which nothing leads to the next; no segment crosses them.
+        bad: [N], images without a picture: a gap where one of them would be chosen.
 
     Raises:
-        DataError: an invalid rate, a rate above the camera's, no image within the odometry's time,
-            or no segment that is long enough.
+        DataError: a rate above the camera's, no image within the odometry's time, or no segment
+            that is long enough.
     """
-    if not (np.isfinite(rate_hz) and rate_hz > 0):
-        raise DataError("rate_hz", "a positive number of images a second", rate_hz)
-    if max_gap_s is not None and not max_gap_s > 0:
-        raise DataError("max_gap_s", "a positive number of seconds", max_gap_s)
+    breaks_ns = odom_stamps_ns[:0] if broken is None else odom_stamps_ns[broken]
+    ends_ns = odom_stamps_ns[:0] if broken is None else odom_stamps_ns[broken + 1]
     odom_stamps_ns, odom_poses = _extrapolated(odom_stamps_ns, odom_poses)
     kept = np.unique(image_stamps_ns, return_index=True)[1].astype(np.int64)
     stamps = image_stamps_ns[kept]
-    _check_rate(stamps, rate_hz)
+    camera_s = _check_rate(stamps, rate_hz)
+    part_of = np.searchsorted(breaks_ns, stamps, side="left")
     covered = _with_odometry(stamps, odom_stamps_ns)
+    if ends_ns.size:
+        covered &= ~((part_of > 0) & (stamps < ends_ns[np.maximum(part_of - 1, 0)]))
     if not covered.any():
-        rule = "images within the odometry's time (header stamps); do both use the same clock?"
+        rule = (
+            "images within the odometry's time; do both use the same clock? If not, "
+            "--camera-offset-s SECONDS or --stamps receive"
+        )
         raise DataError("recording", rule, _spans(stamps, odom_stamps_ns))
-    kept, stamps = kept[covered], stamps[covered]
     gap_ticks = (1.5 if max_gap_s is None else max(max_gap_s * rate_hz, 1.0)) + 1e-6
-    ticks, chosen, early = _choose(stamps, 1.0 / rate_hz)
-    cuts = np.flatnonzero(np.diff(ticks) > gap_ticks) + 1
-    parts = [_trimmed(part, early) for part in np.split(np.arange(chosen.size), cuts)]
-    segments = []
-    for part in parts:
-        if len(part) >= max(min_frames, 2):
-            images = chosen[part]
-            poses = interpolate_poses(odom_stamps_ns, odom_poses, stamps[images])
-            segments.append(Segment(kept[images], stamps[images], poses))
+    segments, longest = [], 0
+    for number in np.unique(part_of[covered]):
+        inside = np.flatnonzero(covered & (part_of == number))
+        ticks, chosen, early = _choose(stamps[inside], 1.0 / rate_hz, camera_s)
+        if bad is not None:
+            good = ~bad[kept[inside[chosen]]]
+            ticks, chosen, early = ticks[good], chosen[good], early[good]
+        cuts = np.flatnonzero(np.diff(ticks) > gap_ticks) + 1
+        for part in np.split(np.arange(chosen.size), cuts):
+            part = _trimmed(part, early)
+            longest = max(longest, len(part))
+            if len(part) >= max(min_frames, 2):
+                images = inside[chosen[part]]
+                poses = interpolate_poses(odom_stamps_ns, odom_poses, stamps[images])
+                segments.append(Segment(kept[images], stamps[images], poses))
     if not segments:
-        longest = max(len(part) for part in parts)
         rule = f"{max(min_frames, 2)} images in a row at {rate_hz:g} Hz; allow a larger gap"
         raise DataError("recording", rule, f"at most {longest} in a row")
     return segments
+
+
+def rates_of(camera_hz: float, near_hz: float) -> list[float]:
+    """Rates that a camera's rate divides into even steps, the nearest to ``near_hz`` first."""
+    divisors = range(1, max(2, round(2 * camera_hz / near_hz) + 1))
+    rates = sorted((camera_hz / n for n in divisors), key=lambda rate: abs(rate - near_hz))
+    return [round(rate, 2) for rate in rates[:3]]
 
 
 def action_spec_for(
@@ -148,13 +159,15 @@ def bounds_around(
     return tuple(rounded[0].tolist()), tuple(rounded[1].tolist())
 
 
-def _check_rate(stamps: Int64Array, rate_hz: float) -> None:
+def _check_rate(stamps: Int64Array, rate_hz: float) -> float:
+    """The camera's typical period in seconds, where it is not too long."""
     if stamps.size < 2:
         raise DataError("recording", "at least 2 images with different stamps", stamps.size)
     camera_hz = 1e9 / float(np.median(np.diff(stamps)))
     if rate_hz > camera_hz * (1 + _RATE_TOLERANCE):
         rule = f"at most the camera's {camera_hz:.2f} Hz: choose a lower rate"
         raise DataError("rate_hz", rule, rate_hz)
+    return 1.0 / camera_hz
 
 
 def _extrapolated(
@@ -191,7 +204,7 @@ def _with_odometry(stamps: Int64Array, odom: Int64Array) -> NDArray[np.bool_]:
 
 
 def _choose(
-    stamps: Int64Array, period_s: float
+    stamps: Int64Array, period_s: float, camera_s: float
 ) -> tuple[Int64Array, Int64Array, NDArray[np.float64]]:
     """The image nearest to each tick; ticks without an image are left out.
 
@@ -199,7 +212,6 @@ def _choose(
         indices of the ticks, indices of the images, and how early each image is, in camera periods.
     """
     seconds = (stamps - stamps[0]).astype(np.float64) * 1e-9
-    camera_s = float(np.median(np.diff(seconds))) if stamps.size > 1 else period_s
     multiple = round(period_s / camera_s)
     off = abs(period_s / camera_s - multiple)
     if 1 <= multiple <= 3 and off <= _RATE_TOLERANCE * multiple:

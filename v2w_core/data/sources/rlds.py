@@ -107,7 +107,7 @@ def open_episodes(
         number = -1
         for number, steps in enumerate(chain([first], stream)):
             recording = _recording(f"episode {number}", steps, spec, camera)
-            if any(frame.any() for frame in recording.frames):
+            if any(frame is not None and frame.any() for frame in recording.frames):
                 yield recording
             else:
                 facts["no_picture"] += 1

@@ -1,0 +1,287 @@
+"""Files of bags as recorders, copies and hands leave them behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from backports import zstd
+from bagmaker import START_NS, BagMaker, picture, pose_at
+from convert_toys import converted, fails
+from mcapmaker import write_mcap
+from test_bag_motion import codes, right
+from test_convert import shown
+
+from v2w_core.data.bags.files import find_bags
+from v2w_core.data.episode import list_episodes
+
+NUMBERS = list(range(0, 60, 5))
+
+
+def made(tmp_path: Path, kind: str, name: str = "drive") -> Path:
+    """A bag's file, and for rosbag2 its folder with metadata.yaml beside it."""
+    bag = BagMaker(tmp_path / name, kind).drive().close()
+    return bag if kind == "ros1" else next(i for i in bag.iterdir() if i.suffix != ".yaml")
+
+
+def whole(bag: Path, out: Path) -> bool:
+    (episode,) = converted(bag, out)
+    return right(episode) and [shown(frame) for frame in episode.frames()] == NUMBERS
+
+
+@pytest.mark.parametrize("edit", ["zeroed", "empty", "storage", "qos", "name", "gone", "type"])
+@pytest.mark.parametrize("kind", ["sqlite3", "mcap"])
+def test_metadata_that_was_edited(tmp_path: Path, kind: str, edit: str) -> None:
+    file = made(tmp_path, kind)
+    path = file.parent / "metadata.yaml"
+    about = yaml.safe_load(path.read_text())
+    info = about["rosbag2_bagfile_information"]
+    if edit == "storage":
+        info["storage_identifier"] = {"sqlite3": "mcap", "mcap": "sqlite3"}[kind]
+    elif edit == "name":
+        info["relative_file_paths"] = ["other.db3"]
+    for topic in info["topics_with_message_count"]:
+        if edit == "qos":
+            topic["topic_metadata"]["offered_qos_profiles"] = ""
+        if edit == "type":
+            topic["topic_metadata"]["type"] = topic["topic_metadata"]["type"].replace("/msg/", "/")
+            topic["message_count"] = 0
+    path.write_text(yaml.safe_dump(about))
+    if edit == "zeroed":
+        path.write_bytes(bytes(500))
+    elif edit == "empty":
+        path.write_text("")
+    elif edit == "gone":
+        path.unlink()
+    assert whole(file.parent, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["sqlite3", "mcap", "ros1"])
+@pytest.mark.parametrize("suffix", [".zst", ".zstd"])
+def test_files_packed_with_zstandard(tmp_path: Path, kind: str, suffix: str) -> None:
+    file = made(tmp_path, kind)
+    packed = tmp_path / (file.name + suffix)
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    file.unlink()
+    assert whole(packed, tmp_path / "out")
+
+
+def test_a_packed_file_that_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = tmp_path / "drive.mcap.zstd"
+    packed.write_bytes(zstd.compress(made(tmp_path, "mcap").read_bytes())[:-200])
+    assert "zstd -d drive.mcap.zstd" in fails(capsys, packed, tmp_path / "out")
+
+
+def test_a_bag_of_ros1_whose_recorder_was_killed(tmp_path: Path) -> None:
+    file = made(tmp_path, "ros1")
+    data = bytearray(file.read_bytes())
+    at = data.index(b"index_pos=") + len(b"index_pos=")
+    end = int.from_bytes(data[at : at + 8], "little")
+    data[at : at + 8] = bytes(8)
+    active = tmp_path / "drive.bag.active"
+    active.write_bytes(data[:end])
+    file.unlink()
+    assert whole(active, tmp_path / "out")
+
+
+@pytest.mark.parametrize("lost", ["footer", "summary", "tail"])
+def test_an_mcap_whose_recorder_was_killed(tmp_path: Path, lost: str) -> None:
+    file = made(tmp_path, "mcap")
+    data = file.read_bytes()
+    end = int.from_bytes(data[-28:-20], "little")
+    cut = {"footer": len(data) - 37, "summary": end, "tail": end - 40}[lost]
+    file.write_bytes(data[:cut])
+    assert whole(file, tmp_path / "out")
+
+
+def test_a_write_ahead_log_is_read(tmp_path: Path) -> None:
+    import sqlite3
+
+    file = made(tmp_path, "sqlite3")
+    plain = sqlite3.connect(file)
+    plain.execute("PRAGMA journal_mode=WAL")
+    rows = plain.execute("SELECT * FROM messages").fetchall()
+    plain.execute("DELETE FROM messages")
+    plain.commit()
+    plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    plain.executemany(f"INSERT INTO messages VALUES ({','.join('?' * len(rows[0]))})", rows)
+    plain.commit()
+    target = tmp_path / "killed"
+    target.mkdir()
+    for item in file.parent.iterdir():
+        if "metadata" not in item.name:
+            shutil.copy(item, target)
+    plain.close()
+    assert (target / f"{file.name}-wal").stat().st_size
+    assert whole(target, tmp_path / "out")
+
+
+def test_parts_are_one_recording_in_the_order_of_time(tmp_path: Path) -> None:
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    for number, (low, high) in {3: (0, 1), 10: (1, 2), 1: (2, 3)}.items():
+        maker = BagMaker(tmp_path / f"part{number}")
+        for n in range(low * 20, high * 20):
+            maker.image(START_NS + n * 50_000_000, n)
+        for n in range(low * 50 - 2, high * 50 + 2):
+            maker.odometry(START_NS + n * 20_000_000, pose_at(n * 0.02))
+        (file,) = (i for i in maker.close().iterdir() if i.suffix == ".mcap")
+        file.rename(folder / f"drive_{number}.mcap")
+    assert len(find_bags(folder)) == 1
+    assert whole(folder, tmp_path / "out")
+
+
+def test_a_folder_of_bags_with_one_that_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drives = tmp_path / "drives"
+    for number, kind in enumerate(("mcap", "sqlite3", "ros1", "mcap")):
+        made(drives, kind, f"run{number}")
+    (broken,) = (i for i in (drives / "run3").iterdir() if i.suffix == ".mcap")
+    broken.write_bytes(b"nothing like a bag")
+    out = tmp_path / "out"
+    episodes = converted(drives, out)
+    shown_text = capsys.readouterr()
+    assert len(episodes) == 3 and all(right(episode) for episode in episodes)
+    assert len({episode.action_spec for episode in episodes}) == 1
+    assert "run3 is left out" in shown_text.err
+    for number in range(2):
+        assert f"run{number}: 1 parts, 12 frames" in shown_text.out
+    shutil.rmtree(drives / "run0")
+    for item in ("run1", "run2.bag"):
+        target = drives / item
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    assert "damaged" in fails(capsys, drives, tmp_path / "none")
+
+
+def test_a_file_of_a_bag_that_is_missing_or_broken_is_a_gap(tmp_path: Path) -> None:
+    file = made(tmp_path, "mcap")
+    folder = file.parent
+    about = yaml.safe_load((folder / "metadata.yaml").read_text())
+    paths = about["rosbag2_bagfile_information"]["relative_file_paths"]
+    paths += ["drive_1.mcap", "drive_2.mcap"]
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(about))
+    (folder / "drive_1.mcap").write_bytes(b"")
+    (episode,) = converted(folder, tmp_path / "out")
+    assert codes(episode) == {"missing_files", "file_left_out"}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("chunk", [0, 7])
+@pytest.mark.parametrize("ros1", [True, False])
+def test_ros_channels_of_other_recorders(
+    tmp_path: Path, ros1: bool, chunk: int, ended: bool
+) -> None:
+    """ROS 1 in an MCAP, type names without /msg/, no chunks, no index, another channel beside."""
+    maker = BagMaker(tmp_path / "other", "ros1" if ros1 else "mcap").drive()
+    channels, numbers = [], {}
+    for number, (topic, connection) in enumerate(maker.connections.items(), 1):
+        kind = connection.msgtype
+        text, _ = maker.store.generate_msgdef(kind, ros_version=1 if ros1 else 2)
+        form, encoding = ("ros1msg", "ros1") if ros1 else ("ros2msg", "cdr")
+        channels.append((topic, encoding, kind.replace("/msg/", "/"), form, text.encode()))
+        numbers[topic] = number
+    channels.append(("/scene", "flatbuffer", "foxglove.SceneUpdate", "flatbuffer", b"x"))
+    rows = [(numbers[topic], stamp, raw) for stamp, topic, raw in sorted(maker.pending)]
+    rows.append((len(channels), START_NS, b"anything"))
+    file = tmp_path / "drive.mcap"
+    write_mcap(file, channels, rows, chunk=chunk, ended=ended, profile="ros1" if ros1 else "")
+    assert whole(file, tmp_path / "out")
+
+
+def test_foxglove_channels_in_json(tmp_path: Path) -> None:
+    def time_of(stamp: int) -> dict[str, int]:
+        return {"sec": stamp // 10**9, "nsec": stamp % 10**9}
+
+    rows = []
+    for number in range(60):
+        stamp = START_NS + number * 50_000_000
+        encoded = cv2.imencode(".png", picture(number)[..., ::-1])[1].tobytes()
+        image = {"format": "png", "data": base64.b64encode(encoded).decode()}
+        image |= {"timestamp": time_of(stamp), "frame_id": "camera"}
+        rows.append((1, stamp, json.dumps(image).encode()))
+    for number in range(-2, 152):
+        stamp, (x, y, yaw) = START_NS + number * 20_000_000, pose_at(number / 50)
+        pose = {
+            "position": {"x": x, "y": y, "z": 0.0},
+            "orientation": {"x": 0.0, "y": 0.0, "z": np.sin(yaw / 2), "w": np.cos(yaw / 2)},
+        }
+        message = {"timestamp": time_of(stamp), "frame_id": "map", "pose": pose}
+        rows.append((2, stamp, json.dumps(message).encode()))
+    channels = [
+        ("/camera", "json", "foxglove.CompressedImage", "jsonschema", b"{}"),
+        ("/pose", "json", "foxglove.PoseInFrame", "jsonschema", b"{}"),
+    ]
+    file = write_mcap(tmp_path / "drive.mcap", channels, rows)
+    (episode,) = converted(file, tmp_path / "out", "--odom-topic", "/pose")
+    assert right(episode) and [shown(frame) for frame in episode.frames()] == NUMBERS
+
+
+def test_foxglove_channels_in_protobuf(tmp_path: Path) -> None:
+    pytest.importorskip("google.protobuf")
+    from protobuf_toys import compressed_image, frame_transform, schema
+
+    rows = []
+    for number in range(60):
+        stamp = START_NS + number * 50_000_000
+        encoded = cv2.imencode(".png", picture(number)[..., ::-1])[1].tobytes()
+        rows.append((1, stamp, compressed_image(stamp, encoded, "png")))
+    for number in range(-2, 152):
+        stamp = START_NS + number * 20_000_000
+        rows.append((2, stamp, frame_transform(stamp, "odom", "base_link", pose_at(number / 50))))
+    channels = [
+        ("/camera", "protobuf", "foxglove.CompressedImage", "protobuf", schema()),
+        ("/tf", "protobuf", "foxglove.FrameTransform", "protobuf", schema()),
+    ]
+    file = write_mcap(tmp_path / "drive.mcap", channels, rows, chunk=20)
+    (episode,) = converted(file, tmp_path / "out", "--odom-topic", "/tf")
+    assert right(episode) and [shown(frame) for frame in episode.frames()] == NUMBERS
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "a\\b", "x" * 300, "a\nb"])
+def test_names_that_would_leave_the_folder(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
+    before = sorted(tmp_path.rglob("*"))
+    message = fails(capsys, bag, tmp_path / "out", "--name", name)
+    assert "--name" in message and len(message.splitlines()) <= 10
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
+    (tmp_path / "file").write_text("notes")
+    for dest in (tmp_path / "file", tmp_path / "file" / "below"):
+        message = fails_beside(capsys, bag, dest)
+        assert "dest" in message or str(dest) in message
+    assert (tmp_path / "file").read_text() == "notes"
+
+
+def fails_beside(capsys: pytest.CaptureFixture[str], bag: Path, dest: Path) -> str:
+    from v2w_core.cli import main
+
+    capsys.readouterr()
+    assert main(["convert", str(bag), str(dest)]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_full_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from v2w_core.data import episode_writer
+
+    def full(*_: object) -> bytes:
+        raise OSError(28, os.strerror(28))
+
+    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
+    monkeypatch.setattr(episode_writer, "encode_image", full)
+    assert "no space left" in fails(capsys, bag, tmp_path / "out")
+    assert list_episodes(tmp_path / "out") == []

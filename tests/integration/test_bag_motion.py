@@ -1,0 +1,290 @@
+"""Motion of bags: what cannot be a robot's way is told, repaired by options, or read elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bagmaker import START_NS, VELOCITY, BagMaker, pose_at
+from convert_toys import converted, fails
+
+from v2w_core.cli import main
+from v2w_core.data.episode import Episode
+from v2w_core.data.notices import notices_from
+from v2w_core.geometry import relative_motion
+
+STEP = relative_motion(pose_at(0.0), pose_at(0.25))
+Pose = tuple[float, float, float]
+
+
+def drive(
+    tmp_path: Path, add: Callable[[BagMaker, int, Pose], None], seconds: float = 3.0, hz: int = 50
+) -> Path:
+    """A camera, and for each time of the odometry what ``add`` adds to the bag."""
+    maker = BagMaker(tmp_path / "drive").drive(seconds, odom=None)
+    for number in range(-2, round((seconds + 0.2) * hz)):
+        at = number / hz
+        add(maker, START_NS + round(at * 1e9), pose_at(at))
+    return maker.close()
+
+
+def codes(episode: Episode) -> set[str]:
+    return {notice.code for notice in notices_from(episode.attributes)}
+
+
+def right(episode: Episode) -> bool:
+    return bool(np.abs(episode.actions - STEP).max() < 5e-3)
+
+
+def test_a_good_drive_has_no_warnings(tmp_path: Path) -> None:
+    bag = BagMaker(tmp_path / "drive").drive(6.0).close()
+    (episode,) = converted(bag, tmp_path / "out")
+    assert codes(episode) == set()
+    assert episode.attributes["step_s"] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("degrees", [90.0, -60.0, 180.0])
+def test_a_heading_that_is_off_is_told_with_the_option_that_turns_it(
+    tmp_path: Path, degrees: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = drive(
+        tmp_path,
+        lambda m, t, p: m.odometry(t, (p[0], p[1], p[2] - np.radians(degrees))),
+    )
+    (episode,) = converted(bag, tmp_path / "out")
+    told = "backwards" if degrees == 180 else "sideways"
+    assert told in codes(episode)
+    assert told in capsys.readouterr().err
+    assert main(["data", "info", str(tmp_path / "out")]) == 0
+    assert "--yaw-offset" in capsys.readouterr().out
+    (episode,) = converted(bag, tmp_path / "right", "--yaw-offset", str(degrees))
+    assert right(episode)
+    assert codes(episode) == set()
+
+
+def test_poses_in_camera_axes(tmp_path: Path) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        x, y, yaw = pose
+        turn = (0.0, -float(np.sin(yaw / 2)), 0.0, float(np.cos(yaw / 2)))
+        maker.odometry(stamp, (-y, 0.0, 0.0), z=float(x), quaternion=turn)
+
+    bag = drive(tmp_path, add)
+    (episode,) = converted(bag, tmp_path / "out")
+    assert "vertical" in codes(episode)
+    (episode,) = converted(bag, tmp_path / "right", "--axes", "camera")
+    assert right(episode)
+
+
+def test_turns_that_are_mirrored(tmp_path: Path) -> None:
+    bag = drive(tmp_path, lambda m, t, p: m.odometry(t, (p[0], p[1], -p[2])))
+    (episode,) = converted(bag, tmp_path / "out")
+    assert "mirrored" in codes(episode)
+
+
+def test_poses_in_a_ned_frame(tmp_path: Path) -> None:
+    bag = drive(
+        tmp_path, lambda m, t, p: m.odometry(t, (p[0], -p[1], -p[2]), frame="odom_ned", z=-0.25)
+    )
+    (episode,) = converted(bag, tmp_path / "out")
+    assert "ned_frame" in codes(episode)
+    (episode,) = converted(bag, tmp_path / "right", "--axes", "ned")
+    assert right(episode)
+
+
+def test_a_heading_that_was_never_set(tmp_path: Path) -> None:
+    bag = drive(tmp_path, lambda m, t, p: m.odometry(t, (p[0], p[1], 0.0)), 4.0)
+    (episode,) = converted(bag, tmp_path / "out")
+    assert "heading_constant" in codes(episode)
+
+
+def test_a_pose_that_was_never_set(tmp_path: Path) -> None:
+    bag = drive(tmp_path, lambda m, t, p: m.odometry(t, (0, 0, 0), speed=tuple(VELOCITY)))
+    (episode,) = converted(bag, tmp_path / "out")
+    assert "pose_constant" in codes(episode)
+    (episode,) = converted(bag, tmp_path / "right", "--motion-from", "twist")
+    assert right(episode)
+
+
+def test_a_robot_that_stands_still_is_told(tmp_path: Path) -> None:
+    bag = drive(tmp_path, lambda m, t, p: m.odometry(t, (1.0, 2.0, 0.3)))
+    (episode,) = converted(bag, tmp_path / "out")
+    assert codes(episode) == {"stands_still"}
+
+
+def test_poses_in_millimetres(tmp_path: Path) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        x, y, yaw = pose
+        maker.odometry(stamp, (1000 * x, 1000 * y, yaw), speed=tuple(VELOCITY))
+
+    (episode,) = converted(drive(tmp_path, add), tmp_path / "out")
+    assert "scale" in codes(episode)
+
+
+@pytest.mark.parametrize("restarts_at", [1.6, 2.02])
+def test_an_odometry_that_restarts_splits_the_episode(tmp_path: Path, restarts_at: float) -> None:
+    def add(maker: BagMaker, stamp: int, _: Pose) -> None:
+        at = (stamp - START_NS) * 1e-9
+        maker.odometry(stamp, pose_at(at if at < restarts_at else at - restarts_at))
+
+    episodes = converted(drive(tmp_path, add, 5.0), tmp_path / "out")
+    assert len(episodes) == 2
+    assert all(right(episode) for episode in episodes)
+    assert all(codes(episode) == {"restart"} for episode in episodes)
+    assert episodes[0].action_spec.high[0] < 0.3  # the jump is in no bound either
+    bridged = converted(tmp_path / "drive", tmp_path / "bridged", "--max-gap-s", "9")
+    assert len(bridged) == 2
+
+
+def test_bad_first_poses_are_left_out(tmp_path: Path) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        if stamp < START_NS:
+            maker.odometry(stamp, (np.nan, 0.0, 0.0))
+        elif stamp == START_NS:
+            maker.odometry(stamp, pose, quaternion=(0.0, 0.0, 0.0, 0.0))
+        else:
+            maker.odometry(stamp, pose)
+
+    (episode,) = converted(drive(tmp_path, add), tmp_path / "out")
+    assert right(episode)
+    assert codes(episode) == {"bad_poses"}
+    assert len(episode) >= 11
+
+
+def test_quaternions_that_are_no_rotations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = drive(tmp_path, lambda m, t, p: m.odometry(t, p, quaternion=(0.0, 0.0, 0.4, 0.4)))
+    assert "unit quaternions" in fails(capsys, bag, tmp_path / "out")
+
+
+def add_pose_stamped(maker: BagMaker, stamp: int, pose: Pose) -> None:
+    maker.odometry(stamp, pose, topic="/motion", as_pose=True)
+
+
+def add_transform(maker: BagMaker, stamp: int, pose: Pose) -> None:
+    fields = {"child_frame_id": "base_link", "transform": maker.place(pose, transform=True)}
+    maker.message("/motion", "geometry_msgs/msg/TransformStamped", stamp, **fields)
+
+
+def add_covariance(maker: BagMaker, stamp: int, pose: Pose) -> None:
+    body = maker.store.types["geometry_msgs/msg/PoseWithCovariance"](
+        pose=maker.place(pose), covariance=np.zeros(36)
+    )
+    maker.message("/motion", "geometry_msgs/msg/PoseWithCovarianceStamped", stamp, pose=body)
+
+
+def add_tf(maker: BagMaker, stamp: int, pose: Pose) -> None:
+    rows = [
+        maker.transform(stamp, (0.1, 0.0, 0.0), "base_link", "camera"),
+        maker.transform(stamp, (0.01, 0.0, 0.0), "map", "odom"),
+        maker.transform(stamp, pose, "odom", "base_link"),
+    ]
+    maker.bare("/motion", "tf2_msgs/msg/TFMessage", stamp + 10**6, transforms=rows)
+
+
+def add_twist(maker: BagMaker, stamp: int, _: Pose) -> None:
+    kind = "geometry_msgs/msg/TwistStamped"
+    maker.message("/motion", kind, stamp, twist=maker.velocity(*VELOCITY))
+
+
+def add_command(maker: BagMaker, stamp: int, _: Pose) -> None:
+    twist = maker.velocity(*VELOCITY)
+    fields = {"linear": twist.linear, "angular": twist.angular}
+    maker.bare("/motion", "geometry_msgs/msg/Twist", stamp, **fields)
+
+
+@pytest.mark.parametrize(
+    "add", [add_pose_stamped, add_transform, add_covariance, add_tf, add_twist, add_command]
+)
+def test_poses_from_where_they_are(
+    tmp_path: Path,
+    add: Callable[[BagMaker, int, Pose], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bag = drive(tmp_path, add)
+    message = fails(capsys, bag, tmp_path / "out")
+    assert "no odometry topic" in message and "--odom-topic /motion" in message
+    assert len(message.splitlines()) <= 10
+    (episode,) = converted(bag, tmp_path / "out", "--odom-topic", "/motion")
+    assert right(episode)
+
+
+def test_frames_of_transforms_are_named_where_they_cannot_be_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        rows = [
+            maker.transform(stamp, pose, "ground", "cart"),
+            maker.transform(stamp, (pose[1], pose[0], 0.0), "ground", "ball"),
+        ]
+        maker.bare("/tf", "tf2_msgs/msg/TFMessage", stamp + 10**6, transforms=rows)
+
+    bag, tf = drive(tmp_path, add), ("--motion-from", "tf")
+    assert "--tf-frames PARENT CHILD" in fails(capsys, bag, tmp_path / "out", *tf)
+    (episode,) = converted(bag, tmp_path / "out", *tf, "--tf-frames", "ground", "cart")
+    assert right(episode)
+    wrong = ("--tf-frames", "ground", "cat")
+    assert "ground -> cart" in fails(capsys, bag, tmp_path / "no", *tf, *wrong)
+
+
+@pytest.mark.parametrize("with_imu", [True, False])
+def test_gps_with_the_heading_of_an_imu(tmp_path: Path, with_imu: bool) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        types, zero = maker.store.types, np.zeros(9)
+        status = types["sensor_msgs/msg/NavSatStatus"](status=0, service=1)
+        across = 111_320.0 * np.cos(np.radians(48.0))
+        maker.message(
+            "/fix", "sensor_msgs/msg/NavSatFix", stamp, status=status,
+            latitude=48.0 + pose[1] / 111_320.0, longitude=11.0 + pose[0] / across,
+            altitude=500.0, position_covariance=zero, position_covariance_type=0,
+        )  # fmt: skip
+        if with_imu:
+            vector = maker.velocity(0, 0, 0).linear
+            maker.message(
+                "/imu/data", "sensor_msgs/msg/Imu", stamp,
+                orientation=maker.place(pose).orientation, orientation_covariance=zero,
+                angular_velocity=vector, angular_velocity_covariance=zero,
+                linear_acceleration=vector, linear_acceleration_covariance=zero,
+            )  # fmt: skip
+
+    bag = drive(tmp_path, add, 4.0, hz=10)
+    (episode,) = converted(bag, tmp_path / "out", "--odom-topic", "/fix")
+    assert "gps_fusion" in codes(episode)
+    assert np.abs(episode.actions[3:] - STEP).max() < (0.03 if with_imu else 0.15)
+
+
+def test_slow_poses_are_blamed_on_the_poses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = BagMaker(tmp_path / "drive").drive(12.0, odom_hz=0.5).close()
+    message = fails(capsys, bag, tmp_path / "out")
+    assert "/odom: poses" in message and "0.50 Hz" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--axes", "sideways"), "--axes: one of enu, ned, camera"),
+        (("--motion-from", "hope"), "--motion-from: one of"),
+        (("--yaw-offset", "1000"), "--yaw-offset: degrees"),
+        (("--stamps", "none"), "--stamps: one of"),
+        (("--tf-frames", "odom", "base_link"), "only with --motion-from tf"),
+        (("--motion-from", "commands"), "no odometry topic"),
+    ],
+)
+def test_options_that_are_wrong(
+    tmp_path: Path, options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = BagMaker(tmp_path / "drive").drive().close()
+    assert said in fails(capsys, bag, tmp_path / "out", *options)
+
+
+def test_warnings_are_in_the_summary(tmp_path: Path) -> None:
+    bag = drive(tmp_path, lambda m, t, p: m.odometry(t, (0, 0, 0)))
+    summary = tmp_path / "s.json"
+    converted(bag, tmp_path / "out", "--json", str(summary))
+    (warning,) = json.loads(summary.read_text())["warnings"]
+    assert warning["code"] == "stands_still" and warning["remedy"]

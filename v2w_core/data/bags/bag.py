@@ -1,0 +1,157 @@
+"""An open bag: the topics and messages of all of its files together."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from v2w_core.data.bags.compression import unpack_file
+from v2w_core.data.bags.container import Container, Message, Opener, Raw, Topic
+from v2w_core.data.bags.decode import decoder_for, ros_kind
+from v2w_core.data.bags.files import BagFiles, format_of, is_packed
+from v2w_core.data.bags.mcap import McapFile
+from v2w_core.data.bags.ros1 import Ros1File
+from v2w_core.data.bags.sqlite import SqliteFile
+from v2w_core.data.notices import Notice
+from v2w_core.errors import DataError, V2WError
+
+#: How a file of each format begins, and what reads it. Names may lie: the file does not.
+FORMATS: tuple[tuple[bytes, Opener], ...] = (
+    (b"\x89MCAP0\r\n", McapFile),
+    (b"SQLite format 3\0", SqliteFile),
+    (b"#ROSBAG V", Ros1File),
+)
+RULE = "a complete bag; this one is damaged, truncated, or of a kind that cannot be read"
+
+
+class Bag:
+    """An open bag; made by :func:`open_bag`.
+
+    Attributes:
+        path: the file, or the folder of several.
+        topics: the topics that have messages, by name; those of several types have the first.
+    """
+
+    def __init__(self, path: Path, containers: list[Container], notices: list[Notice]) -> None:
+        self.path = path
+        self._containers = sorted(containers, key=lambda item: item.start_ns)
+        self._opening = [*notices, *(n for item in self._containers for n in item.notices)]
+        self._decoders: dict[Topic, Callable[[Raw], Any]] = {}
+        self.topics: dict[str, Topic] = {}
+        for topic in (topic for item in self._containers for topic in item.topics):
+            known = self.topics.get(topic.name)
+            number = topic.num_messages + (known.num_messages if known else 0)
+            self.topics[topic.name] = replace(known or topic, num_messages=number)
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What was wrong with the files, as far as they were read."""
+        found = [*self._opening, *(n for item in self._containers for n in item.notices)]
+        return list({(notice.code, notice.text): notice for notice in found}.values())
+
+    def kind(self, name: str) -> str:
+        """The ROS type that a topic's messages are read as."""
+        return ros_kind(self.topics[name])
+
+    def messages(self, names: Collection[str]) -> Iterator[Message]:
+        """Yields the messages of topics, file by file in the order of their first messages.
+
+        Raises:
+            DataError: a file is damaged from the start.
+        """
+        for item in self._containers:
+            with _guard(item.path):
+                yield from item.messages(names)
+
+    def decode(self, message: Message) -> Any:
+        """The message as an object with ROS's field names.
+
+        Raises:
+            DataError: its type or its encoding cannot be read, or its bytes do not match the type.
+        """
+        topic = message.topic
+        decoder = self._decoders.get(topic)
+        if decoder is None:
+            decoder = self._decoders[topic] = decoder_for(topic)
+        try:
+            return decoder(message.raw)
+        except V2WError:
+            raise
+        except Exception as error:
+            rule = f"a message of type {topic.kind}"
+            raise DataError(topic.name, rule, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def open_bag(files: BagFiles) -> Iterator[Bag]:
+    """Context manager of an open bag; packed files are unpacked into a temporary folder.
+
+    A file that cannot be opened is left out with a notice where others of the bag can.
+
+    Raises:
+        DataError: no file can be read, or rosbags is not installed.
+    """
+    try:
+        import rosbags  # noqa: F401
+    except ImportError as error:
+        raise DataError("bag", "needs rosbags: pip install 'v2w[data]'", str(error)) from error
+    with ExitStack() as stack:
+        containers, notices, broken = [], list(files.notices), []
+        for path in files.files:
+            try:
+                container = _open(_plain(path, stack))
+            except V2WError as error:
+                broken.append(error)
+                text = f"{path.name} is left out, it cannot be read ({error.value})"
+                remedy = "copy it again if there is another; what it holds is a gap"
+                notices.append(Notice("file_left_out", text, remedy))
+                continue
+            stack.callback(container.close)
+            containers.append(container)
+        if not containers:
+            raise broken[0]
+        yield Bag(files.path, containers, notices)
+
+
+def _plain(path: Path, stack: ExitStack) -> Path:
+    """The file itself, or its unpacked copy."""
+    if not is_packed(path):
+        return path
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="v2w-bag-")))
+    target = folder / f"{path.name.rsplit('.', 1)[0]}"
+    try:
+        unpack_file(path, target)
+    except ImportError as error:
+        rule = f"an unpacked bag: zstd -d {path.name}"
+        raise DataError(str(path), rule, str(error)) from error
+    except Exception as error:
+        rule = f"a whole Zstandard file; try zstd -d {path.name}, and free space in {folder.parent}"
+        raise DataError(str(path), rule, f"{type(error).__name__}: {error}") from error
+    return target
+
+
+def _open(path: Path) -> Container:
+    with _guard(path):
+        with path.open("rb") as file:
+            start = file.read(16)
+        for magic, opener in FORMATS:
+            if start.startswith(magic):
+                return opener(path)
+        what = "an empty file" if not start else f"a file that starts with {start[:8]!r}"
+        advice = {".mcap": "mcap recover", ".bag": "rosbag reindex", ".db3": "ros2 bag reindex"}
+        raise DataError(str(path), f"{RULE} ({advice[format_of(path) or '.mcap']} may help)", what)
+
+
+@contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    """Turns any exception of a reader on a damaged file into a DataError."""
+    try:
+        yield
+    except (V2WError, GeneratorExit, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise DataError(str(path), RULE, f"{type(error).__name__}: {error}") from error
