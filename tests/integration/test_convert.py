@@ -259,7 +259,7 @@ def test_a_pose_of_no_use_is_left_out(
     tmp_path: Path, pose, capsys: pytest.CaptureFixture[str]
 ) -> None:
     maker = BagMaker(tmp_path / "drive").drive()
-    maker.odometry(START_NS + 10 * 10**9, pose)
+    maker.odometry(START_NS + 1_010_000_000, pose)
     (episode,) = converted(maker.close(), tmp_path / "out")
     assert np.abs(planar(episode.poses) - [pose_at(i / 4) for i in range(12)]).max() < 1e-3
     assert "1 with numbers that are not finite or far too large" in capsys.readouterr().err
