@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -21,6 +22,19 @@ from v2w_core.errors import V2WError
 LOOK_S = 0.2
 
 
+class SensorObserver(Protocol):
+    """Looks at every message before the history gets it."""
+
+    def frame(self, message: Any, stamp_ns: int) -> bool:
+        """Whether the history may keep this camera message."""
+
+    def odometry(self, stamp_ns: int, pose: tuple[float, float, float, float], frame: str) -> bool:
+        """Whether the history may keep this pose (x m, y m, z m, yaw rad)."""
+
+    def bad_odometry(self, reason: str) -> None:
+        """A message came whose pose cannot be read."""
+
+
 class SensorSubscriptions:
     """Camera and odometry, from :meth:`open` to :meth:`close`; may be opened again.
 
@@ -31,6 +45,7 @@ class SensorSubscriptions:
         node: has the parameters image_topic, image_transport, odom_topic and queue_depth.
         history: gets the frames and the poses.
         on_time_jump: called after stamps went back so far that the history was cleared.
+        observer: looks at every message first; None: nobody does.
 
     Attributes:
         odom_frame: frame of the poses, from the newest odometry message.
@@ -38,10 +53,15 @@ class SensorSubscriptions:
     """
 
     def __init__(
-        self, node: Node, history: HistoryBuffer, on_time_jump: Callable[[], None]
+        self,
+        node: Node,
+        history: HistoryBuffer,
+        on_time_jump: Callable[[], None],
+        observer: SensorObserver | None = None,
     ) -> None:
         self.odom_frame, self.base_frame = "odom", "base_link"
         self._node, self._history, self._on_time_jump = node, history, on_time_jump
+        self._observer = observer
         self._qos = QoSProfile(
             depth=node.get_parameter("queue_depth").value,
             reliability=ReliabilityPolicy.BEST_EFFORT,
@@ -59,7 +79,9 @@ class SensorSubscriptions:
         self._subscribe(Odometry, topic, self._on_odometry, self._odometry_group)
         transport = self._node.get_parameter("image_transport").value
         if transport == "auto":
-            self._timer = self._node.create_timer(LOOK_S, self._choose_transport)
+            self._timer = self._node.create_timer(
+                LOOK_S, self._choose_transport, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
         else:
             self._subscribe_to_camera(transport)
 
@@ -106,6 +128,9 @@ class SensorSubscriptions:
 
     def _on_image(self, load: Callable[[Any], Any], message: Any) -> None:
         stamp = conversions.stamp_ns(message.header.stamp)
+        if self._observer is not None and not self._observer.frame(message, stamp):
+            self._history.count_dropped()
+            return
         if not self._history.add_frame(stamp, partial(load, message)):
             self._report_time_jump("camera")
 
@@ -114,11 +139,18 @@ class SensorSubscriptions:
         self.base_frame = message.child_frame_id or self.base_frame
         try:
             x, y, z, yaw = conversions.planar_pose(message.pose.pose)
-        except V2WError as error:
+        except (V2WError, OverflowError) as error:
             self._history.count_dropped()
             self._node.get_logger().warning(f"odometry: {error}", throttle_duration_sec=5.0)
+            if self._observer is not None:
+                self._observer.bad_odometry(str(error))
             return
         stamp = conversions.stamp_ns(message.header.stamp)
+        if self._observer is not None:
+            frames = f"{message.header.frame_id} to {message.child_frame_id}"
+            if not self._observer.odometry(stamp, (x, y, z, yaw), frames):
+                self._history.count_dropped()
+                return
         if not self._history.add_odometry(stamp, x, y, z, yaw):
             self._report_time_jump("odometry")
 
