@@ -265,8 +265,7 @@ class PlannerNode(ModelNode):
 
     def _refuse_blind(self, shows_nothing: str) -> None:
         """An image goal needs a camera that shows something."""
-        alive = self._driving.supervisor.report()["camera alive"]
-        reason = f"camera alive: {alive}" if alive else shows_nothing
+        reason = self._driving.supervisor.camera_fault() or shows_nothing
         if reason:
             rule = "pictures of the world, to compare with that of the goal"
             raise NodeError("camera", rule, reason, code="NO_VALID_PLAN")

@@ -51,19 +51,26 @@ class SafetySettings:
 
 
 def settings_from(values: Mapping[str, Any]) -> SafetySettings:
-    """The settings that the parameters of planner_node, by name, stand for."""
+    """The settings that the parameters of planner_node, by name, stand for.
+
+    Timeouts are shorter by a command period, so that the stop comes within them.
+    """
+
+    def in_time(name: str) -> float:
+        return float(values[name] - min(1.0 / values["cmd_vel_rate"], values[name] / 5.0))
+
     speeds = ("max_linear_velocity", "max_angular_velocity")
     rates = [f"max_{kind}_{what}" for kind in ("linear", "angular")
              for what in ("acceleration", "deceleration")]  # fmt: skip
     return SafetySettings(
         camera=CameraSettings(
-            values["camera_timeout"],
+            in_time("camera_timeout"),
             values["camera_bad_frames"],
             values["camera_min_level"],
             values["camera_min_contrast"],
         ),
         odometry=OdometrySettings(
-            values["odometry_timeout"],
+            in_time("odometry_timeout"),
             *(values[name] for name in speeds),
             values["odometry_jump"],
             values["odometry_jump_yaw"],
@@ -164,7 +171,7 @@ def moving_as_commanded(facts: Facts) -> str:
     """The odometry shows at least a tenth of what was commanded."""
     # Told a little before stall_s is over, so that the stop comes within it.
     window_s = 0.8 * facts.settings.stall_s
-    return odometry.not_as_commanded(facts.odometry, facts.commands, facts.now_ns, window_s)
+    return odometry.not_as_commanded(facts.odometry, facts.commands, window_s)
 
 
 def clock_alive(facts: Facts) -> str:
@@ -172,7 +179,7 @@ def clock_alive(facts: Facts) -> str:
     clock = facts.clock
     if clock.problem:
         return clock.problem
-    return pause_since(clock, facts.now_ns, facts.settings)
+    return _no_time(clock, facts.ros_now_ns) or pause_since(clock, facts.now_ns, facts.settings)
 
 
 def single_publisher(facts: Facts) -> str:
@@ -182,12 +189,12 @@ def single_publisher(facts: Facts) -> str:
 
 #: Every command passes these; "limits" and "plan valid from here" are where commands are made.
 CHECKS: dict[str, Callable[[Facts], str]] = {
+    "clock alive": clock_alive,
     "camera fresh": camera_fresh,
     "camera alive": camera_alive,
     "odometry fresh": odometry_fresh,
     "odometry plausible": odometry_plausible,
     "moving as commanded": moving_as_commanded,
-    "clock alive": clock_alive,
     "single publisher": single_publisher,
 }
 PLAN_VALID, LIMITS = "plan valid from here", "limits"
@@ -210,16 +217,20 @@ def look_at_clock(
 ) -> ClockState:
     """The state after a look at both clocks; there is one with every command."""
     paused = pause_since(clock, now_ns, settings)
-    before, changed_ns, problem = clock.ros_ns, clock.changed_ns, paused
-    if ros_now_ns != before:
-        changed_ns = now_ns
-    if ros_now_ns == 0:
-        problem = "no time: use_sim_time is set and there is no /clock"
-    elif before is not None and before - ros_now_ns > STEP_BACK_S * NS:
-        problem = f"time jumped back by {(before - ros_now_ns) / NS:.2f} s"
-    elif not paused and now_ns - changed_ns > settings.clock_timeout_s * NS:
+    changed_ns = clock.changed_ns if ros_now_ns == clock.ros_ns else now_ns
+    problem = paused or _no_time(clock, ros_now_ns)
+    if not problem and now_ns - changed_ns > settings.clock_timeout_s * NS:
         problem = f"time stands still for {(now_ns - changed_ns) / NS:.2f} s"
     return ClockState(ros_now_ns, changed_ns, now_ns, clock.num_pauses + bool(paused), problem)
+
+
+def _no_time(clock: ClockState, ros_now_ns: int) -> str:
+    """Why the node's clock is none since the last look; empty when it may be one."""
+    if ros_now_ns == 0:
+        return "no time: use_sim_time is set and there is no /clock"
+    if clock.ros_ns is not None and clock.ros_ns - ros_now_ns > STEP_BACK_S * NS:
+        return f"time jumped back by {(clock.ros_ns - ros_now_ns) / NS:.2f} s"
+    return ""
 
 
 def pause_since(clock: ClockState, now_ns: int, settings: SafetySettings) -> str:

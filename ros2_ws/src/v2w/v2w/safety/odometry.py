@@ -166,16 +166,16 @@ def not_fresh(
 def not_as_commanded(
     state: OdometryState,
     commands: list[tuple[int, tuple[float, float, float]]],
-    now_ns: int,
     window_s: float,
 ) -> str:
     """Why the robot does not do what it is told; empty when it does, or as far as is known.
 
     Args:
         commands: (when, twist), oldest first, each held until the next.
-        window_s: what was commanded during the last so many seconds is compared with what the
-            odometry shows.
+        window_s: what was commanded during so many seconds before the newest message is compared
+            with what the odometry shows.
     """
+    now_ns = state.arrived_ns
     begin_ns = now_ns - round(window_s * NS)
     before = state.at(begin_ns)
     if before is None or state.planar is None or not commands or commands[0][0] > begin_ns:
@@ -183,7 +183,7 @@ def not_as_commanded(
     told = np.zeros(3)
     ends = [when for when, _ in commands[1:]] + [now_ns]
     for (when, twist), end in zip(commands, ends, strict=True):
-        told += np.asarray(twist) * max(0, end - max(when, begin_ns)) / NS
+        told += np.asarray(twist) * max(0, min(end, now_ns) - max(when, begin_ns)) / NS
     done = np.asarray(relative_motion(before, state.planar), dtype=np.float64)
     length, turn = float(np.hypot(told[0], told[1])), abs(float(told[2]))
     # A tenth of what was asked for is motion; slower than 0.05 m/s and 0.1 rad/s nothing is said.

@@ -169,21 +169,24 @@ class SafetySupervisor:
             path: poses [n + 1, 3] of the plan.
         """
         with self._lock:
-            facts = self._facts()
-            self._not_valid = ""
-            reason = _first(checks.results(facts))
-            if reason:
-                return reason, 0.0
-            try:
-                self._not_valid = checks.plan_not_valid(origin, path, facts)
-                here = facts.odometry.planar or origin.pose
-                steps = checks.nearest_on(path, here, self.settings)[0]
-            except Exception as error:
-                self._not_valid = f"the check failed: {type(error).__name__}: {error}"
-            if self._not_valid:
-                return f"{checks.PLAN_VALID}: {self._not_valid}", 0.0
-            self.stopped_because = ""
-            return "", steps
+            reason, steps = self._why_not_begin(origin, path)
+            self.stopped_because = reason and f"not driven: {reason}"
+            return reason, steps
+
+    def _why_not_begin(self, origin: PlanOrigin, path: NDArray[np.float64]) -> tuple[str, float]:
+        facts, self._not_valid = self._facts(), ""
+        reason = _first(checks.results(facts))
+        if reason:
+            return reason, 0.0
+        try:
+            self._not_valid = checks.plan_not_valid(origin, path, facts)
+            here = facts.odometry.planar or origin.pose
+            steps = checks.nearest_on(path, here, self.settings)[0]
+        except Exception as error:
+            self._not_valid = f"the check failed: {type(error).__name__}: {error}"
+        if self._not_valid:
+            return f"{checks.PLAN_VALID}: {self._not_valid}", 0.0
+        return "", steps
 
     def newest_pose(self) -> tuple[int, tuple[float, float, float, float]] | None:
         """(when it came by the steady clock [ns], (x, y, z, yaw)); None before the first."""
@@ -231,23 +234,20 @@ class SafetySupervisor:
             return _first(checks.results(self._facts()))
 
     def camera_fault(self) -> str:
-        """Why the camera's pictures cannot be trusted now; empty when they can."""
+        """Why the pictures of the camera show nothing of the world; empty when they do."""
         with self._lock:
-            found = checks.results(self._facts())
-            return _first({name: found[name] for name in ("camera fresh", "camera alive")})
-
-    def report(self) -> dict[str, str]:
-        """Every check by name, and why it fails; empty for those that hold."""
-        with self._lock:
-            found = checks.results(self._facts())
-            return found | {checks.PLAN_VALID: self._not_valid, checks.LIMITS: self._beyond_limits}
+            return _first({"camera alive": checks.results(self._facts())["camera alive"]})
 
     def lines(self) -> tuple[str, ...]:
         """One line for each check: "name: OK", or why it fails."""
         with self._lock:
-            found, also = self.report(), self._also
-        fine = {"single publisher": f"OK ({also} publishes on the same topic)"} if also else {}
-        return tuple(f"{name}: {found[name] or fine.get(name, 'OK')}" for name in checks.NAMES)
+            found, also = checks.results(self._facts()), self._also
+            fine = {
+                checks.PLAN_VALID: self._not_valid and f"OK (the last plan: {self._not_valid})",
+                checks.LIMITS: self._beyond_limits and f"OK (the last plan: {self._beyond_limits})",
+                "single publisher": also and f"OK ({also} publishes on the same topic)",
+            }
+        return tuple(f"{n}: {found.get(n) or fine.get(n) or 'OK'}" for n in checks.NAMES)
 
     def _limited(self, twist: Twist) -> tuple[str, Twist]:
         when, previous = self._commands[-1] if self._commands else (0, STOP)
