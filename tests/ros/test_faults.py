@@ -408,8 +408,10 @@ def test_a_plan_whose_client_died_is_not_driven(robot: BaseRobot, nodes: Nodes, 
     time.sleep(0.3)
     count = len(robot.commands)
     client.send_signal(signal.SIGKILL)
+    said = nodes.log(NAME).count("the client is gone")
     time.sleep(2.0)
     assert not robot.moving and len(robot.commands) == count
+    assert nodes.log(NAME).count("the client is gone") > said
     client.wait()
     robot.ready()
 
@@ -439,7 +441,7 @@ def test_a_plan_of_another_place_or_time_is_not_driven(
 ) -> None:
     time.sleep(1.0)  # the history must not have the jump of the last case
     count = len(robot.commands)
-    _, result = send(robot, **LONG, time_budget=duration_message(2.0))
+    _, result = send(robot, **LONG, time_budget=duration_message(1.5))
     time.sleep(0.4)
     what(robot, nodes)
     answer = ended(result)
