@@ -96,6 +96,8 @@ class Planner:
         chunk_size: most candidates that are scored between two looks at the clock (only with a
             deadline; without one all are one chunk). The session computes a chunk in as many
             parts as its memory budget asks for. Screening chooses in each chunk by itself.
+        constraint: moves candidates [K, horizon, A] to what the robot can do, within the bounds
+            (e.g. a base that cannot go sideways); None: it can do all.
     """
 
     spec: ActionSpec
@@ -104,6 +106,7 @@ class Planner:
     max_change: Sequence[float] | None = None
     imagination: ImaginationSettings = field(default_factory=ImaginationSettings)
     chunk_size: int = 64
+    constraint: Callable[[FloatArray], FloatArray] | None = None
 
     def plan(
         self,
@@ -159,6 +162,8 @@ class Planner:
         cancelled = False
         for iteration in range(1, num_iterations + 1):
             candidates = self.optimizer.ask(state, final=iteration == num_iterations)
+            if self.constraint is not None:
+                candidates = self.constraint(candidates)
             costs, ranking = scorer(candidates)
             if not np.isfinite(costs).any() and scorer.timed_out and curve:
                 break

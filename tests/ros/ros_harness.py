@@ -36,6 +36,11 @@ from v2w_core.testing import PLANAR_4HZ
 NS = 1_000_000_000
 #: How long a busy machine may take to start a node, or to answer [s].
 PATIENCE_S = 100.0
+#: Parameters of a planner whose robot does not move, on a machine that may stand still.
+NO_CHECKS = {
+    "stall_time": 10.0, "max_deviation": 100.0, "camera_timeout": 60.0, "start_frame_age": 60.0,
+    "max_pause": 60.0, "clock_timeout": 10.0, "odometry_timeout": 10.0, "max_plan_age": 600.0,
+}  # fmt: skip
 #: Own ids for processes of this run: two runs at a time on a machine rarely meet.
 DOMAINS = itertools.count(101 + os.getpid() % 60 * 2)
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, pose_goal, stopped, wait_for
+from ros_harness import (
+    DOMAINS,
+    NO_CHECKS,
+    PATIENCE_S,
+    Nodes,
+    Robot,
+    pose_goal,
+    stopped,
+    wait_for,
+)
 from std_msgs.msg import Bool, Header
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Plan
@@ -110,8 +119,8 @@ def test_deactivation_ends_a_plan_within_an_iteration_and_stops_the_robot(
     managed: Nodes, checkpoint: Path
 ) -> None:
     values = {"checkpoint": str(checkpoint), "device": "cpu", "autostart": False, "horizon": 6}
-    values |= {"max_history_age": 60.0, "buffer_duration": 60.0, "max_plan_age": 600.0}
-    values |= {"publish_velocity": True, "settle_time": 5.0, "odometry_timeout": 10.0}
+    values |= {"max_history_age": 60.0, "buffer_duration": 60.0} | NO_CHECKS
+    values |= {"publish_velocity": True, "settle_time": 5.0}
     values |= {"max_candidates": 100000, "num_candidates": 16}
     managed.start(["planner_node"], {"planner_node": values})
     robot = Robot(managed.domain)

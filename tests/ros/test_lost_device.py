@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, pose_goal, sequence, stopped, wait_for
+from ros_harness import (
+    DOMAINS,
+    NO_CHECKS,
+    PATIENCE_S,
+    Nodes,
+    Robot,
+    pose_goal,
+    sequence,
+    stopped,
+    wait_for,
+)
 from sensor_msgs.msg import CompressedImage
 from v2w_msgs.msg import ModelStatus
 
@@ -87,7 +97,7 @@ def test_a_strict_node_answers_with_an_error_and_says_why(start: Start) -> None:
 
 def test_a_strict_planner_stops_the_robot_when_its_device_is_lost(start: Start) -> None:
     driving = {"horizon": 6, "publish_velocity": True, "settle_time": 5.0, "execute_steps": 6}
-    driving |= {"odometry_timeout": 10.0, "max_plan_age": 600.0}
+    driving |= NO_CHECKS
     nodes, robot, lost = start(PLANNER, True, **driving)
     robot.velocity = 0.0
     ahead = pose_goal(1.0, 0.0, frame_id="base_link")

@@ -11,7 +11,7 @@ from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from ros_harness import PATIENCE_S, Nodes, Robot, pose_goal, stopped, wait_for
+from ros_harness import NO_CHECKS, PATIENCE_S, Nodes, Robot, pose_goal, stopped, wait_for
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool
 from v2w_msgs.action import Plan as PlanAction
@@ -35,8 +35,7 @@ ENDLESS = {"num_iterations": 1000, "num_candidates": 64, "time_budget": duration
 @pytest.fixture(scope="module", autouse=True)
 def planner(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
     values = {"checkpoint": str(checkpoint), "device": "cpu", "horizon": 6, "status_period": 0.2}
-    patient = {"max_history_age": 60.0, "buffer_duration": 60.0, "odometry_timeout": 10.0}
-    patient |= {"max_plan_age": 600.0}
+    patient = {"max_history_age": 60.0, "buffer_duration": 60.0} | NO_CHECKS
     values["max_waiting_requests"] = 2
     nodes.start(["planner_node"], {"planner_node": values | patient})
     robot.ready("planner_node")

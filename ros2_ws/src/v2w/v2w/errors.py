@@ -19,6 +19,7 @@ CODES = {
     "TIMEOUT": 107,
     "MODEL_ERROR": 108,
     "NO_VALID_PLAN": 109,
+    "NOT_DRIVEN": 110,
 }
 
 

@@ -18,7 +18,6 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool
 from v2w_msgs.action import Plan
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Imagine, Teleport
@@ -33,7 +32,12 @@ from v2w_core.spec import ActionSpec
 
 MODEL_NODES = ("planner_node", "world_model_node")
 #: Errors right after a teleport or between two requests: the request is repeated a little later.
-TRY_AGAIN = (Plan.Result.HISTORY_UNAVAILABLE, Plan.Result.HISTORY_STALE, Plan.Result.BUSY)
+TRY_AGAIN = (
+    Plan.Result.HISTORY_UNAVAILABLE, Plan.Result.HISTORY_STALE, Plan.Result.BUSY,
+    Plan.Result.NOT_DRIVEN,
+)  # fmt: skip
+#: The robot drives a plan for no longer than this [s].
+LONGEST_DRIVE_S = 30.0
 
 
 class GraphError(RuntimeError):
@@ -64,14 +68,13 @@ class RobotClient:
         self._odometry: dict[int, Pose] = {}
         self._camera: tuple[int, NDArray[np.uint8], Pose] | None = None
         self._markers: MarkerArray | None = None
-        self._stopped = True
+        self._driven: Any = None  # the feedback with which the driving began
         subscribe = self._node.create_subscription
         for name in MODEL_NODES:
             subscribe(ModelStatus, f"{name}/status", self._on_status(name), LATCHED)
         subscribe(Odometry, "odom", self._on_odometry, qos_profile_sensor_data)
         subscribe(Image, "image_raw", self._on_image, qos_profile_sensor_data)
         subscribe(MarkerArray, "planner_node/candidate_trajectories", self._on_markers, 1)
-        subscribe(Bool, "planner_node/executing", self._on_executing, LATCHED)
         self._plan = ThreadedActionClient(self._node, Plan, "planner_node/plan")
         self._teleport = self._node.create_client(Teleport, "simulator_node/teleport")
         self._imagine = self._node.create_client(Imagine, "world_model_node/imagine")
@@ -181,9 +184,15 @@ class RobotClient:
     # -- plans ----------------------------------------------------------------------------------
 
     def plan(
-        self, goal: DemoGoal, index: int, num_candidates: int, num_iterations: int, limit_s: float
+        self,
+        goal: DemoGoal,
+        index: int,
+        num_candidates: int,
+        num_iterations: int,
+        limit_s: float,
+        on_driving: Callable[[PlanRecord], None],
     ) -> PlanRecord | None:
-        """Request a plan from planner_node, which then drives the first steps of it.
+        """Request a plan from planner_node, which drives the first steps of it, and see that done.
 
         Args:
             goal: where to.
@@ -191,6 +200,7 @@ class RobotClient:
             num_candidates: action sequences in each iteration.
             num_iterations: iterations of the optimiser.
             limit_s: longest time to wait for the plan [s].
+            on_driving: called with the plan when the robot begins to drive.
 
         Returns:
             The plan; None when there was none within ``limit_s`` and it was cancelled.
@@ -203,34 +213,53 @@ class RobotClient:
         request.time_budget = conversions.duration_message(min(limit_s, 60.0))
         request.return_frames = True
         deadline = time.monotonic() + limit_s
-        self._stopped = False
-        self._markers = None
+        self._markers = self._driven = None
+        plans: list[PlanRecord] = []
+
+        def begin() -> None:
+            feedback = self._driven
+            if feedback is not None and not plans:
+                seconds = conversions.stamp_ns(feedback.elapsed) / 1e9
+                plans.append(self._record(index, feedback.best, feedback.goal_distance, seconds))
+                on_driving(plans[0])
+
         while True:
-            result = self._request_plan(request, deadline)
+            result = self._request_plan(request, deadline, begin)
             if result is None:
                 return None
-            if result.error_code == 0:
+            begin()
+            if result.error_code == 0 or plans:
                 break
             if result.error_code not in TRY_AGAIN or time.monotonic() > deadline:
                 raise GraphError(f"planner_node: {result.error_msg}")
             time.sleep(0.2)
+        if not plans:
+            plans.append(self._record(index, result.best, result.goal_distance, 0.0))
+        plan = plans[0]
+        plan.planning_s = conversions.stamp_ns(result.planning_time) / 1e9
+        plan.believes_arrived = bool(result.goal_reached)
+        plan.frames_imagined = int(result.frames_imagined)
+        plan.timed_out = bool(result.timed_out)
+        return plan
+
+    def _record(self, index: int, best: Any, distance: float, planning_s: float) -> PlanRecord:
         if not self._markers:
             with contextlib.suppress(GraphError):
                 self.wait(lambda: self._markers, 0.3, "candidate_trajectories")
         return PlanRecord(
             index=index,
-            planning_s=conversions.stamp_ns(result.planning_time) / 1e9,
-            cost=float(result.best.cost),
-            frames=_frames(result.best),
-            path=_poses(result.path),
+            planning_s=planning_s,
+            cost=float(best.cost),
+            frames=_frames(best),
+            path=_poses(best.path),
             candidates=_trajectories(self._markers),
-            distance=float(result.goal_distance),
-            believes_arrived=bool(result.goal_reached),
-            frames_imagined=int(result.frames_imagined),
-            timed_out=bool(result.timed_out),
+            distance=float(distance),
+            believes_arrived=False,
+            frames_imagined=0,
+            timed_out=False,
         )
 
-    def _request_plan(self, request: Any, deadline: float) -> Any:
+    def _request_plan(self, request: Any, deadline: float, begin: Callable[[], None]) -> Any:
         future = self._plan.send_goal_async(request, feedback_callback=self._on_feedback)
         self.wait(future.done, 20.0, "planner_node/plan")
         handle = future.result()
@@ -239,8 +268,10 @@ class RobotClient:
         answer = handle.get_result_async()
         try:
             while not answer.done():
-                if time.monotonic() > deadline:
+                limit = deadline if self._driven is None else deadline + LONGEST_DRIVE_S
+                if time.monotonic() > limit:
                     break
+                begin()
                 self._check()
                 time.sleep(0.005)
         finally:
@@ -250,14 +281,6 @@ class RobotClient:
             self.wait(answer.done, 20.0, "planner_node/plan to be cancelled")
         done = answer.result()
         return None if done.status == GoalStatus.STATUS_CANCELED else done.result
-
-    def wait_until_driven(self, timeout_s: float) -> None:
-        """Wait until the robot has driven the plan and stands.
-
-        Raises:
-            GraphError: it still drives after ``timeout_s``.
-        """
-        self.wait(lambda: self._stopped, timeout_s, "the end of the drive")
 
     # -- callbacks ------------------------------------------------------------------------------
 
@@ -286,12 +309,12 @@ class RobotClient:
     def _on_markers(self, message: MarkerArray) -> None:
         self._markers = message
 
-    def _on_executing(self, message: Bool) -> None:
-        # Only the newest message counts: on a busy machine the one before it may get lost.
-        self._stopped = not message.data
-
     def _on_feedback(self, message: Any) -> None:
         feedback = message.feedback
+        if feedback.phase == Plan.Feedback.DRIVING:
+            if feedback.best.actions.horizon:
+                self._driven = feedback
+            return
         self._recorder.iteration(
             f"iteration {feedback.iteration} of {feedback.num_iterations}, "
             f"cost {feedback.best_cost:.3f}"

@@ -96,16 +96,21 @@ def _go_on(
         return "no time left"
     recorder.planning()
     number = len(record.plans) + 1
-    plan = client.plan(goal, number, settings.num_candidates, settings.num_iterations, left_s)
+
+    def begin(plan: PlanRecord) -> None:
+        plan.num_driven = settings.execute_steps
+        recorder.driving(plan)
+
+    plan = client.plan(
+        goal, number, settings.num_candidates, settings.num_iterations, left_s, begin
+    )
     if plan is None:
         return "no time left"
-    plan.num_driven = 0 if plan.believes_arrived else settings.execute_steps
+    if plan.believes_arrived:
+        recorder.driving(plan)
     record.plans.append(plan)
-    recorder.driving(plan)
     say(_line(plan, goal.kind))
-    if not plan.believes_arrived:
-        client.wait_until_driven(timeout_s=30.0)
-        record.steps_driven += plan.num_driven
+    record.steps_driven += plan.num_driven
     record.final_image, record.final_pose = client.look()
     if is_reached(record.final_pose, goal.pose):
         return "within 0.4 m and 20 degrees"

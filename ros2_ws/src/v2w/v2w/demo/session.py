@@ -115,6 +115,17 @@ def _drive_all(
         supervisor.stop()
 
 
+#: A simulated robot is as fast as the model's bounds, obeys at once, and may push against a wall,
+#: which the planner learns from; its world lags behind on a busy machine.
+SIMULATED_BASE = {
+    "max_linear_velocity": 2.25, "max_angular_velocity": 2.0,
+    "max_linear_acceleration": 1000.0, "max_linear_deceleration": 1000.0,
+    "max_angular_acceleration": 1000.0, "max_angular_deceleration": 1000.0,
+    "stall_time": 5.0, "max_deviation": 5.0, "odometry_jump": 0.5, "odometry_jump_yaw": 0.5,
+    "camera_timeout": 2.0, "odometry_timeout": 2.0, "max_pause": 5.0, "clock_timeout": 2.0,
+}  # fmt: skip
+
+
 def _parameters(settings: DemoSettings) -> dict[str, dict[str, Any]]:
     model = {
         "checkpoint": str(settings.checkpoint),
@@ -130,6 +141,7 @@ def _parameters(settings: DemoSettings) -> dict[str, dict[str, Any]]:
         "publish_velocity": True,
         # Ask for the next plan soon: a history that stands still says little about how to go on.
         "settle_time": 0.25,
+        **SIMULATED_BASE,
     }
     return {
         "simulator_node": {"maze_seed": settings.maze_seed},

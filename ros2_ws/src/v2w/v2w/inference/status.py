@@ -79,6 +79,8 @@ class StatusReport:
         runtime: what computes.
         history: camera frames and odometry; None without a model.
         max_history_age_s: a newest frame older than this is stale [s].
+        checks: of a planner, each as "name: OK" or "name: why not".
+        stopped_because: why the last plan was given up; empty when it was not.
     """
 
     stamp_ns: int = 0
@@ -92,6 +94,15 @@ class StatusReport:
     runtime: RuntimeReport = field(default_factory=RuntimeReport)
     history: HistoryReport | None = None
     max_history_age_s: float = 0.0
+    checks: tuple[str, ...] = ()
+    stopped_because: str = ""
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """The lines of the checks that fail, while the node is active."""
+        if self.phase is not Phase.ACTIVE:
+            return ()
+        return tuple(line for line in self.checks if not line.partition(": ")[2].startswith("OK"))
 
     @property
     def num_waiting(self) -> int:
@@ -105,9 +116,13 @@ class StatusReport:
 
     @property
     def message(self) -> str:
-        """The state in a sentence for people, and why the node is degraded if it is."""
-        text, degraded = self._state()[1], self.runtime.degraded
-        return f"{text}; {degraded}" if degraded else text
+        """The state in a sentence for people, why it is degraded, and why it does not drive."""
+        parts = [self._state()[1], self.runtime.degraded]
+        if self.failing:
+            parts.append(f"not safe to drive: {', '.join(self.failing)}")
+        if self.stopped_because:
+            parts.append(f"stopped: {self.stopped_because}")
+        return "; ".join(part for part in parts if part)
 
     def _state(self) -> tuple[int, str]:
         if self.error:

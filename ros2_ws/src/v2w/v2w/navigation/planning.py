@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from planners.protocols import Pose
 from planners.settings import SCREENED, ImaginationSettings
 from v2w.errors import NodeError
 from v2w.navigation.sensor_history import Snapshot
+from v2w.safety.limits import Limits
 from v2w_core.errors import DataError, V2WError
 from v2w_core.geometry import integrate_actions, wrap_angle
 from v2w_core.images import decode_image, resize_frame
@@ -35,7 +37,8 @@ class PlanSettings:
 
     ``seed`` is None for the planning core's choice. ``drive``: the plan will be driven, so that
     what the camera saw and the walls that were touched on the way to this goal count, those with
-    ``blocked_motion_weight``.
+    ``blocked_motion_weight``. ``limits``: of the robot; plans keep to them. None: to the model's
+    bounds only.
     """
 
     horizon: int
@@ -47,15 +50,21 @@ class PlanSettings:
     drive: bool = False
     blocked_motion_weight: float = WALL
     imagination: ImaginationSettings = SCREENED
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
 class PlanOutcome:
-    """What a request leads to; ``planning_s`` includes encoding the history."""
+    """What a request leads to.
+
+    ``planning_s`` includes encoding the history; ``num_scored`` counts candidates, also those that
+    were only looked at coarsely.
+    """
 
     result: PlanResult
     arrival: Arrival
     planning_s: float
+    num_scored: int = 0
 
 
 class PlanningCore:
@@ -118,8 +127,16 @@ class PlanningCore:
             seed = int(self._seeds.integers(2**31))
         x, y, _, yaw = (float(value) for value in snapshot.poses[-1])
         spec = self._model.config.action
+        constraint, limits = None, settings.limits
+        if limits is not None:
+            spec = limits.bounds(spec)
+            if not limits.holonomic:
+                constraint = partial(limits.drivable, spec)
+        planner = Planner(
+            spec, settings.horizon, imagination=settings.imagination, constraint=constraint
+        )
         mpc = MPC(
-            Planner(spec, settings.horizon, imagination=settings.imagination),
+            planner,
             goal,
             self._model,
             num_execute=settings.execute_steps,
@@ -134,15 +151,20 @@ class PlanningCore:
             drive=self._drive_to(key, settings.drive),
         )
         observation = Observation(snapshot.frames, snapshot.actions, (x, y, yaw))
-        decision = mpc.plan(
-            observation, began=began, on_iteration=on_iteration, interrupt=interrupt
-        )
+        num_scored = 0
+
+        def count(report: IterationReport) -> bool | None:
+            nonlocal num_scored
+            num_scored = report.num_scored
+            return None if on_iteration is None else on_iteration(report)
+
+        decision = mpc.plan(observation, began=began, on_iteration=count, interrupt=interrupt)
         result = decision.plan
         assert result is not None
         if not np.isfinite(result.cost) and not result.cancelled:
             rule = "at least one candidate with a finite cost"
             raise NodeError("plan", rule, result.cost, code="NO_VALID_PLAN")
-        return PlanOutcome(result, decision.arrival, time.perf_counter() - began)
+        return PlanOutcome(result, decision.arrival, time.perf_counter() - began, num_scored)
 
     def sent(self, pose: Pose, actions: NDArray[np.float32]) -> None:
         """The robot begins to drive these actions [n, A] at ``pose`` (odometry frame)."""

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from v2w.safety.limits import STOP, Twist
 from v2w_core.geometry import integrate_actions, relative_motion
 from v2w_core.spec import ActionSpec
 
+__all__ = ["NS", "STOP", "TrackerConfig", "TrajectoryTracker", "Twist", "twist_of"]
+
 NS = 1_000_000_000
-Twist = tuple[float, float, float]
-STOP: Twist = (0.0, 0.0, 0.0)
+#: How much of an error to the side a base that cannot go sideways steers against [rad/m].
+STEERING = 2.0
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,15 @@ class TrackerConfig:
         odometry_timeout_s: without a pose newer than this the robot stops [s].
         settle_s: how long corrections go on after the last step [s]; then one zero command is
             given, and none after it.
+        max_deviation_m: further from where it should be the plan is given up [m].
+        holonomic: the base can go sideways; one that cannot steers instead.
     """
 
     gain: float = 1.5
     odometry_timeout_s: float = 0.5
     settle_s: float = 0.5
+    max_deviation_m: float = math.inf
+    holonomic: bool = True
 
 
 def twist_of(displacement: ArrayLike, dt_s: float) -> Twist:
@@ -71,18 +78,21 @@ class TrajectoryTracker:
         self.stopped_because = ""
         self.finished = False
 
-    def follow(self, actions: ArrayLike, start_pose: ArrayLike, now_ns: int) -> None:
+    def follow(
+        self, actions: ArrayLike, start_pose: ArrayLike, now_ns: int, steps_done: float = 0.0
+    ) -> None:
         """Begin a plan.
 
         Args:
-            actions: [n, A] in physical units; the first step begins now.
+            actions: [n, A] in physical units.
             start_pose: (x m, y m, yaw rad) where the plan begins, in the odometry frame.
-            now_ns: the time now [ns].
+            now_ns: the time now, by a clock that is never set [ns].
+            steps_done: how many steps, and parts of one, lie behind the robot already.
         """
         steps = np.asarray(actions, dtype=np.float64)[:, self._columns]
         self._path = integrate_actions(steps, start_pose)
         self._twists = [twist_of(step, self._dt_s) for step in steps]
-        self._start_ns = now_ns
+        self._start_ns = now_ns - round(steps_done * self._dt_s * NS)
         self.stopped_because = ""
         self.finished = False
 
@@ -101,9 +111,10 @@ class TrajectoryTracker:
         """The body twist (m/s, m/s, rad/s) to publish now, or None when there is nothing to do.
 
         Args:
-            now_ns: the time now [ns].
+            now_ns: the time now, by the clock of ``follow`` [ns].
             pose: newest (x m, y m, yaw rad) of the odometry, or None when there is none.
-            pose_ns: its stamp [ns]; when it is too old the robot stops and the plan is dropped.
+            pose_ns: when it came, by the same clock [ns]; when that is too long ago the robot stops
+                and the plan is dropped.
         """
         if self._path is None:
             return None
@@ -127,7 +138,16 @@ class TrajectoryTracker:
             return STOP
         index = min(int(elapsed_s / self._dt_s), len(self._twists) - 1)
         forward = self._twists[index] if elapsed_s < total_s else STOP
-        error = relative_motion(pose, self._reference(index, elapsed_s))
+        error = np.asarray(relative_motion(pose, self._reference(index, elapsed_s)))
+        off_m = math.hypot(error[0], error[1])
+        if not off_m <= self.config.max_deviation_m:
+            self.stop(
+                f"moving as commanded: {off_m:.2f} m from where the plan should have led by now"
+            )
+            self._path = None
+            return STOP
+        if not self.config.holonomic:
+            error = np.array([error[0], 0.0, error[2] + STEERING * error[1] * np.sign(forward[0])])
         twist = np.asarray(forward) + self.config.gain * error
         limited = np.clip(twist, self._low, self._high)
         return float(limited[0]), float(limited[1]), float(limited[2])

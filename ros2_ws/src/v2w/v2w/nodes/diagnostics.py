@@ -10,6 +10,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from v2w_msgs.msg import ModelStatus
@@ -48,7 +49,10 @@ class Diagnostics:
         """Publish periodically from now on."""
         if self._timer is None:
             period = self._node.get_parameter("status_period").value
-            self._timer = self._node.create_timer(period, self._tick, callback_group=self._group)
+            self._timer = self._node.create_timer(
+                period, self._tick, callback_group=self._group,
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            )  # fmt: skip
 
     def stop(self) -> None:
         """Publish only when :meth:`publish` is called."""
@@ -94,6 +98,8 @@ def status_message(report: StatusReport) -> ModelStatus:
         requests_served=requests.served,
         requests_failed=requests.failed,
         message=report.message,
+        checks=list(report.checks),
+        stopped_because=report.stopped_because,
     )
 
 
@@ -112,6 +118,7 @@ def _level(report: StatusReport) -> bytes:
     if report.state == status.ERROR:
         return DiagnosticStatus.ERROR
     works = report.state in (status.READY, status.BUSY) and not report.runtime.degraded
+    works = works and not report.failing
     return DiagnosticStatus.OK if works else DiagnosticStatus.WARN
 
 
@@ -136,6 +143,11 @@ def _values(report: StatusReport) -> dict[str, str]:
         "errors in callbacks": str(report.faults.count),
         "peak memory [MiB]": f"{_peak_memory_mib():.0f}",
     }
+    for line in report.checks:
+        name, _, text = line.partition(": ")
+        values[f"check {name}"] = text
+    if report.checks:
+        values["stopped because"] = report.stopped_because or "it was not stopped"
     if history is not None:
         counters = history.counters
         values |= {

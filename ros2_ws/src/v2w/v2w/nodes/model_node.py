@@ -25,7 +25,7 @@ from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
 from v2w.nodes.clients import ClientWatch, LimitedCallbackGroup, Pacer
 from v2w.nodes.diagnostics import Diagnostics
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
-from v2w.nodes.sensor_subscriptions import SensorSubscriptions
+from v2w.nodes.sensor_subscriptions import SensorObserver, SensorSubscriptions
 from v2w.parameters import Parameter
 from v2w_core.errors import Interrupted, V2WError
 
@@ -92,7 +92,9 @@ class ModelNode(AutostartNode, ABC):
             self.diagnostics.publish()
             return TransitionCallbackReturn.FAILURE
         assert self.history is not None
-        self._sensors = SensorSubscriptions(self, self.history, self.on_time_jump)
+        self._sensors = SensorSubscriptions(
+            self, self.history, self.on_time_jump, self.sensor_observer()
+        )
         self.status.restart(Phase.INACTIVE)
         self.diagnostics.start()
         return super().on_configure(state)
@@ -100,6 +102,11 @@ class ModelNode(AutostartNode, ABC):
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Subscribe to the sensors and answer requests."""
         assert self.history is not None and self._sensors is not None
+        reason = self.why_not_active()
+        if reason:
+            self.problem = reason
+            self.get_logger().error(f"cannot activate: {reason}")
+            return TransitionCallbackReturn.FAILURE
         self.stopping = self._ending
         self.history.clear()
         self._sensors.open()
@@ -235,6 +242,14 @@ class ModelNode(AutostartNode, ABC):
             pass
 
     # -- what happens to a node -------------------------------------------------------------------
+
+    def why_not_active(self) -> str:
+        """Why the node must not be activated; empty when it may. Subclasses override this."""
+        return ""
+
+    def sensor_observer(self) -> SensorObserver | None:
+        """Who looks at every sensor message first. Subclasses override this."""
+        return None
 
     def halt(self) -> None:
         """Stop the robot until the node is activated again. Subclasses override this."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from nav_msgs.msg import Path
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import CancelResponse
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
@@ -20,9 +21,10 @@ from planners.goals import Goal
 from planners.planner import IterationReport, Planner
 from planners.settings import ImaginationSettings
 from v2w import parameters
-from v2w.errors import NodeError
+from v2w.errors import CODES, NodeError
+from v2w.inference.status import StatusReport
 from v2w.messages import conversions, images, rollouts
-from v2w.navigation.plan_follower import PlanFollower
+from v2w.navigation.plan_follower import Motion
 from v2w.navigation.planning import (
     GOAL_IMAGE,
     GOAL_POSE,
@@ -32,12 +34,18 @@ from v2w.navigation.planning import (
     pose_goal,
 )
 from v2w.navigation.sensor_history import Snapshot
-from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes import lifecycle
 from v2w.nodes.clients import REQUESTS, PatientActionServer
+from v2w.nodes.driving import Driving
+from v2w.nodes.graph import ClientWatch
 from v2w.nodes.model_node import ModelNode, chosen_seed, not_ready
-from v2w.nodes.velocity_publisher import VelocityPublisher
+from v2w.nodes.plan_goals import ActionGoals, PlanGoal
+from v2w.safety import camera
+from v2w.safety.checks import PlanOrigin, settings_from
 from v2w_core.errors import V2WError
+
+#: How often a goal that is being driven is looked at, and tells its client how far it is [s].
+WAIT_S, FEEDBACK_S = 0.01, 0.2
 
 
 class PlannerNode(ModelNode):
@@ -46,8 +54,15 @@ class PlannerNode(ModelNode):
     def __init__(self) -> None:
         super().__init__("planner_node", parameters.PLANNER)
         self._core: PlanningCore | None = None
-        self._follower: PlanFollower | None = None
-        self._timer: Any = None
+        self._goals = ActionGoals()
+        # One thread for the goal that is being driven, one for ~/stop.
+        self.num_threads += 2
+        self._path = self.create_publisher(Path, "~/optimal_path", 1)
+        self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
+        self._imagined = self.create_publisher(Image, "~/imagined", 1)
+        self._driving = Driving(
+            self, self.table, lambda: self.base_frame, lambda: self.diagnostics.publish()
+        )
         # For the node's life: a request that comes while the node is not active is answered so.
         self._service = self.create_service(
             PlanService, "~/plan", self._on_service, qos_profile=REQUESTS,
@@ -55,44 +70,35 @@ class PlannerNode(ModelNode):
         )  # fmt: skip
         self._action = PatientActionServer(
             self, PlanAction, "~/plan", self._on_action, pacer=self.pacer,
+            handle_accepted_callback=self._on_accepted,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
         )  # fmt: skip
-        self._command_group = MutuallyExclusiveCallbackGroup()
-        self._path = self.create_publisher(Path, "~/optimal_path", 1)
-        self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
-        self._imagined = self.create_publisher(Image, "~/imagined", 1)
-        self._velocity = VelocityPublisher(self, lambda: self.base_frame)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def serve(self) -> None:
         values = parameters.values(self, self.table)
         self._core = PlanningCore(self.model, None if values["seed"] < 0 else values["seed"])
-        tracker = TrajectoryTracker(self.model.config.action, self._tracker_config())
-        self._follower = PlanFollower(
-            tracker, self.history, self._core, lambda: self.now_ns, self._velocity
-        )
-        self._timer = self.create_timer(
-            1.0 / values["cmd_vel_rate"], self._on_command, callback_group=self._command_group
-        )
+        self._driving.start(self.model.config.action, self._core)
 
     def unserve(self) -> None:
-        if self._timer is not None:
-            self.destroy_timer(self._timer)
-        self._timer = self._core = self._follower = None
+        self._driving.end()
+        self._core = None
 
     def stop_robot(self, reason: str) -> None:
-        follower = self._follower
-        if follower is not None:
-            follower.stop(reason)
+        self._driving.stop(reason)
 
     def halt(self) -> None:
-        if self._follower is not None:
-            self._follower.close()
+        self._driving.halt()
+
+    def why_not_active(self) -> str:
+        return self._driving.why_not_active()
+
+    def sensor_observer(self) -> Driving:
+        return self._driving
 
     def on_time_jump(self) -> None:
-        follower, core = self._follower, self._core
-        if follower is not None:
-            follower.stop("time jumped backwards")
+        self._driving.time_jumped()
+        core = self._core
         if core is not None:
             core.forget_drive()
 
@@ -102,7 +108,15 @@ class PlannerNode(ModelNode):
             core.forget_drive()
 
     def on_model_lost(self) -> None:
-        self.stop_robot("the device was lost")
+        self._driving.stop("the device was lost")
+
+    def report(self) -> StatusReport:
+        supervisor = self._driving.supervisor
+        return replace(
+            super().report(),
+            checks=supervisor.lines(),
+            stopped_because=supervisor.stopped_because,
+        )
 
     def batch_sizes(self, values: dict[str, Any]) -> tuple[int, ...]:
         from v2w.inference.model_runtime import sizes_up_to
@@ -132,14 +146,38 @@ class PlannerNode(ModelNode):
     # -- requests -------------------------------------------------------------------------------
 
     def _on_service(self, request: Any, response: Any) -> Any:
+        goal = PlanGoal(ClientWatch(self._driving.graph, "~/plan"))
         name = self._service.service_name
-        return self.respond(response, lambda: self._plan(request, response, None), name)
+        self.respond(response, lambda: self._plan(request, response, goal), name)
+        if response.error_code == 0:
+            response.error_msg = goal.refused
+        return response
+
+    def _on_accepted(self, handle: Any) -> None:
+        """Where plans are driven a new goal pre-empts the others: the robot has one goal at a time.
+
+        What they plan is given up, and what they drive stops.
+        """
+        watch = ClientWatch(self._driving.graph, "~/plan/_action/send_goal")
+        goal = PlanGoal(watch, handle)
+        alone = self.get_parameter("publish_velocity").value
+        for motion in self._goals.add(goal, alone=alone):
+            self._driving.stop_motion(motion, "pre-empted by a newer goal")
+        handle.execute()
 
     def _on_action(self, handle: Any) -> Any:
         result, request = PlanAction.Result(), handle.request
+        goal = self._goals.of(handle)
         name = self.resolve_service_name("~/plan") + "/_action/get_result"
-        self.respond(result, lambda: self._plan(request, result, handle), name)
-        request.goal_image.data = array("B")  # the action server keeps the handle for a while
+        try:
+            self.respond(result, lambda: self._plan(request, result, goal), name)
+            if goal.motion is not None:
+                self._see_it_driven(goal, goal.motion, result)
+        finally:
+            self._goals.remove(goal)
+            request.goal_image.data = array("B")  # the action server keeps the handle for a while
+        if result.error_code == 0 and goal.refused:
+            result.error_code, result.error_msg = CODES["NOT_DRIVEN"], goal.refused
         if handle.is_cancel_requested:
             handle.canceled()
         elif result.error_code == 0:
@@ -148,27 +186,64 @@ class PlannerNode(ModelNode):
             handle.abort()
         return result
 
-    def _plan(self, request: Any, result: Any, handle: Any | None) -> float:
-        core, follower = self._core, self._follower
-        if core is None or follower is None:
+    def _see_it_driven(self, goal: PlanGoal, motion: Motion, result: Any) -> None:
+        """Wait until the robot stands; stop it when the goal is cancelled or its client is gone."""
+        began, said = time.monotonic(), 0.0
+        length_s = self.get_parameter("execute_steps").value * self.model.config.action.dt_s
+        length_s += self.get_parameter("settle_time").value
+        while not motion.ended.wait(WAIT_S):
+            now = time.monotonic()
+            if now - said < FEEDBACK_S and not (goal.is_cancelled or goal.given_up):
+                continue
+            said = now
+            why = goal.unwanted(self._needs_client)
+            if why:
+                self._driving.stop_motion(motion, why)
+                continue
+            feedback = PlanAction.Feedback(
+                phase=PlanAction.Feedback.DRIVING,
+                elapsed=conversions.duration_message(now - goal.began),
+                time_left=conversions.duration_message(max(0.0, length_s - (now - began))),
+            )
+            goal.handle.publish_feedback(feedback)
+        if motion.reason:
+            goal.refused = f"stopped: {motion.reason}"
+            result.not_driven_because = motion.reason
+
+    @property
+    def _needs_client(self) -> bool:
+        return bool(self.get_parameter("require_live_client").value)
+
+    def _plan(self, request: Any, result: Any, goal: PlanGoal) -> float:
+        core = self._core
+        if core is None:
             raise not_ready()
-        if handle is not None and handle.is_cancel_requested:
-            raise NodeError("plan", "not interrupted", "cancelled", code="NO_VALID_PLAN")
+        needs_client = self._needs_client
+        self._refuse_unwanted(goal, needs_client)
         settings = self._settings(request)
         described = self._described_goal(request)
         snapshot = self.snapshot()
-        goal, key = self._goal(described, snapshot)
-        began = time.perf_counter()
-
-        def cancelled() -> bool:
-            return self.is_given_up() or (handle is not None and handle.is_cancel_requested)
+        origin = self._driving.origin(int(snapshot.stamps_ns[-1]), snapshot.poses[-1])
+        self._driving.attend()
+        target, key = self._goal(described, snapshot)
+        shows_nothing = camera.frames_show_nothing(
+            snapshot.frames, self._driving.supervisor.settings.camera
+        )
+        if request.goal_type == GOAL_IMAGE:
+            self._refuse_blind(shows_nothing)
 
         def on_iteration(report: IterationReport) -> None:
-            if handle is not None:
-                self._feedback(handle, report, snapshot, began)
+            if goal.handle is not None:
+                self._feedback(goal, report, snapshot)
 
-        outcome = core.plan(snapshot, goal, key, settings, on_iteration, cancelled, self.turn_began)
+        def interrupted() -> bool:
+            return self.is_given_up() or bool(goal.unwanted(needs_client))
+
+        outcome = core.plan(
+            snapshot, target, key, settings, on_iteration, interrupted, self.turn_began
+        )
         if outcome.result.cancelled:
+            self._refuse_unwanted(goal, needs_client)
             why = "the node was deactivated" if self.stopping else "cancelled"
             if self.is_given_up() and not self.stopping:
                 why = "its client is gone"
@@ -180,26 +255,71 @@ class PlannerNode(ModelNode):
         with self.model.timings.stage("answer"):
             self._fill(result, outcome, snapshot, frames if request.return_frames else None)
             self._show(outcome, snapshot, frames if shown else None)
-        allowed = self.get_parameter("publish_velocity").value and not cancelled()
-        if allowed and not outcome.arrival.arrived:
-            steps = outcome.result.action_sequence[: settings.execute_steps]
-            self._follow(follower, steps, snapshot)
+        self._drive(goal, outcome, settings, origin, result, shows_nothing)
         return outcome.planning_s
 
-    def _follow(self, follower: PlanFollower, steps: Any, snapshot: Snapshot) -> None:
-        """Drive these steps, unless the history that they were planned from is too old."""
-        age_s = (self.now_ns - int(snapshot.stamps_ns[-1])) / conversions.NS
-        longest_s = self.get_parameter("max_plan_age").value
-        if age_s > longest_s:
-            self.get_logger().warning(
-                f"the plan is not driven: its newest frame is {age_s:.2f} s old, "
-                f"max_plan_age is {longest_s:g} s"
-            )
+    def _refuse_unwanted(self, goal: PlanGoal, needs_client: bool) -> None:
+        why = "the node was deactivated" if self.stopping else goal.unwanted(needs_client)
+        if why:
+            raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
+
+    def _refuse_blind(self, shows_nothing: str) -> None:
+        """An image goal needs a camera that shows something."""
+        reason = self._driving.supervisor.camera_fault() or shows_nothing
+        if reason:
+            rule = "pictures of the world, to compare with that of the goal"
+            raise NodeError("camera", rule, reason, code="NO_VALID_PLAN")
+
+    def _drive(
+        self,
+        goal: PlanGoal,
+        outcome: PlanOutcome,
+        settings: PlanSettings,
+        origin: PlanOrigin,
+        result: Any,
+        shows_nothing: str,
+    ) -> None:
+        """Drive the first steps of the plan where that is allowed; else the result says why not."""
+        if outcome.arrival.arrived:
+            result.not_driven_because = "the goal is reached"
             return
-        newest = self.history.newest_pose() if self.history is not None else None
-        if newest is not None:
-            x, y, _, yaw = newest[1]
-            follower.follow(steps, (x, y, yaw))
+        if not self.get_parameter("publish_velocity").value:
+            result.not_driven_because = "publish_velocity is off"
+            return
+        least = min(self.get_parameter("min_candidates").value, settings.num_candidates)
+        reason, motion = "", None
+        if outcome.num_scored < least:
+            reason = f"{outcome.num_scored} candidates were scored, at least {least} are needed"
+        elif self.stopping or goal.unwanted(False):
+            reason = goal.unwanted(False) or "the node was deactivated"
+        elif self._needs_client and goal.client.one_is_gone():
+            reason = "the client is gone (require_live_client)"
+        elif shows_nothing:
+            reason = f"camera alive: {shows_nothing}"
+        if reason:
+            self.get_logger().warning(f"the plan is not driven: {reason}")
+        else:
+            steps = outcome.result.action_sequence[: settings.execute_steps]
+            motion, reason = self._driving.begin(steps, self.model.config.action, origin)
+        if motion is None:
+            result.not_driven_because = reason
+            goal.refused = f"not driven: {reason}"
+            return
+        result.driven = True
+        goal.motion = motion
+        if goal.handle is not None:
+            feedback = PlanAction.Feedback(
+                phase=PlanAction.Feedback.DRIVING,
+                iteration=outcome.result.num_iterations,
+                num_iterations=settings.num_iterations,
+                candidates_evaluated=outcome.num_scored,
+                best_cost=float(outcome.result.cost),
+                best_path=result.path,
+                best=result.best,
+                goal_distance=result.goal_distance,
+                elapsed=conversions.duration_message(time.monotonic() - goal.began),
+            )
+            goal.handle.publish_feedback(feedback)
 
     def _settings(self, request: Any) -> PlanSettings:
         values = parameters.values(self, self.table)
@@ -232,6 +352,7 @@ class PlannerNode(ModelNode):
                 screening_fraction=values["screening_fraction"],
                 screening_horizon=values["screening_horizon"],
             ),
+            limits=settings_from(values).limits,
         )
 
     def _described_goal(
@@ -266,6 +387,12 @@ class PlannerNode(ModelNode):
             tolerance_rad=self.get_parameter("goal_yaw_tolerance").value,
             costs=parameters.goal_costs(parameters.values(self, self.table), "pose_goal"),
         )
+        away_m = math.hypot(goal.pose[0] - here[0], goal.pose[1] - here[1])
+        farthest_m = self.get_parameter("max_goal_distance").value
+        if not away_m <= farthest_m:
+            raise NodeError(
+                "goal_pose", f"at most {farthest_m:g} m away (max_goal_distance)", f"{away_m:g} m"
+            )
         return goal, goal.pose
 
     # -- answers --------------------------------------------------------------------------------
@@ -276,9 +403,7 @@ class PlannerNode(ModelNode):
         stamp = int(snapshot.stamps_ns[-1])
         return conversions.path_message(poses, stamp, spec.dt_s, self.odom_frame)
 
-    def _feedback(
-        self, handle: Any, report: IterationReport, snapshot: Snapshot, began: float
-    ) -> None:
+    def _feedback(self, goal: PlanGoal, report: IterationReport, snapshot: Snapshot) -> None:
         feedback = PlanAction.Feedback(
             iteration=report.iteration,
             num_iterations=report.num_iterations,
@@ -286,9 +411,9 @@ class PlannerNode(ModelNode):
             best_cost=float(report.cost),
             mean_cost=float(report.mean_cost),
             best_path=self._path_of(report.action_sequence, snapshot),
-            elapsed=conversions.duration_message(time.perf_counter() - began),
+            elapsed=conversions.duration_message(time.monotonic() - goal.began),
         )
-        handle.publish_feedback(feedback)
+        goal.handle.publish_feedback(feedback)
 
     def _fill(
         self, message: Any, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None
@@ -330,18 +455,6 @@ class PlannerNode(ModelNode):
             strip = frames.transpose(1, 0, 2, 3).reshape(frames.shape[1], -1, 3)
             header = conversions.header_message(stamp, self.base_frame)
             self._imagined.publish(images.image_message(strip, header))
-
-    # -- driving --------------------------------------------------------------------------------
-
-    def _on_command(self) -> None:
-        follower = self._follower
-        if follower is not None:
-            allowed = self.get_parameter("publish_velocity").value
-            follower.tick(self._tracker_config(), allowed)
-
-    def _tracker_config(self) -> TrackerConfig:
-        names = ("tracking_gain", "odometry_timeout", "settle_time")
-        return TrackerConfig(*(self.get_parameter(name).value for name in names))
 
 
 def main() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -22,6 +23,19 @@ from v2w.navigation.sensor_history import HistoryBuffer
 LOOK_S = 0.2
 
 
+class SensorObserver(Protocol):
+    """Looks at every message before the history gets it."""
+
+    def frame(self, message: Any, stamp_ns: int) -> bool:
+        """Whether the history may keep this camera message."""
+
+    def odometry(self, stamp_ns: int, pose: tuple[float, float, float, float], frame: str) -> bool:
+        """Whether the history may keep this pose (x m, y m, z m, yaw rad)."""
+
+    def bad_odometry(self, reason: str) -> None:
+        """A message came whose pose cannot be read."""
+
+
 class SensorSubscriptions:
     """Camera and odometry, from :meth:`open` to :meth:`close`; may be opened again.
 
@@ -32,6 +46,7 @@ class SensorSubscriptions:
         node: has the parameters image_topic, image_transport, odom_topic and queue_depth.
         history: gets the frames and the poses.
         on_time_jump: called after stamps went back so far that the history was cleared.
+        observer: looks at every message first; None: nobody does.
 
     Attributes:
         odom_frame: frame of the poses, from the newest odometry message.
@@ -39,10 +54,15 @@ class SensorSubscriptions:
     """
 
     def __init__(
-        self, node: Node, history: HistoryBuffer, on_time_jump: Callable[[], None]
+        self,
+        node: Node,
+        history: HistoryBuffer,
+        on_time_jump: Callable[[], None],
+        observer: SensorObserver | None = None,
     ) -> None:
         self.odom_frame, self.base_frame = "odom", "base_link"
         self._node, self._history, self._on_time_jump = node, history, on_time_jump
+        self._observer = observer
         self._qos = QoSProfile(
             depth=node.get_parameter("queue_depth").value,
             reliability=ReliabilityPolicy.BEST_EFFORT,
@@ -60,7 +80,9 @@ class SensorSubscriptions:
         self._subscribe(Odometry, topic, self._on_odometry, self._odometry_group)
         transport = self._node.get_parameter("image_transport").value
         if transport == "auto":
-            self._timer = self._node.create_timer(LOOK_S, self._choose_transport)
+            self._timer = self._node.create_timer(
+                LOOK_S, self._choose_transport, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
         else:
             self._subscribe_to_camera(transport)
 
@@ -109,6 +131,9 @@ class SensorSubscriptions:
         history, decode = self._history, partial(load, message)
         try:
             stamp = conversions.stamp_ns(message.header.stamp)
+            if self._observer is not None and not self._observer.frame(message, stamp):
+                history.count_dropped()
+                return
             history.camera.check(kind_of(message), decode)
             in_order = history.add_frame(stamp, decode, len(message.data))
         except Exception as error:
@@ -121,9 +146,16 @@ class SensorSubscriptions:
         try:
             x, y, z, yaw = conversions.planar_pose(message.pose.pose)
             stamp = conversions.stamp_ns(message.header.stamp)
+            if self._observer is not None:
+                frames = f"{message.header.frame_id} to {message.child_frame_id}"
+                if not self._observer.odometry(stamp, (x, y, z, yaw), frames):
+                    self._history.count_dropped()
+                    return
             in_order = self._history.add_odometry(stamp, x, y, z, yaw)
         except Exception as error:
             self._drop("odometry", error)
+            if self._observer is not None:
+                self._observer.bad_odometry(str(error))
             return
         self.odom_frame = message.header.frame_id or self.odom_frame
         self.base_frame = message.child_frame_id or self.base_frame

@@ -10,15 +10,15 @@ from rclpy.node import Node
 from std_msgs.msg import Bool
 
 from v2w.messages import conversions
-from v2w.navigation import trajectory_tracker
 from v2w.nodes.diagnostics import LATCHED
+from v2w.safety import limits
 
 #: How long subscribers may take to confirm the last command [s].
 LAST_COMMAND_S = 0.5
 
 
 class VelocityPublisher:
-    """The output of a :class:`~v2w.navigation.plan_follower.PlanFollower`.
+    """The output of a :class:`~v2w.safety.supervisor.SafetySupervisor`; nothing else uses it.
 
     Args:
         node: has the parameters cmd_vel_topic and enable_stamped_cmd_vel.
@@ -33,7 +33,7 @@ class VelocityPublisher:
         self._executing = node.create_publisher(Bool, "~/executing", LATCHED)
         self._was_executing: bool | None = None
 
-    def publish(self, twist: trajectory_tracker.Twist) -> None:
+    def publish(self, twist: limits.Twist) -> None:
         """Publish one command: (m/s, m/s, rad/s) in the body frame."""
         message = Twist()
         message.linear.x, message.linear.y, message.angular.z = twist
@@ -43,7 +43,7 @@ class VelocityPublisher:
             message = TwistStamped(header=header, twist=message)
         self._commands.publish(message)
 
-    def publish_last(self, twist: trajectory_tracker.Twist) -> None:
+    def publish_last(self, twist: limits.Twist) -> None:
         """Publish a command, and wait until reliable subscribers have acknowledged it.
 
         The wait ends after LAST_COMMAND_S whether they have or not.
