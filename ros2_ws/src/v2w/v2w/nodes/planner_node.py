@@ -44,6 +44,8 @@ from v2w_core.errors import V2WError
 
 #: How often a goal that is being driven is looked at, and tells its client how far it is [s].
 WAIT_S, FEEDBACK_S = 0.01, 0.2
+#: A plan of fewer candidates is none, also where a goal asks for fewer; min_candidates may be less.
+FEWEST = 8
 
 
 class PlannerNode(ModelNode):
@@ -286,7 +288,8 @@ class PlannerNode(ModelNode):
         if not self.get_parameter("publish_velocity").value:
             result.not_driven_because = "publish_velocity is off"
             return
-        least = min(self.get_parameter("min_candidates").value, settings.num_candidates)
+        wanted = self.get_parameter("min_candidates").value
+        least = min(wanted, max(settings.num_candidates, FEWEST))
         reason, motion = "", None
         if outcome.num_scored < least:
             reason = f"{outcome.num_scored} candidates were scored, at least {least} are needed"
