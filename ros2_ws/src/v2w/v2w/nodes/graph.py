@@ -41,7 +41,7 @@ class Graph:
         name = self._node.resolve_service_name(service)
         try:
             found = self._node.get_publishers_info_by_topic(f"rq{name}Request", no_mangle=True)
-        except Exception:  # the node is being destroyed
+        except RuntimeError:  # the node is being destroyed
             return frozenset()
         return frozenset(bytes(info.endpoint_gid) for info in found if self._lives(info))
 
