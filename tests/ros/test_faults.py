@@ -308,6 +308,28 @@ def test_a_clock_that_stops_stops_the_robot(robot: BaseRobot) -> None:
         set_parameter(robot, "use_sim_time", False)
 
 
+def test_a_process_that_stood_still_drops_its_plan(robot: BaseRobot, nodes: Nodes) -> None:
+    _, result = drives(robot)
+    measured = robot.stops(lambda: suspended(robot, nodes))
+    report("SIGSTOP for 1 s while driving", measured)
+    assert measured[0] < 1.0 + PERIOD_S + LATE_S
+    assert "stood still" in ended(result).result.error_msg
+
+
+def test_a_base_that_cannot_go_sideways_is_never_told_to(robot: BaseRobot) -> None:
+    set_parameter(robot, "holonomic", False)
+    try:
+        count = len(robot.commands)
+        _, result = send(robot, goal_pose=pose_goal(1.0, 1.0, frame_id="base_link"))
+        answer = ended(result).result
+        assert answer.driven and not answer.not_driven_because
+        assert all(twist.linear.y == 0.0 for _, twist in robot.commands[count:])
+        end = answer.path.poses[-1].pose.position
+        assert math.dist(robot.true_pose[:2], (end.x, end.y)) < 0.25
+    finally:
+        set_parameter(robot, "holonomic", True)
+
+
 # -- goals --------------------------------------------------------------------------------------
 
 

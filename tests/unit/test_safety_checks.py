@@ -382,4 +382,14 @@ def test_three_pictures_that_are_the_same_always_stop_a_robot_that_moves(
     looks = [Look(number, "a", "", 100.0, 50.0) for number, _ in pictures]
     frozen = watched(looks)
     last = [look.digest for look in looks[-3:]]
-    assert ("frozen" in frozen) == (len(last) == 3 and len(set(last)) == 1)
+    if len(last) == 3 and len(set(last)) == 1:
+        assert "frozen" in frozen
+    if len({look.digest for look in looks}) == len(looks):
+        assert frozen == ""
+
+
+def test_a_camera_that_repeats_a_few_pictures_is_frozen() -> None:
+    loop = others(4)
+    assert "frozen" in watched([*others(5), *loop, *loop])
+    twice = [look for look in others(10) for _ in range(2)]
+    assert watched(twice) == "", "a camera of half the rate"

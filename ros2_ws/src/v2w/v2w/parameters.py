@@ -348,8 +348,8 @@ SAFETY = (
     ),
     Parameter(
         "min_candidates", 32, "candidates",
-        "A plan for which fewer were scored, and fewer than an iteration has, is not driven.",
-        1, 4096,
+        "A plan for which fewer were scored is not driven; where a goal asks for fewer, so many in "
+        "all, but no fewer than 8.", 1, 4096,
     ),
     Parameter(
         "max_goal_distance", 1000.0, "m",

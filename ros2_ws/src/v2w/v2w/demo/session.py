@@ -123,6 +123,7 @@ SIMULATED_BASE = {
     "max_angular_acceleration": 1000.0, "max_angular_deceleration": 1000.0,
     "stall_time": 5.0, "max_deviation": 5.0, "odometry_jump": 0.5, "odometry_jump_yaw": 0.5,
     "camera_timeout": 2.0, "odometry_timeout": 2.0, "max_pause": 5.0, "clock_timeout": 2.0,
+    "min_candidates": 1,
 }  # fmt: skip
 
 

@@ -31,8 +31,9 @@ from v2w_core.spec import ActionSpec
 ACTIVE = "~/_active"
 #: How often the node looks for other planners and publishers [s].
 LOOK_S = 1.0
-#: How long after a plan was asked for compressed pictures are looked into [s].
-ATTENTION_S = 30.0
+#: How long after a plan was asked for compressed pictures are looked into [s]; else one in IDLE_S
+#: is. A look into large ones takes long: the next comes after SHARE times that at the earliest.
+ATTENTION_S, IDLE_S, SHARE = 30.0, 1.0, 5
 
 
 class _Output(VelocityPublisher):
@@ -77,7 +78,7 @@ class Driving:
         self._timer: Any = None
         self._active: Any = None
         self._lock = threading.Lock()  # a plan is begun, or all are void
-        self._attention_ns = self._looked_ns = 0
+        self._attention_ns = self._decode_ns = self._looked_ns = 0
         self._group = MutuallyExclusiveCallbackGroup()
         node.create_service(
             Trigger, "~/stop", self._on_stop, callback_group=MutuallyExclusiveCallbackGroup()
@@ -124,6 +125,7 @@ class Driving:
     def attend(self) -> None:
         """A plan is being made that may be driven: pictures are looked into."""
         self._attention_ns = steady_ns() + round(ATTENTION_S * NS)
+        self._decode_ns = 0
 
     def origin(self, stamp_ns: int, pose: Any) -> PlanOrigin:
         """Where a plan is made from: stamp and (x, y, z, yaw) of its history's newest frame."""
@@ -235,9 +237,14 @@ class Driving:
     def _look(self, message: Any) -> Look:
         if not isinstance(message, CompressedImage):
             return look_at_image(message)
-        follower = self._follower
-        attentive = steady_ns() < self._attention_ns or (follower is not None and follower.active)
-        return look_at_compressed(message, decode=attentive)
+        follower, now_ns = self._follower, steady_ns()
+        attentive = now_ns < self._attention_ns or (follower is not None and follower.active)
+        decode = now_ns >= self._decode_ns
+        look = look_at_compressed(message, decode=decode)
+        if decode:
+            wait_ns = SHARE * (steady_ns() - now_ns)
+            self._decode_ns = now_ns + (wait_ns if attentive else max(wait_ns, round(IDLE_S * NS)))
+        return look
 
     def _react(self) -> None:
         """Stop the robot at once where a check fails, instead of with the next command."""

@@ -37,9 +37,12 @@ class Graph:
         self._has_pids = self._own[PID] == pid and Path("/proc/self/stat").exists()
 
     def clients(self, service: str) -> frozenset[bytes]:
-        """The clients of a service, e.g. "~/plan", whose processes live."""
+        """The clients of a service, e.g. "~/plan", whose processes live; none where that fails."""
         name = self._node.resolve_service_name(service)
-        found = self._node.get_publishers_info_by_topic(f"rq{name}Request", no_mangle=True)
+        try:
+            found = self._node.get_publishers_info_by_topic(f"rq{name}Request", no_mangle=True)
+        except RuntimeError:  # the node is being destroyed
+            return frozenset()
         return frozenset(bytes(info.endpoint_gid) for info in found if self._lives(info))
 
     def other_publishers(self, topic: str) -> list[str]:

@@ -9,13 +9,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from nav_msgs.msg import Path
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import CancelResponse
-from sensor_msgs.msg import Image
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
-from visualization_msgs.msg import MarkerArray
 
 from planners.goals import Goal
 from planners.planner import IterationReport, Planner
@@ -23,7 +20,7 @@ from planners.settings import ImaginationSettings
 from v2w import parameters
 from v2w.errors import CODES, NodeError
 from v2w.inference.status import StatusReport
-from v2w.messages import conversions, images, rollouts
+from v2w.messages import conversions
 from v2w.navigation.plan_follower import Motion
 from v2w.navigation.planning import (
     GOAL_IMAGE,
@@ -39,6 +36,7 @@ from v2w.nodes.clients import REQUESTS, PatientActionServer
 from v2w.nodes.driving import Driving
 from v2w.nodes.graph import ClientWatch
 from v2w.nodes.model_node import ModelNode, chosen_seed, not_ready
+from v2w.nodes.plan_answers import PlanAnswers
 from v2w.nodes.plan_goals import ActionGoals, PlanGoal
 from v2w.safety import camera
 from v2w.safety.checks import PlanOrigin, settings_from
@@ -46,6 +44,8 @@ from v2w_core.errors import V2WError
 
 #: How often a goal that is being driven is looked at, and tells its client how far it is [s].
 WAIT_S, FEEDBACK_S = 0.01, 0.2
+#: A plan of fewer candidates is none, also where a goal asks for fewer; min_candidates may be less.
+FEWEST = 8
 
 
 class PlannerNode(ModelNode):
@@ -57,9 +57,7 @@ class PlannerNode(ModelNode):
         self._goals = ActionGoals()
         # One thread for the goal that is being driven, one for ~/stop.
         self.num_threads += 2
-        self._path = self.create_publisher(Path, "~/optimal_path", 1)
-        self._markers = self.create_publisher(MarkerArray, "~/candidate_trajectories", 1)
-        self._imagined = self.create_publisher(Image, "~/imagined", 1)
+        self._answers = PlanAnswers(self)
         self._driving = Driving(
             self, self.table, lambda: self.base_frame, lambda: self.diagnostics.publish()
         )
@@ -234,7 +232,7 @@ class PlannerNode(ModelNode):
 
         def on_iteration(report: IterationReport) -> None:
             if goal.handle is not None:
-                self._feedback(goal, report, snapshot)
+                goal.handle.publish_feedback(self._answers.feedback(goal, report, snapshot))
 
         def interrupted() -> bool:
             return self.is_given_up() or bool(goal.unwanted(needs_client))
@@ -249,12 +247,13 @@ class PlannerNode(ModelNode):
                 why = "its client is gone"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
         frames = None
-        shown = self._imagined.get_subscription_count() > 0
+        answers = self._answers
+        shown = answers.shows_frames
         if (shown or request.return_frames) and outcome.result.latents is not None:
             frames = self.model.decode(outcome.result.latents)
         with self.model.timings.stage("answer"):
-            self._fill(result, outcome, snapshot, frames if request.return_frames else None)
-            self._show(outcome, snapshot, frames if shown else None)
+            answers.fill(result, outcome, snapshot, frames if request.return_frames else None)
+            answers.show(outcome, snapshot, frames if shown else None)
         self._drive(goal, outcome, settings, origin, result, shows_nothing)
         return outcome.planning_s
 
@@ -286,7 +285,8 @@ class PlannerNode(ModelNode):
         if not self.get_parameter("publish_velocity").value:
             result.not_driven_because = "publish_velocity is off"
             return
-        least = min(self.get_parameter("min_candidates").value, settings.num_candidates)
+        wanted = self.get_parameter("min_candidates").value
+        least = min(wanted, max(settings.num_candidates, FEWEST))
         reason, motion = "", None
         if outcome.num_scored < least:
             reason = f"{outcome.num_scored} candidates were scored, at least {least} are needed"
@@ -394,67 +394,6 @@ class PlannerNode(ModelNode):
                 "goal_pose", f"at most {farthest_m:g} m away (max_goal_distance)", f"{away_m:g} m"
             )
         return goal, goal.pose
-
-    # -- answers --------------------------------------------------------------------------------
-
-    def _path_of(self, actions: Any, snapshot: Snapshot) -> Any:
-        spec = self.model.config.action
-        poses = conversions.planar_path(actions, spec, snapshot.poses[-1][[0, 1, 3]])
-        stamp = int(snapshot.stamps_ns[-1])
-        return conversions.path_message(poses, stamp, spec.dt_s, self.odom_frame)
-
-    def _feedback(self, goal: PlanGoal, report: IterationReport, snapshot: Snapshot) -> None:
-        feedback = PlanAction.Feedback(
-            iteration=report.iteration,
-            num_iterations=report.num_iterations,
-            candidates_evaluated=report.num_scored,
-            best_cost=float(report.cost),
-            mean_cost=float(report.mean_cost),
-            best_path=self._path_of(report.action_sequence, snapshot),
-            elapsed=conversions.duration_message(time.monotonic() - goal.began),
-        )
-        goal.handle.publish_feedback(feedback)
-
-    def _fill(
-        self, message: Any, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None
-    ) -> None:
-        result = outcome.result
-        actions = result.action_sequence
-        spec = self.model.config.action
-        rollout = rollouts.rollout_message(
-            spec, snapshot, actions, odom_frame=self.odom_frame, base_frame=self.base_frame
-        )
-        rollout.cost = float(result.cost)
-        if frames is not None:
-            quality = self.get_parameter("jpeg_quality").value
-            rollouts.fill_frames(
-                rollout, frames, spec, base_frame=self.base_frame, frame_format=rollouts.JPEG,
-                quality=quality,
-            )  # fmt: skip
-        message.plan, message.path, message.best = rollout.actions, rollout.path, rollout
-        message.goal_reached = bool(outcome.arrival.arrived)
-        message.goal_distance = float(outcome.arrival.distance)
-        message.frames_imagined = int(result.frames_imagined)
-        message.timed_out = bool(result.timed_out)
-        message.planning_time = conversions.duration_message(outcome.planning_s)
-
-    def _show(self, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None) -> None:
-        """Publish path, markers and imagined frames for RViz, where somebody subscribes."""
-        result, stamp = outcome.result, int(snapshot.stamps_ns[-1])
-        self._path.publish(self._path_of(result.action_sequence, snapshot))
-        if self._markers.get_subscription_count():
-            spec = self.model.config.action
-            best = result.ranking[: self.get_parameter("max_markers").value]
-            paths = conversions.planar_path(
-                result.candidates[best], spec, snapshot.poses[-1][[0, 1, 3]]
-            )
-            self._markers.publish(
-                conversions.trajectory_markers(paths, result.costs[best], stamp, self.odom_frame)
-            )
-        if frames is not None:
-            strip = frames.transpose(1, 0, 2, 3).reshape(frames.shape[1], -1, 3)
-            header = conversions.header_message(stamp, self.base_frame)
-            self._imagined.publish(images.image_message(strip, header))
 
 
 def main() -> None:

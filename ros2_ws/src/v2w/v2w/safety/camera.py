@@ -22,6 +22,8 @@ Pose = tuple[float, float, float]
 GRID = 32
 #: A robot that moved by less than this stands still [m, rad]; odometry of a standing base is quiet.
 STILL = 0.002
+#: A picture is the same again when it is one of so many before: a camera may also repeat a few.
+RECENT = 8
 #: Motion after which a camera must show another picture [m, rad].
 MOVED = 0.01
 #: Pictures that differ although the robot stands, after which the camera is known to be noisy.
@@ -76,8 +78,9 @@ class CameraState:
         stamp_ns: its stamp.
         problem: why the newest frame cannot be used.
         layout: of the camera; num_other: frames in a row with another one, ``other``.
-        digest, repeats: the newest picture, and how often it came again.
-        since: where the robot was when that picture came first.
+        recent: digests of the newest pictures, newest last; repeats: how many in a row were among
+            those before.
+        since: where the robot was when the last new picture came.
         pose: where it was when the newest frame came.
         noisy: pictures in a row that differed although the robot stood.
         dark: dark pictures in a row; darkness: the numbers of the newest of them.
@@ -89,7 +92,7 @@ class CameraState:
     layout: str = ""
     other: str = ""
     num_other: int = 0
-    digest: int = 0
+    recent: tuple[int, ...] = ()
     repeats: int = 0
     since: Pose | None = None
     pose: Pose | None = None
@@ -115,12 +118,11 @@ def seen(
     """
     if state.stamp_ns is not None and stamp_ns <= state.stamp_ns:
         return state
-    first = state.arrived_ns is None
     state = replace(state, arrived_ns=now_ns, stamp_ns=stamp_ns, problem=look.problem)
     if look.problem:
         return state
     state = _layout(state, look.layout)
-    same = not first and look.digest == state.digest
+    same = look.digest in state.recent
     still = pose is not None and state.pose is not None and not _apart(pose, state.pose, STILL)
     noisy = state.noisy
     if same and noisy < NOISY_AFTER:
@@ -129,15 +131,14 @@ def seen(
         noisy = min(noisy + 1, NOISY_AFTER)
     state = replace(
         state,
-        digest=look.digest,
+        recent=(*state.recent, look.digest)[-RECENT:],
         repeats=state.repeats + 1 if same else 0,
         since=(state.since or pose) if same else pose,
         pose=pose,
         noisy=noisy,
     )
     if look.level is None or look.contrast is None:
-        # The same picture looks the same; of another one nothing is known.
-        return state if same else replace(state, dark=0, darkness="")
+        return state  # the next one that is looked into tells
     reason = darkness(look.level, look.contrast, settings)
     return replace(state, dark=state.dark + 1 if reason else 0, darkness=reason)
 
@@ -177,7 +178,7 @@ def not_alive(state: CameraState, settings: CameraSettings) -> str:
     if state.dark >= settings.bad_frames:
         return f"{state.dark} pictures in a row are {state.darkness}"
     if state.repeats + 1 >= settings.bad_frames and _must_change(state):
-        return f"frozen: the same picture {state.repeats + 1} times"
+        return f"frozen: {state.repeats + 1} pictures in a row that were there before"
     return ""
 
 
