@@ -285,3 +285,16 @@ def test_a_full_disk(
     monkeypatch.setattr(episode_writer, "encode_image", full)
     assert "no space left" in fails(capsys, bag, tmp_path / "out")
     assert list_episodes(tmp_path / "out") == []
+
+
+def test_a_preview_on_a_place_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from v2w_core.cli import main
+
+    converted(BagMaker(tmp_path / "drive").drive(1.0).close(), tmp_path / "out")
+    (tmp_path / "file").write_text("notes")
+    capsys.readouterr()
+    arguments = ["data", "preview", str(tmp_path / "out"), "--out", str(tmp_path / "file" / "x")]
+    assert main(arguments) == 2
+    assert "error" in capsys.readouterr().err

@@ -235,6 +235,8 @@ def _offset_steps(stamps: Int64Array, receive: Int64Array, fall: int, back_ns: i
     """Whether messages after a fall are all older on arrival, by as much as the stamps fell."""
     late = receive - stamps
     before, after = late[max(fall - FEW, 0) : fall], late[fall : fall + FEW]
+    if min(len(before), len(after)) < FEW // 2:
+        return False  # too few to tell
     return float(np.median(after) - np.median(before)) > 0.6 * back_ns > 0.02 * SECOND
 
 
