@@ -20,7 +20,8 @@ from test_bag_motion import codes, right
 from test_convert import shown
 
 from v2w_core.data.bags.files import find_bags
-from v2w_core.data.episode import list_episodes
+from v2w_core.data.episode import list_episodes, read_episode
+from v2w_core.spec import ObservationSpec
 
 NUMBERS = list(range(0, 60, 5))
 
@@ -298,3 +299,53 @@ def test_a_preview_on_a_place_that_cannot_be_written(
     arguments = ["data", "preview", str(tmp_path / "out"), "--out", str(tmp_path / "file" / "x")]
     assert main(arguments) == 2
     assert "error" in capsys.readouterr().err
+
+
+def test_an_interrupted_conversion_of_many_bags_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from v2w_core.data import convert as module
+    from v2w_core.data.convert import convert
+    from v2w_core.data.sources.kinds import KINDS
+
+    drives, out = tmp_path / "drives", tmp_path / "out"
+    for number in range(3):
+        made(drives, "mcap", f"run{number}")
+    resize, seen = module.resize_frame, []
+
+    def stops(frame: np.ndarray, observation: object) -> np.ndarray:
+        seen.append(len(seen))
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+        return resize(frame, observation)
+
+    monkeypatch.setattr(module, "resize_frame", stops)
+    size, stop = ObservationSpec(16, 24), 30
+    with pytest.raises(KeyboardInterrupt):
+        convert(KINDS["bag"].open(drives), out, "drives", observation=size)
+    assert list_episodes(out) == []
+    seen, stop = [], 0
+    done = convert(KINDS["bag"].open(drives), out, "drives", observation=size)
+    assert len(seen) == 12  # the third bag only
+    assert done.lengths == [12, 12, 12]
+    assert sorted(item.name for item in out.iterdir()) == [f"drives_00{n}.h5" for n in range(3)]
+    episodes = [read_episode(path) for path in list_episodes(out)]
+    assert all(right(episode) for episode in episodes)
+    seen = []
+    convert(KINDS["bag"].open(drives), out, "again", observation=ObservationSpec(8, 12))
+    assert len(seen) == 36
+
+
+def test_of_many_bags_one_whose_pictures_cannot_be_read_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drives = tmp_path / "drives"
+    for name, encoding in {"colour": "rgb8", "depth": "16UC1", "next": "rgb8"}.items():
+        BagMaker(drives / name).drive(encoding=encoding).close()
+    episodes = converted(drives, tmp_path / "out")
+    assert len(episodes) == 2 and all(right(episode) for episode in episodes)
+    assert "depth: /camera/image_raw" in capsys.readouterr().err
+    for name in ("colour", "next"):
+        shutil.rmtree(drives / name)
+    BagMaker(drives / "other").drive(encoding="32FC1").close()
+    assert "depth image" in fails(capsys, drives, tmp_path / "none")

@@ -288,3 +288,19 @@ def test_warnings_are_in_the_summary(tmp_path: Path) -> None:
     converted(bag, tmp_path / "out", "--json", str(summary))
     (warning,) = json.loads(summary.read_text())["warnings"]
     assert warning["code"] == "stands_still" and warning["remedy"]
+
+
+def test_the_preview_shows_the_path(tmp_path: Path) -> None:
+    import cv2
+
+    sizes = []
+    for name, add in {
+        "drives": lambda m, t, p: m.odometry(t, p),
+        "stands": lambda m, t, p: m.odometry(t, (0, 0, 0)),
+    }.items():
+        converted(drive(tmp_path / name, add), tmp_path / name / "out")
+        out = ("--out", str(tmp_path / name / "p"))
+        assert main(["data", "preview", str(tmp_path / name / "out"), *out]) == 0
+        (sheet,) = (tmp_path / name / "p").glob("*.png")
+        sizes.append(cv2.imread(str(sheet)).shape[0])
+    assert sizes[0] - sizes[1] == 320  # the picture of the path is below the frames
