@@ -349,3 +349,27 @@ def test_of_many_bags_one_whose_pictures_cannot_be_read_is_left_out(
         shutil.rmtree(drives / name)
     BagMaker(drives / "other").drive(encoding="32FC1").close()
     assert "depth image" in fails(capsys, drives, tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89MCAP0\r\n" + b"\x05\xff\xff" * 50, bytes(4000)])
+def test_files_without_messages(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drive.mcap").write_bytes(content)
+    assert "damaged" in fails(capsys, tmp_path / "drive.mcap", tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["MESSAGE", "FILE", "STORAGE"])
+def test_bags_that_rosbag2_compresses(tmp_path: Path, mode: str) -> None:
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+    maker = BagMaker(tmp_path / "unused").drive()
+    maker.writer.close()
+    maker.writer = Writer(tmp_path / "drive", version=9, storage_plugin=StoragePlugin.MCAP)
+    maker.writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
+    maker.writer.open()
+    maker.path = tmp_path / "drive"
+    for topic, old in maker.connections.items():
+        new = maker.writer.add_connection(topic, old.msgtype, typestore=maker.store)
+        maker.connections[topic] = new
+    assert whole(maker.close(), tmp_path / "out")
