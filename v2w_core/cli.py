@@ -12,6 +12,7 @@ Command modules must import quickly: heavy imports (torch, rclpy, matplotlib) be
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +21,14 @@ from typing import Any
 from v2w_core.errors import V2WError
 
 GROUP = "v2w.commands"
+#: Errors of the place where a result is written, which the user can choose: what it must be.
+_PLACES = {
+    errno.ENOSPC: "a disk with free space; this one is full",
+    errno.EDQUOT: "a disk with free space; the quota is used up",
+    errno.EACCES: "a place that this user may read and write",
+    errno.EROFS: "a place that can be written",
+    errno.ENOTDIR: "a path whose parents are folders",
+}
 DESCRIPTION = """\
 v2w: causal, action-guided world models for robots.
 
@@ -87,11 +96,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"v2w {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        if args.debug or error.errno not in _PLACES:
+            raise
+        where = error.filename or "the disk"
+        print(f"v2w {args.command}: error: {where}: {_PLACES[error.errno]} ({error})",
+              file=sys.stderr)  # fmt: skip
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
 
 
 if __name__ == "__main__":

@@ -130,3 +130,13 @@ def test_images_and_poses_one_after_the_other_in_the_file(tmp_path: Path) -> Non
     (episode,) = converted(maker.close(), tmp_path / "out")
     assert right(episode) and codes(episode) == set()
     assert picture(0).shape == episode.frames(0, 1)[0].shape
+
+
+def test_stamps_of_whole_seconds_are_refused_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = BagMaker(tmp_path / "drive").drive(3.0, camera=None)
+    bag = cameras(maker, 60, lambda n: START_NS + n // 20 * 10**9, delay_ns=MS).close()
+    assert "--stamps receive" in fails(capsys, bag, tmp_path / "out")
+    (episode,) = converted(bag, tmp_path / "out", "--stamps", "receive")
+    assert right(episode)

@@ -20,7 +20,8 @@ from test_bag_motion import codes, right
 from test_convert import shown
 
 from v2w_core.data.bags.files import find_bags
-from v2w_core.data.episode import list_episodes
+from v2w_core.data.episode import list_episodes, read_episode
+from v2w_core.spec import ObservationSpec
 
 NUMBERS = list(range(0, 60, 5))
 
@@ -285,3 +286,90 @@ def test_a_full_disk(
     monkeypatch.setattr(episode_writer, "encode_image", full)
     assert "no space left" in fails(capsys, bag, tmp_path / "out")
     assert list_episodes(tmp_path / "out") == []
+
+
+def test_a_preview_on_a_place_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from v2w_core.cli import main
+
+    converted(BagMaker(tmp_path / "drive").drive(1.0).close(), tmp_path / "out")
+    (tmp_path / "file").write_text("notes")
+    capsys.readouterr()
+    arguments = ["data", "preview", str(tmp_path / "out"), "--out", str(tmp_path / "file" / "x")]
+    assert main(arguments) == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_an_interrupted_conversion_of_many_bags_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from v2w_core.data import convert as module
+    from v2w_core.data.convert import convert
+    from v2w_core.data.sources.kinds import KINDS
+
+    drives, out = tmp_path / "drives", tmp_path / "out"
+    for number in range(3):
+        made(drives, "mcap", f"run{number}")
+    resize, seen = module.resize_frame, []
+
+    def stops(frame: np.ndarray, observation: object) -> np.ndarray:
+        seen.append(len(seen))
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+        return resize(frame, observation)
+
+    monkeypatch.setattr(module, "resize_frame", stops)
+    size, stop = ObservationSpec(16, 24), 30
+    with pytest.raises(KeyboardInterrupt):
+        convert(KINDS["bag"].open(drives), out, "drives", observation=size)
+    assert list_episodes(out) == []
+    seen, stop = [], 0
+    done = convert(KINDS["bag"].open(drives), out, "drives", observation=size)
+    assert len(seen) == 12  # the third bag only
+    assert done.lengths == [12, 12, 12]
+    assert sorted(item.name for item in out.iterdir()) == [f"drives_00{n}.h5" for n in range(3)]
+    episodes = [read_episode(path) for path in list_episodes(out)]
+    assert all(right(episode) for episode in episodes)
+    seen = []
+    convert(KINDS["bag"].open(drives), out, "again", observation=ObservationSpec(8, 12))
+    assert len(seen) == 36
+
+
+def test_of_many_bags_one_whose_pictures_cannot_be_read_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drives = tmp_path / "drives"
+    for name, encoding in {"colour": "rgb8", "depth": "16UC1", "next": "rgb8"}.items():
+        BagMaker(drives / name).drive(encoding=encoding).close()
+    episodes = converted(drives, tmp_path / "out")
+    assert len(episodes) == 2 and all(right(episode) for episode in episodes)
+    assert "depth: /camera/image_raw" in capsys.readouterr().err
+    for name in ("colour", "next"):
+        shutil.rmtree(drives / name)
+    BagMaker(drives / "other").drive(encoding="32FC1").close()
+    assert "depth image" in fails(capsys, drives, tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89MCAP0\r\n" + b"\x05\xff\xff" * 50, bytes(4000)])
+def test_files_without_messages(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drive.mcap").write_bytes(content)
+    assert "damaged" in fails(capsys, tmp_path / "drive.mcap", tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["MESSAGE", "FILE", "STORAGE"])
+def test_bags_that_rosbag2_compresses(tmp_path: Path, mode: str) -> None:
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+    maker = BagMaker(tmp_path / "unused").drive()
+    maker.writer.close()
+    maker.writer = Writer(tmp_path / "drive", version=9, storage_plugin=StoragePlugin.MCAP)
+    maker.writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
+    maker.writer.open()
+    maker.path = tmp_path / "drive"
+    for topic, old in maker.connections.items():
+        new = maker.writer.add_connection(topic, old.msgtype, typestore=maker.store)
+        maker.connections[topic] = new
+    assert whole(maker.close(), tmp_path / "out")

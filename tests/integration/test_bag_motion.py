@@ -288,3 +288,33 @@ def test_warnings_are_in_the_summary(tmp_path: Path) -> None:
     converted(bag, tmp_path / "out", "--json", str(summary))
     (warning,) = json.loads(summary.read_text())["warnings"]
     assert warning["code"] == "stands_still" and warning["remedy"]
+
+
+def test_the_preview_shows_the_path(tmp_path: Path) -> None:
+    import cv2
+
+    sizes = []
+    for name, add in {
+        "drives": lambda m, t, p: m.odometry(t, p),
+        "stands": lambda m, t, p: m.odometry(t, (0, 0, 0)),
+    }.items():
+        converted(drive(tmp_path / name, add), tmp_path / name / "out")
+        out = ("--out", str(tmp_path / name / "p"))
+        assert main(["data", "preview", str(tmp_path / name / "out"), *out]) == 0
+        (sheet,) = (tmp_path / name / "p").glob("*.png")
+        sizes.append(cv2.imread(str(sheet)).shape[0])
+    assert sizes[0] - sizes[1] == 320  # the picture of the path is below the frames
+
+
+def test_named_frames_are_found_by_way_of_a_third(tmp_path: Path) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        rows = [maker.transform(stamp, pose, "odom", "base_link")]
+        if (stamp - START_NS) % 10**9 == 0:
+            rows.append(maker.transform(stamp, (5.0, 1.0, 0.5), "map", "odom"))
+        maker.bare("/tf", "tf2_msgs/msg/TFMessage", stamp + 10**6, transforms=rows)
+
+    bag = drive(tmp_path, add)
+    options = ("--motion-from", "tf", "--tf-frames", "map", "base_link")
+    (episode,) = converted(bag, tmp_path / "out", *options)
+    assert right(episode)
+    assert episode.poses[0][[0, 1, 3]] == pytest.approx([5.0, 1.0, 0.5], abs=0.01)

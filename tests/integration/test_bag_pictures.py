@@ -257,3 +257,13 @@ def test_the_colour_camera_is_found_beside_its_depth(tmp_path: Path) -> None:
     scan = scan_bag(maker.close())
     assert scan.image_topic == "/camera/image_raw"
     assert list(notices_from({"warnings": "nonsense"})) == []
+
+
+def test_where_many_pictures_are_bad_the_nearest_good_ones_are_taken(tmp_path: Path) -> None:
+    maker = BagMaker(tmp_path / "drive").drive(3.0, camera=None)
+    for number in range(60):
+        data = jpeg(number) if number % 2 else jpeg(number)[:100]
+        maker.compressed(START_NS + number * STEP_NS, data, "jpeg")
+    (episode,) = converted(maker.close(), tmp_path / "out")
+    assert all(shown(frame) % 2 == 1 for frame in episode.frames())
+    assert codes(episode) == {"bad_images", "uneven_steps"}

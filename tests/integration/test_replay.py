@@ -168,3 +168,20 @@ def test_a_real_recording_is_replayed_with_a_warning(root, tmp_path, capsys):
     assert code == 0
     assert "100% of the recorded actions are far outside" in capsys.readouterr().err
     assert json.loads(result.read_text())["num_rollouts"] == 2
+
+
+def test_a_bag_that_needs_repair_is_replayed_as_it_is_converted(root, tmp_path, capsys):
+    maker = BagMaker(tmp_path / "turned").drive(5.0, odom=None)
+    for number in range(-2, 260):
+        x, y, yaw = pose_at(number / 50)
+        maker.odometry(1_700_000_000_000_000_000 + number * 20_000_000, (x, y, yaw - np.pi / 2))
+    bag = maker.close()
+    action, observation = CONFIG.action, CONFIG.observation
+    told = read_recording(bag, action, observation)
+    assert [notice.code for notice in told.notices] == ["sideways"]
+    mended = read_recording(bag, action, observation, repairs={"yaw_offset_deg": 90.0})
+    assert not mended.notices
+    moved = relative_motion(pose_at(0.0), pose_at(1 / action.rate_hz))
+    assert np.abs(mended.tracks[0].actions - moved).max() < 5e-3
+    assert replay(root, "episode.h5", "--yaw-offset", "90", "--out", str(tmp_path / "x")) == 2
+    assert "only for a bag" in capsys.readouterr().err

@@ -52,6 +52,15 @@ def image(pixels: np.ndarray, encoding: str, padding: int = 0, **changes: object
     return SimpleNamespace(**fields)
 
 
+def test_a_node_reads_colours_in_planes_as_a_bag_does() -> None:
+    rows = np.full((6, 4), 128, np.uint8)  # 4x4: brightness, then grey colours
+    message = image(rows, "nv12", height=4, width=4)
+    frame = rgb_from_image(message)
+    assert frame.shape == (4, 4, 3)
+    assert (frame == frame_from_message(of_a_bag(message))).all()
+    assert np.ptp(frame) == 0
+
+
 def of_a_bag(message: Any) -> Any:
     """The same as rosbags gives it: data is a NumPy array."""
     fields = vars(message) | {"data": np.frombuffer(message.data, np.uint8)}
@@ -166,7 +175,7 @@ def test_images_that_cannot_be_read(message: Any, named: str) -> None:
 
 def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
     def imgmsg_to_cv2(self: Any, message: Any, encoding: str) -> np.ndarray:
-        if message.encoding != "nv21":
+        if message.encoding != "nv24":
             raise TypeError("Unrecognized image encoding")
         assert encoding == "rgb8"
         return RGB
@@ -174,7 +183,7 @@ def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -
     module = ModuleType("cv_bridge")
     module.CvBridge = type("CvBridge", (), {"imgmsg_to_cv2": imgmsg_to_cv2})
     monkeypatch.setitem(sys.modules, "cv_bridge", module)
-    np.testing.assert_array_equal(rgb_from_image(image(RGB, "nv21")), RGB)
+    np.testing.assert_array_equal(rgb_from_image(image(RGB, "nv24")), RGB)
     np.testing.assert_array_equal(rgb_from_image(image(BGR, "bgr8")), RGB)  # not this one
     with pytest.raises(DataError, match=r"image: encoding: .*cv_bridge reads.*octopus"):
         rgb_from_image(image(RGB, "octopus"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from v2w_core.commands.bag_arguments import add_repairs, print_notices
 from v2w_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
     add("--max-gap-s", type=float, help="longer gaps start a new episode (default 1.5 periods)")
     add("--start-s", type=float, help="leave out what comes before (default 0)")
     add("--end-s", type=float, help="leave out what comes from here on")
-    _add_repairs(add)
+    add_repairs(add)
     for name in ("low", "high"):
         add(
             f"--action-{name}",
@@ -100,39 +100,6 @@ def _add_options_of_kinds(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("rlds").add_argument
     add("--split", help='as tensorflow-datasets writes it, e.g. "train[:100]" (default train)')
     add("--image-key", help="the camera among the observations; found when there is one")
-
-
-def _add_repairs(add: Callable[..., object]) -> None:
-    """Adds the options that repair what a recording has wrong."""
-    add(
-        "--motion-from",
-        metavar="WHAT",
-        help="pose (default), twist (integrate velocities), tf, or commands (integrate cmd_vel)",
-    )
-    add(
-        "--tf-frames",
-        nargs=2,
-        metavar=("PARENT", "CHILD"),
-        help="frames of the motion in /tf (default: found, odom and base_link first)",
-    )
-    add("--axes", help="axes of the poses: enu (default, ROS), ned, or camera (z forward)")
-    add(
-        "--yaw-offset",
-        dest="yaw_offset_deg",
-        type=float,
-        metavar="DEGREES",
-        help="add to the recorded heading, where the robot seems to drive sideways",
-    )
-    add(
-        "--stamps",
-        help="header, receive, or auto (default: header stamps where they were set)",
-    )
-    add(
-        "--camera-offset-s",
-        type=float,
-        metavar="S",
-        help="add to the camera's header stamps, where its computer's clock is off",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -174,22 +141,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_notices(notices: Sequence[Notice]) -> None:
-    """Prints warnings, a line each; of many the first."""
-    for notice in notices[:MAX_LINES]:
-        print(f"warning: {notice}", file=sys.stderr)
-    if len(notices) > MAX_LINES:
-        print(f"warning: ... and {len(notices) - MAX_LINES} more", file=sys.stderr)
-
-
 def _undecoded(done: Converted) -> list[Notice]:
     from v2w_core.data.notices import Notice
 
+    found = [
+        Notice("bag_left_out", f"{why} (what follows in this bag is left out)")
+        for why in done.failed
+    ]
     if not done.undecoded:
-        return []
+        return found
     shown = ", ".join(done.undecoded[:5]) + (", ..." if len(done.undecoded) > 5 else "")
     text = f"{len(done.undecoded)} pictures cannot be decoded and are left out: {shown}"
-    return [Notice("undecoded", text, "what they leave is a gap")]
+    return [*found, Notice("undecoded", text, "what they leave is a gap")]
 
 
 def _options(args: argparse.Namespace, kind: str) -> dict[str, Any]:

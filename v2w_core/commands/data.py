@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info = actions.add_parser("info", help="frames, duration, action ranges and source")
     info.add_argument("paths", nargs="+", type=Path, help="episode files or folders of them")
     info.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
-    preview = actions.add_parser("preview", help="a contact sheet and a video with the actions")
+    preview = actions.add_parser(
+        "preview", help="a contact sheet with the path, and a video with the actions"
+    )
     preview.add_argument("path", type=Path, help="an episode file or a folder of them")
     preview.add_argument(
         "--out", type=Path, default=Path("runs/preview"), help="folder (default runs/preview)"
@@ -186,8 +188,11 @@ def annotated_frames(episode: Episode, *, chunk: int = 32) -> Iterator[ImageArra
 
 
 def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> ImageArray:
-    """A contact sheet with rows of at most 1400 pixels, labelled with the frame indices."""
+    """Rows of frames of at most 1400 pixels, labelled with their indices; the path below them."""
+    import numpy as np
+
     from v2w_core.media.pictures import contact_sheet
+    from v2w_core.media.way import draw_way
 
     shown = _shown(pictures, largest=448)
     columns = max(1, 1400 // shown.shape[2])
@@ -199,7 +204,16 @@ def _sheet(episode: Episode, pictures: ImageArray, indices: Sequence[int]) -> Im
     labels[0] = (
         f"{episode.path.name}, {len(episode)} frames, {episode.duration_s:.1f} s: {labels[0]}"
     )
-    return contact_sheet(rows, labels, min_height=1)
+    sheet = contact_sheet(rows, labels, min_height=1)
+    if not np.ptp(episode.poses[:, [0, 1, 3]], axis=0).any():
+        return sheet  # unknown poses, or a robot that stands still: there is no way to draw
+    way = draw_way(episode.poses)
+    width = max(sheet.shape[1], way.shape[1])
+    padded = [
+        np.pad(item, ((0, 0), (0, width - item.shape[1]), (0, 0)), constant_values=255)
+        for item in (sheet, way)
+    ]
+    return np.concatenate(padded)
 
 
 def _shown(frames: ImageArray, largest: int = 640) -> ImageArray:

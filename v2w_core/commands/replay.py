@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from v2w_core.commands.arguments import add_sampling_arguments, check_sampling_arguments
+from v2w_core.commands.bag_arguments import add_repairs, print_notices, repairs_of
 from v2w_core.errors import V2WError
 from v2w_core.progress import progress
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="imagine every S seconds (default: %(default)s)")  # fmt: skip
     add("--start-s", type=float, default=0.0, help="leave out what comes before")
     add("--end-s", type=float, help="leave out what comes from here on")
+    add_repairs(add)
     add("--horizon", type=int, metavar="N",
         help="steps ahead (default: 8, or as many as the model can)")  # fmt: skip
     add("--max-rollouts", type=int, default=32,
@@ -79,20 +81,21 @@ def run(args: argparse.Namespace) -> int:
     recording = read_recording(
         args.source, config.action, config.observation,
         image_topic=args.image_topic, odom_topic=args.odom_topic, rate_hz=args.rate_hz,
-        start_s=args.start_s, end_s=args.end_s,
+        start_s=args.start_s, end_s=args.end_s, repairs=repairs_of(args),
     )  # fmt: skip
     moments = choose_moments(
         recording, config.num_history, horizon,
         times_s=times, every_s=args.every, max_rollouts=args.max_rollouts,
     )  # fmt: skip
-    notes = []
+    notes = [str(notice) for notice in recording.notices]
+    print_notices(recording.notices)
     if recording.share_outside:
         notes.append(
             f"{recording.share_outside:.0%} of the recorded actions are far outside the bounds "
             "that this checkpoint was trained in: expect little of it here; fine-tune it on such "
             "recordings (v2w train --help)."
         )
-        print(f"warning: {notes[0]}", file=sys.stderr)
+        print(f"warning: {notes[-1]}", file=sys.stderr)
     rollouts = replay(
         model, recording, moments, horizon,
         num_sampling_steps=args.num_sampling_steps, guidance_scale=args.guidance_scale,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from v2w_core.data.episode import is_episode
 from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
+from v2w_core.data.finished import Finished, Written
 from v2w_core.data.sources.recording import Recording, RecordingSet
 from v2w_core.data.sources.resample import bounds_around
 from v2w_core.errors import DataError, V2WError
@@ -34,6 +35,7 @@ class Converted:
         num_outside: number of steps with an action outside the bounds.
         too_short: lengths of the recordings that were left out.
         undecoded: frames that could not be decoded: recording and number.
+        failed: of several bags, why single ones could not be read to their end.
     """
 
     action_spec: ActionSpec
@@ -44,6 +46,7 @@ class Converted:
     num_outside: int = 0
     too_short: list[int] = field(default_factory=list)
     undecoded: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.action_min = np.full(self.action_spec.dim, np.inf, np.float32)
@@ -73,6 +76,8 @@ def convert(
 ) -> Converted:
     """Writes an episode for each recording; if one fails, none is kept.
 
+    Of several bags those that were finished before an interruption are not written again.
+
     With ``overwrite``, all existing episodes of that name are removed in the same step.
 
     Args:
@@ -96,6 +101,9 @@ def convert(
     job = _Job(
         source=source,
         working=dest / f".{name}.{os.getpid()}.tmp",
+        finished=Finished(
+            dest / f".{name}.finished", f"{observation} {min_frames} {image_format} {quality}"
+        ),
         done=Converted(source.action_spec),
         observation=observation,
         least=max(min_frames, 2),
@@ -114,6 +122,10 @@ def convert(
                 _fit_bounds(job.done)
             old = _replaceable(dest, name, overwrite)
             _replace_episodes(job.done, dest, name, old)
+        shutil.rmtree(job.finished.folder, ignore_errors=True)
+    except V2WError:
+        shutil.rmtree(job.finished.folder, ignore_errors=True)
+        raise
     finally:
         shutil.rmtree(job.working, ignore_errors=True)
     return job.done
@@ -150,6 +162,7 @@ class _Job:
 
     source: RecordingSet
     working: Path
+    finished: Finished
     done: Converted
     observation: ObservationSpec | None
     least: int
@@ -164,16 +177,40 @@ class _Job:
                     self.done.too_short.append(len(recording))
                     continue
                 bar.note(f"episode {len(self.done.paths) + 1} of {self.source.num_recordings}")
-                self._write(recording, bar.update)
+                written = self.finished.find(recording.key) if recording.key else None
+                if written is None:
+                    try:
+                        written = self._write(recording, bar.update)
+                    except V2WError as error:
+                        if not recording.key:  # the only bag
+                            raise
+                        self.done.failed.append(f"{recording.name}: {error}")
+                        continue
+                    written = self.finished.keep(recording.key, written)
+                else:
+                    bar.update(len(recording))
+                    for item in written:
+                        replace_action_spec(item.path, self.source.action_spec)
+                for item in written[: self._left]:
+                    actions = recording.actions[item.start : item.start + item.length - 1]
+                    self.done.add(actions, item.path)
                 if len(self.done.paths) == self.most:
                     break
+        if not self.done.paths and self.done.failed:
+            raise DataError("bags", "one bag that can be read", self.done.failed[0])
         if not self.done.paths:
             rule = f"at least one with {self.least} frames in a row (--min-frames)"
             longest = max(self.done.too_short, default=0)
             raise DataError("recordings", rule, f"at most {longest} in a row")
 
-    def _write(self, recording: Recording, count: Callable[[], object]) -> None:
+    @property
+    def _left(self) -> int | None:
+        """How many more episodes are wanted; None: all."""
+        return None if self.most is None else self.most - len(self.done.paths)
+
+    def _write(self, recording: Recording, count: Callable[[], object]) -> list[Written]:
         """Writes an episode for each run of good frames of one size."""
+        written: list[Written] = []
         writer, start, size = None, 0, None
         rows = zip(recording.frames, recording.poses, recording.stamps_ns, strict=True)
         try:
@@ -186,25 +223,24 @@ class _Job:
                 shape = None if frame is None else frame.shape
                 changed = shape != size and (frame is None or self.source.sizes_may_change)
                 if writer is not None and changed:
-                    self._close(writer, recording, start)
+                    written += self._close(writer, recording, start)
                     writer = None
-                    if len(self.done.paths) == self.most:
-                        return
                 if frame is None:
                     continue
                 if writer is None:
-                    writer, start, size = self._writer(recording), index, shape
+                    writer, start, size = self._writer(recording, len(written)), index, shape
                 writer.add(frame, pose, int(stamp))
             if writer is not None:
-                self._close(writer, recording, start)
+                written += self._close(writer, recording, start)
         except BaseException:
             if writer is not None:
                 writer.abort()
             raise
+        return written
 
-    def _writer(self, recording: Recording) -> EpisodeWriter:
+    def _writer(self, recording: Recording, number: int) -> EpisodeWriter:
         return EpisodeWriter(
-            self.working / f"{len(self.done.paths)}{SUFFIX}",
+            self.working / f"{len(self.done.paths) + number}{SUFFIX}",
             action_spec=self.source.action_spec,
             source=f"{self.source.title} {recording.name}".strip(),
             attributes=recording.attributes,
@@ -212,13 +248,15 @@ class _Job:
             quality=self.quality,
         )
 
-    def _close(self, writer: EpisodeWriter, recording: Recording, start: int) -> None:
-        if len(writer) < self.least:
-            self.done.too_short.append(len(writer))
+    def _close(self, writer: EpisodeWriter, recording: Recording, start: int) -> list[Written]:
+        """Finishes an episode, if it is long enough."""
+        length = len(writer)
+        if length < self.least:
+            self.done.too_short.append(length)
             writer.abort()
-            return
-        actions = recording.actions[start : start + len(writer) - 1]
-        self.done.add(actions, writer.close(actions))
+            return []
+        path = writer.close(recording.actions[start : start + length - 1])
+        return [Written(path, start, length)]
 
 
 def _fit_bounds(done: Converted) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.data.episode import read_episode
 from v2w_core.data.episode_writer import SUFFIX
+from v2w_core.data.notices import Notice
 from v2w_core.data.sources.bag import scan_bag, stack_frames
 from v2w_core.errors import DataError, V2WError
 from v2w_core.images import ImageArray, resize_frames
@@ -51,6 +55,7 @@ class Recording:
         action_spec: the model's action space.
         tracks: the unbroken parts.
         image_topic, odom_topic: topics of the bag; empty for episodes.
+        notices: what the user should know about it.
     """
 
     source: Path
@@ -58,6 +63,7 @@ class Recording:
     tracks: tuple[Track, ...]
     image_topic: str = ""
     odom_topic: str = ""
+    notices: tuple[Notice, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -84,6 +90,7 @@ def read_recording(
     rate_hz: float | None = None,
     start_s: float = 0.0,
     end_s: float | None = None,
+    repairs: Mapping[str, Any] | None = None,
 ) -> Recording:
     """Reads a bag or an episode (.h5) at the model's rate and image size.
 
@@ -94,6 +101,7 @@ def read_recording(
         rate_hz: None or the model's rate; any other is an error.
         start_s, end_s: range to read, from start_s to before end_s, in seconds after the first
             image.
+        repairs: further options of a bag, see :class:`~v2w_core.data.bags.options.BagOptions`.
 
     Raises:
         V2WError: the actions do not match the model's (names, units, rate), or the recording
@@ -111,6 +119,11 @@ def read_recording(
         raise V2WError("--end-s", f"a number of seconds above --start-s {start_s:g}", end_s)
     source = Path(path)
     if source.suffix == SUFFIX:
+        if repairs:
+            rule = "only for a bag; an episode was repaired when it was converted"
+            raise V2WError(
+                f"--{next(iter(repairs)).removesuffix('_deg').replace('_', '-')}", rule, source.name
+            )
         return _from_episode(source, action, observation, start_s, end_s)
     if action.names != PLANAR_NAMES or action.units != BAG_UNITS:
         rule = f"a checkpoint with actions {PLANAR_NAMES} in {BAG_UNITS}, which odometry gives"
@@ -122,19 +135,36 @@ def read_recording(
         rate_hz=action.rate_hz,
         start_s=start_s,
         end_s=end_s,
+        **(repairs or {}),
     )
     frames: list[list[ImageArray | None]] = [[] for _ in scan.segments]
     for number, frame in scan.frames(observation):
         frames[number].append(frame)
-    tracks = tuple(
-        Track(
-            stack_frames(images, scan.image_topic),
-            part.actions,
-            times,
-        )
+    tracks = [
+        track
         for images, part, times in zip(frames, scan.segments, scan.times_s, strict=True)
+        for track in _good_tracks(images, part.actions, times, scan.image_topic)
+    ]
+    if not tracks:
+        raise DataError(scan.image_topic, "pictures that can be decoded", "none in a row")
+    return Recording(
+        scan.path, action, tuple(tracks), scan.image_topic, scan.odom_topic, scan.notices
     )
-    return Recording(scan.path, action, tracks, scan.image_topic, scan.odom_topic)
+
+
+def _good_tracks(
+    images: Sequence[ImageArray | None],
+    actions: NDArray[np.float32],
+    times_s: NDArray[np.float64],
+    topic: str,
+) -> Iterator[Track]:
+    """A track for each run of pictures that could be decoded."""
+    bad = [-1, *(i for i, image in enumerate(images) if image is None), len(images)]
+    for before, after in pairwise(bad):
+        first = before + 1
+        if after - first >= 2:
+            frames = stack_frames(images[first:after], topic)
+            yield Track(frames, actions[first : after - 1], times_s[first:after])
 
 
 def _from_episode(

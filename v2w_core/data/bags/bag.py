@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from v2w_core.data.bags.compression import unpack_file
+from v2w_core.data.bags.compression import ZSTD_MAGIC, unpack_file, unzstd
 from v2w_core.data.bags.container import Container, Message, Opener, Raw, Topic
 from v2w_core.data.bags.decode import decoder_for, ros_kind
 from v2w_core.data.bags.files import BagFiles, format_of, is_packed
@@ -65,7 +65,12 @@ class Bag:
         """
         for item in self._containers:
             with _guard(item.path):
-                yield from item.messages(names)
+                for message in item.messages(names):
+                    # CDR starts with a zero: this is a message that rosbag2 has compressed.
+                    if message.raw[:4] == ZSTD_MAGIC and message.topic.encoding == "cdr":
+                        yield message._replace(raw=unzstd(message.raw))
+                    else:
+                        yield message
 
     def decode(self, message: Message) -> Any:
         """The message as an object with ROS's field names.
@@ -114,7 +119,11 @@ def open_bag(files: BagFiles) -> Iterator[Bag]:
             containers.append(container)
         if not containers:
             raise broken[0]
-        yield Bag(files.path, containers, notices)
+        bag = Bag(files.path, containers, notices)
+        if not bag.topics:
+            rule = "a bag with messages; this one is damaged, or its recorder was killed at once"
+            raise DataError(str(files.path), rule, "no messages")
+        yield bag
 
 
 def _plain(path: Path, stack: ExitStack) -> Path:

@@ -104,9 +104,13 @@ def choose_stamps(
             rule += ": use --stamps receive" if not _never_set(receive_ns) else ""
             raise DataError(f"{topic}: header.stamp", rule, int(header_ns[0]))
         text = f"{topic}: header stamps were never set (all {unset}); receive stamps are used"
-        remedy = "images are late by their way to the recorder; set header.stamp in the driver"
+        remedy = "these are late by the way to the recorder; set header.stamp in the driver"
         notices.append(Notice("stamps_unset", text, remedy, {"messages": len(header_ns)}))
     chosen = header_ns + round(offset_s * SECOND) if by_header else receive_ns
+    own = len(np.unique(header_ns)) / max(len(header_ns), 1)
+    if by_header and own < 0.4 and not _never_set(receive_ns):
+        rule = "header stamps of their own; most of this topic's repeat: use --stamps receive"
+        raise DataError(f"{topic}: header.stamp", rule, f"{own:.0%} are different")
     good = _usable(header_ns) if by_header else np.ones(len(chosen), bool)
     if not good.all():
         count = int((~good).sum())
@@ -235,6 +239,8 @@ def _offset_steps(stamps: Int64Array, receive: Int64Array, fall: int, back_ns: i
     """Whether messages after a fall are all older on arrival, by as much as the stamps fell."""
     late = receive - stamps
     before, after = late[max(fall - FEW, 0) : fall], late[fall : fall + FEW]
+    if min(len(before), len(after)) < FEW // 2:
+        return False  # too few to tell
     return float(np.median(after) - np.median(before)) > 0.6 * back_ns > 0.02 * SECOND
 
 

@@ -51,6 +51,7 @@ def choose_stream(
         if frames is not None:
             raise DataError("--tf-frames", "only with --motion-from tf", motion.kind)
         return Chosen(motion.topic, streams["pose"])
+    streams = {**_chained(streams, frames), **streams}
     key = _frames_of(streams, motion.topic, frames)
     return Chosen(f"{motion.topic} {key}", streams[key])
 
@@ -104,6 +105,36 @@ def _frames_of(streams: Mapping[str, Stream], topic: str, frames: tuple[str, str
         return moving[0]
     rule = f"one pair of frames that tells the motion: --tf-frames PARENT CHILD, of {listed}"
     raise DataError(topic, rule, f"{len(streams)} pairs")
+
+
+def _chained(streams: Mapping[str, Stream], frames: tuple[str, str] | None) -> dict[str, Stream]:
+    """The transform between two named frames by way of a third, in the plane.
+
+    The first of the two may be published less often (map -> odom): it is interpolated.
+    """
+    if frames is None:
+        return {}
+    parent, child = (name.lstrip("/") for name in frames)
+    for key, last in streams.items():
+        middle, _, end = key.partition(" -> ")
+        first = streams.get(f"{parent} -> {middle}")
+        if end != child or first is None:
+            continue
+        stamps, at = np.unique(first.header_ns, return_index=True)
+        slow = np.column_stack(
+            [first.rows[at, :3], np.unwrap(yaw_of(first.rows[at][:, QUATERNION]))]
+        )
+        x, y, z, yaw = (np.interp(last.header_ns, stamps, column) for column in slow.T)
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        rows = last.rows.copy()
+        rows[:, 0] = x + cos * last.rows[:, 0] - sin * last.rows[:, 1]
+        rows[:, 1] = y + sin * last.rows[:, 0] + cos * last.rows[:, 1]
+        rows[:, 2] = z + last.rows[:, 2]
+        turned_by = (yaw + yaw_of(last.rows[:, QUATERNION])) / 2
+        rows[:, QUATERNION] = 0.0
+        rows[:, 5], rows[:, 6] = np.sin(turned_by), np.cos(turned_by)
+        return {f"{parent} -> {child}": replace(last, rows=rows, frames=(parent, child))}
+    return {}
 
 
 def _is(key: str, parent: str, child: str) -> bool:

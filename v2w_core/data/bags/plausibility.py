@@ -95,10 +95,12 @@ def check(walk: Walk) -> tuple[Notice, ...]:
 
 def vertical(walk: Walk) -> Notice | None:
     """Travel along z that no slope explains."""
-    plane, up = float(walk.way.sum()), float(np.abs(walk.rise).sum())
+    steps = np.column_stack([walk.way * np.cos(walk.direction), walk.way * np.sin(walk.direction)])
+    plane = float(np.ptp(np.cumsum(steps, axis=0), axis=0).max())
+    up = float(np.ptp(np.cumsum(walk.rise)))
     if up < max(STEEP * plane, LEAST_WAY_M):
         return None
-    text = f"the poses travel {up:.1f} m along z and {plane:.1f} m in the plane"
+    text = f"the poses reach {up:.1f} m along z and {plane:.1f} m in the plane"
     remedy = "axes of a camera (z forward)? --axes camera; otherwise use another odometry"
     return Notice("vertical", text, remedy, {"z_m": round(up, 3), "plane_m": round(plane, 3)})
 
@@ -127,12 +129,13 @@ def heading_constant(walk: Walk) -> Notice | None:
     directions = walk.direction[walk.moving]
     if walk.way.sum() < LEAST_WAY_M or directions.size < 4:
         return None
-    bend = float(np.abs(wrap_angle(directions - directions[0])).max())
+    # Twice the angle: forth and back on one line is no bend.
+    bend = float(np.abs(wrap_angle(2 * (directions - directions[0]))).max()) / 2
     if bend < LEAST_TURN_RAD:
         return None
     text = f"the heading (yaw) is constant while the path bends by {np.degrees(bend):.0f} degrees"
-    remedy = "this odometry has no orientation: use a fused one (--odom-topic), or --motion-from "
-    remedy += "twist"
+    remedy = "this odometry has no orientation? Use a fused one (--odom-topic), or --motion-from "
+    remedy += "twist; it is right for a robot that can drive sideways"
     return Notice("heading_constant", text, remedy, {"bend_rad": round(bend, 3)})
 
 

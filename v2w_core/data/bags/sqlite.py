@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from v2w_core.data.bags.compression import ZSTD_MAGIC, unzstd
 from v2w_core.data.bags.container import Message, Topic, ros2_name
 from v2w_core.data.notices import Notice
 
@@ -53,13 +52,7 @@ class SqliteFile:
             if row is None:
                 return
             number += 1
-            data = bytes(row[2])
-            # CDR starts with a zero: this is a message that rosbag2 has compressed.
-            yield Message(
-                self._topics[row[0]],
-                int(row[1]),
-                unzstd(data) if data.startswith(ZSTD_MAGIC) else data,
-            )
+            yield Message(self._topics[row[0]], int(row[1]), bytes(row[2]))
 
     def _note_damage(self, number: int, error: Exception) -> None:
         if not number:

@@ -46,6 +46,8 @@ from v2w_core.geometry import actions_from_poses
 from v2w_core.images import ImageArray, resize_frame
 from v2w_core.spec import ActionSpec, ObservationSpec
 
+#: Share of bad images above which one of them is no gap: the nearest good image is taken.
+MANY_BAD = 0.1
 #: Odometry beyond the range of the images that is used for interpolation.
 _MARGIN_NS = SECOND
 
@@ -202,6 +204,10 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     if bad.all():
         rule = f"pictures that can be decoded; all {len(bad)} are bad: is it the right camera?"
         raise DataError(f"{topic}: images", rule, camera.problems[int(image_line.index[0])])
+    told = list(bad_images(image_line, elapsed, camera))
+    if bad.mean() > MANY_BAD:  # their gaps would be everywhere: the nearest good ones are taken
+        image_line, elapsed = image_line.where(~bad), elapsed[~bad]
+        bad = np.zeros(len(image_line), bool)
     parts = plan_segments(
         image_line.line_ns,
         track.line_ns,
@@ -213,7 +219,7 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
         bad=bad,
     )
     notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
-    notices += [*bad_images(image_line, elapsed, camera), *uneven(parts, image_line, options)]
+    notices += [*told, *uneven(parts, image_line, options)]
     notices += deep_grey(camera)
     segments = tuple(
         Segment(image_line.index[p.indices], image_line.stamps_ns[p.indices], p.poses)

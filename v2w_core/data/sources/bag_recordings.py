@@ -79,7 +79,7 @@ def open_bag_recordings(
         title=f"{title} {facts['image_topic']} {facts['odom_topic']}",
         name=source_name(source),
         action_spec=action_spec_for(actions, settings.rate_hz, low, high),
-        recordings=_recordings(scans, many),
+        recordings=_recordings(scans, many, repr(settings)),
         num_recordings=sum(len(scan.segments) for scan in scans),
         num_frames=sum(scan.num_frames for scan in scans),
         sizes_may_change=True,
@@ -116,7 +116,7 @@ def _all_notices(found: _Scans, many: bool) -> tuple[Notice, ...]:
     return tuple(result)
 
 
-def _recordings(scans: Sequence[BagScan], many: bool) -> Iterator[Recording]:
+def _recordings(scans: Sequence[BagScan], many: bool, settings: str) -> Iterator[Recording]:
     for scan in scans:
         for number, group in groupby(scan.frames(), key=lambda item: item[0]):
             part = scan.segments[number]
@@ -133,4 +133,11 @@ def _recordings(scans: Sequence[BagScan], many: bool) -> Iterator[Recording]:
                     "step_s": [round(shortest, 4), round(longest, 4)],
                     **as_attributes(scan.notices),
                 },
+                key=f"{_identity(scan.files)} {settings} {number}" if many else "",
             )
+
+
+def _identity(files: BagFiles) -> str:
+    """The files of a bag with their sizes and times of change."""
+    found = [(path, path.stat()) for path in files.files]
+    return " ".join(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found)

@@ -27,6 +27,8 @@ class Recording:
         poses: float64 [T, 4], x y z in metres and yaw in radians.
         stamps_ns: int64 [T], nanoseconds.
         attributes: additional attributes of the episode (JSON values).
+        key: the same for the same contents only, so that an interrupted conversion can go on;
+            empty: unknown.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Recording:
     poses: NDArray[np.float64]
     stamps_ns: NDArray[np.int64]
     attributes: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

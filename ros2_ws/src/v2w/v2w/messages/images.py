@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.data.ros_images import DEPTH, ENCODINGS, frame_from_message
+from v2w_core.data.ros_images import DEPTH, ENCODINGS, PLANAR, frame_from_message
 from v2w_core.errors import DataError
 from v2w_core.image_header import check_size
 from v2w_core.images import encode_image
@@ -28,7 +28,8 @@ def rgb_from_image(message: Any) -> UInt8Array:
         DataError: a depth image, an encoding that neither v2w_core nor cv_bridge reads, or sizes
             that do not fit the data.
     """
-    if message.encoding in ENCODINGS or message.encoding in DEPTH:
+    encoding = message.encoding
+    if encoding in ENCODINGS or encoding in DEPTH or encoding.lower() in PLANAR:
         return frame_from_message(message)
     return _by_cv_bridge(message)
 
