@@ -181,6 +181,7 @@ class Driving:
             follower.tick(_tracker_config(values), values["publish_velocity"])
         except Exception:
             self._fail("the command could not be made", traceback.format_exc())
+            raise  # the node counts it and says so
 
     def _look_around(self, topic: str) -> None:
         now_ns = steady_ns()
