@@ -177,6 +177,7 @@ class Driving:
             values = parameters.values(self._node, self._table)
             self.supervisor.settings = settings_from(values)
             self.supervisor.look_at_clock()
+            self._react()  # a check that fails names the stop before the tracker does
             self._look_around(values["cmd_vel_topic"])
             follower.tick(_tracker_config(values), values["publish_velocity"])
         except Exception:
