@@ -18,7 +18,7 @@ def test_the_rviz_file_has_tools_views_and_the_topics_of_the_nodes() -> None:
     assert {"MoveCamera", "Select", "FocusCamera", "Measure"} <= set(tools)
     assert manager["Views"]["Current"]["Class"] and len(manager["Views"]["Saved"]) >= 2
     assert manager["Transformation"]["Current"]["Class"] == "rviz_default_plugins/TF"
-    sources = (PACKAGE / "v2w/nodes/planner_node.py").read_text()
+    sources = "".join(path.read_text() for path in (PACKAGE / "v2w/nodes").glob("*.py"))
     topics = [d["Topic"]["Value"] for d in manager["Displays"] if "Topic" in d]
     own = [topic for topic in topics if topic.startswith("planner_node/")]
     assert len(own) == 3

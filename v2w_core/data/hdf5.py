@@ -30,6 +30,11 @@ _MAX_RATIO = 1100
 _DEFLATE, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF
 #: Filters of HDF5 and h5py themselves; others are plug-ins that a file could name.
 _FILTERS = {_DEFLATE, _LZF, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+#: NumPy's letters of types, in words.
+_KINDS = {
+    "f": "floating-point numbers", "i": "integers", "u": "unsigned integers", "b": "booleans",
+    "S": "byte strings", "V": "opaque values", "O": "rows of bytes",
+}  # fmt: skip
 _FAILURES = (
     ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
     ValueError, zlib.error,
@@ -87,7 +92,8 @@ def checked_dataset(file: h5py.File, key: str, name: str, kinds: str) -> h5py.Da
     dtype = item.dtype
     bytes_of_any_length = h5py.check_vlen_dtype(dtype) == np.uint8
     if dtype.kind not in kinds or dtype.names or (dtype.kind == "O" and not bytes_of_any_length):
-        raise DataError(field, f"a dataset of type {', '.join(kinds)}", str(dtype))
+        rule = f"a dataset of {' or '.join(_KINDS[kind] for kind in kinds)}"
+        raise DataError(field, rule, str(dtype))
     if item.shape is None or (item.ndim and item.shape[0] > MAX_FRAMES):
         raise DataError(field, f"at most {MAX_FRAMES} rows", item.shape)
     _check_storage(item, field)

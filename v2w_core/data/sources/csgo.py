@@ -80,7 +80,7 @@ def _read(path: Path) -> Recording:
 def _pictures(path: Path, count: int) -> Iterator[ImageArray]:
     with open_hdf5(path) as file:
         for index in range(count):
-            yield _picture(checked_dataset(file, f"frame_{index}_x", path.name, "u"), path)
+            yield _picture(checked_dataset(file, f"frame_{index}_x", path.name, "fiu"), path)
 
 
 def _picture(item: h5py.Dataset, path: Path) -> ImageArray:
