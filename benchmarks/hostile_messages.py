@@ -23,7 +23,8 @@ from rosidl_parser.definition import (
 )
 
 FLOATS = (
-    math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 1e-300, 1e30, -1e30, 1e300, -1e300, 2.0**31,
+    math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 1e-300, 1e30, -1e30, 1e300, -1e300,
+    2.0**31,
 )  # fmt: skip
 TEXTS = (
     "", "odom", "base_link", "map", "/odom", "~", "a b", "/a//b", "9", "../../etc/passwd", "%s%n%x",

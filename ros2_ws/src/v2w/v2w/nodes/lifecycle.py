@@ -25,6 +25,7 @@ from v2w import parameters
 from v2w.bringup.exit_codes import CANNOT_START, SHUT_DOWN
 from v2w.inference.faults import FaultRecord, one_line
 from v2w.nodes.executor import ThreadedExecutor
+from v2w.nodes.parameter_requests import guard_parameters
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
@@ -71,6 +72,7 @@ class AutostartNode(LifecycleNode):
         self.faults = FaultRecord()
         self._transitions = threading.RLock()
         self._guard_transitions()
+        guard_parameters(self)
         parameters.declare(self, table)
         self._start_timer = None
         if self.get_parameter("autostart").value:
