@@ -29,7 +29,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from v2w.bringup import parent, ros_environment
-from v2w.bringup.parameter_files import check_params_files, names_checkpoint
+from v2w.bringup.parameter_files import check_params_files, full_name, names_checkpoint
 
 ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
@@ -127,6 +127,7 @@ def nodes(context: LaunchContext) -> list:
             output="screen",
             on_exit=ended,
             additional_env={parent.VARIABLE: str(os.getpid())},
+            ros_arguments=["--enclave", full_name(name, value["namespace"])],
             **TIMEOUTS,
         )
 

@@ -251,16 +251,16 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
         code = CANNOT_START
     except ExternalShutdownException:
         pass
-    except RCLError:
-        if rclpy.ok():
-            raise
-        # else: shut down between two looks at the context
     except Exception as error:
-        if node is not None:
+        if isinstance(error, RCLError) and not rclpy.ok():
+            pass  # shut down between two looks at the context
+        elif node is not None:
             raise
-        # A topic whose name is none, a name space of that kind: a line says more than a traceback.
-        print(f"error: cannot start: {one_line(error)}", file=sys.stderr)
-        code = CANNOT_START
+        else:
+            # A topic whose name is none, security that is not there: a line says more than a
+            # traceback.
+            print(f"error: cannot start: {one_line(error)}", file=sys.stderr)
+            code = CANNOT_START
     finally:
         _end_within(END_S, code)
         if node is not None:
