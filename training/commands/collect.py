@@ -151,7 +151,7 @@ def record_episode(env: DoomMazeEnv, path: Path, *, steps: int, seed: int, index
         observation, _, _, _, info = env.step(explorer.act())
         frames.append(observation["image"])
         poses.append(observation["pose"])
-        actions.append(info["action"])
+        actions.append(info["motion"])
     planar = np.array(poses)
     flat = np.zeros(len(planar))
     step_ns = round(1e9 * env.action_spec.dt_s)
@@ -163,7 +163,7 @@ def record_episode(env: DoomMazeEnv, path: Path, *, steps: int, seed: int, index
         stamps_ns=np.arange(len(frames), dtype=np.int64) * step_ns,
         action_spec=env.action_spec,
         source=SOURCE,
-        attributes={"env": ENV_NAME, "maze_seed": env.maze_seed, "seed": seed, "index": index},
+        attributes={"env": ENV_NAME, "maze_seed": env.world.seed, "seed": seed, "index": index},
         image_format="jpeg",
         quality=95,
     )

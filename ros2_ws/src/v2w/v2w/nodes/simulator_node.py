@@ -56,7 +56,7 @@ class SimulatorNode(AutostartNode):
             from training.envs.doom import TIC_HZ, DoomMazeEnv
 
             self._tic_hz = TIC_HZ
-            self._env = DoomMazeEnv(maze_seed=self.get_parameter("maze_seed").value)
+            self._env = DoomMazeEnv(self.get_parameter("maze_seed").value)
             self._env.reset(seed=0)
         except ImportError as error:
             self.problem = f"the simulator needs the extra sim: pip install 'v2w[sim]' ({error})"
