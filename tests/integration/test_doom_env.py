@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 from collections.abc import Iterator
@@ -11,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from v2w_core.errors import DataError, V2WError
+from v2w_core.errors import V2WError
 
 pytest.importorskip("vizdoom")
 
-from training.commands import collect
 from training.envs.doom import ACTION_SPEC, DoomMazeEnv
 from training.envs.explore import Explorer
-from v2w_core.data.episode import list_episodes, read_episode
 
 
 @pytest.fixture(scope="module")
@@ -214,37 +211,3 @@ def test_explorer_stays_within_bounds_and_is_reproducible(env: DoomMazeEnv) -> N
     assert np.array_equal(*runs)
     ACTION_SPEC.validate(runs[0])
     assert np.ptp(runs[0], axis=0).min() > 0.1
-
-
-def collect_arguments(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    collect.add_arguments(parser)
-    return parser.parse_args(arguments)
-
-
-def test_collect_resumes_and_refuses_another_maze(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    dest = tmp_path / "episodes"
-    common = ["--steps", "6", "--seed", "3"]
-    assert collect.run(collect_arguments(str(dest), "--episodes", "1", *common)) == 0
-    assert "frames/s" in capsys.readouterr().out
-    first = list_episodes(dest)[0]
-    stamp = first.stat().st_mtime_ns
-    assert collect.run(collect_arguments(str(dest), "--episodes", "2", *common)) == 0
-    assert first.stat().st_mtime_ns == stamp
-    assert len(list_episodes(dest)) == 2
-    episode = read_episode(first)
-    assert len(episode) == 7 and episode.actions.shape == (6, 3)
-    assert episode.action_spec == ACTION_SPEC
-    assert episode.attributes == {"env": "doom_maze", "maze_seed": 0, "seed": 3, "index": 0}
-    again = tmp_path / "again"
-    collect.run(collect_arguments(str(again), "--episodes", "1", *common))
-    assert np.array_equal(read_episode(list_episodes(again)[0]).poses, episode.poses)
-    with pytest.raises(DataError, match="maze_seed"):
-        collect.run(collect_arguments(str(dest), "--maze-seed", "1", *common))
-    with pytest.raises(DataError, match="steps"):
-        collect.run(collect_arguments(str(dest), "--steps", "7", "--seed", "3"))
-    with pytest.raises(V2WError, match="image-size"):
-        collect.run(collect_arguments(str(dest), "--image-size", "big"))
-    assert len(list(dest.iterdir())) == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from training.envs.world import CELL_M, World
 from v2w_core.errors import V2WError
 
-#: Number of goals whose distances to all cells are kept.
+#: Number of goals for which the ways from all cells are kept.
 KEPT = 64
-_STRAIGHT, _DIAGONAL = 1.0, math.sqrt(2.0)
 
 
 class Paths:
@@ -30,7 +30,12 @@ class Paths:
 
     def __init__(self, world: World) -> None:
         self._centres = np.pad(world.centres, 1)
-        self._fields: OrderedDict[tuple[int, int], NDArray[np.float64]] = OrderedDict()
+        cells = np.argwhere(self._centres)
+        self._places = (cells[:, ::-1] - 0.5) * CELL_M
+        self._numbers = np.full(self._centres.shape, -1)
+        self._numbers[self._centres] = np.arange(len(cells))
+        self._graph = _neighbours(self._numbers, len(cells))
+        self._towards: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
 
     def straight_line_blocked(self, start: ArrayLike, goal: ArrayLike) -> bool:
         """Whether the robot hits a wall or an object on the straight line between two places.
@@ -75,56 +80,63 @@ class Paths:
             V2WError: the robot does not fit at the start or at the goal, or there is no way.
         """
         ends = [_place(start, "start"), _place(goal, "goal")]
-        (row, column), _ = self._cell(ends[0], "start"), self._cell(ends[1], "goal")
+        here, there = self._cell(ends[0], "start"), self._cell(ends[1], "goal")
         if not self.straight_line_blocked(*ends):
             return np.stack(ends)
-        field = self.field(ends[1])
-        if not math.isfinite(field[row, column]):
+        cells = self._cells(here, there, len(self._places))
+        if cells[-1] != there:
             raise V2WError("start", "a place from which the goal can be reached", ends[0].tolist())
-        places = [ends[0]]
-        while field[row, column] > 0:
-            row, column = self._downhill(field, row, column)
-            places.append(np.array([column - 0.5, row - 0.5]) * CELL_M)
-        places.append(ends[1])
-        forward, backward = self._pulled(places), self._pulled(places[::-1])[::-1]
+        way = [ends[0], *self._places[cells], ends[1]]
+        forward, backward = self._pulled(way), self._pulled(way[::-1])[::-1]
         return min(forward, backward, key=length_m)
 
-    def field(self, goal: ArrayLike) -> NDArray[np.float64]:
-        """Length of the way to a goal's cell from every cell, in cells; infinite where none is.
+    def ahead(self, start: ArrayLike, goal: ArrayLike, distance_m: float) -> NDArray[np.float64]:
+        """The place [2] about ``distance_m`` ahead on the way, or nearer if a wall is before it.
 
-        The array has a border of one cell around the world's.
+        It is cheap enough for every step of a drive. Raises as :meth:`path` does.
         """
-        cell = self._cell(_place(goal, "goal"), "goal")
-        if cell not in self._fields:
-            self._fields[cell] = _lengths(self._centres, cell)
-            if len(self._fields) > KEPT:
-                self._fields.popitem(last=False)
-        self._fields.move_to_end(cell)
-        return self._fields[cell]
+        ends = _place(start, "start"), _place(goal, "goal")
+        here, there = self._cell(ends[0], "start"), self._cell(ends[1], "goal")
+        cells = self._cells(here, there, round(distance_m / CELL_M))
+        if cells[-1] == there and not self.straight_line_blocked(*ends):
+            return ends[1]
+        while len(cells) > 1:
+            place = self._places[cells[-1]]
+            if not self.straight_line_blocked(ends[0], place):
+                return np.asarray(place)
+            cells = cells[: (len(cells) + 1) // 2]
+        return np.asarray(self._places[cells[0]])
 
-    def _cell(self, place: NDArray[np.float64], name: str) -> tuple[int, int]:
-        """Row and column, in the array with a border, of a place where the robot fits."""
+    def _cells(self, here: int, there: int, most: int) -> list[int]:
+        """Numbers of the first cells on the shortest way, ``here`` and at most ``most`` others."""
+        towards = self._ways_to(there)
+        cells = [here]
+        while cells[-1] != there and len(cells) <= most and towards[cells[-1]] >= 0:
+            cells.append(int(towards[cells[-1]]))
+        return cells
+
+    def _ways_to(self, cell: int) -> NDArray[np.int64]:
+        """The next cell on the shortest way to a cell, from every cell; negative: there is none."""
+        from scipy.sparse.csgraph import dijkstra
+
+        if cell not in self._towards:
+            _, before = dijkstra(
+                self._graph, directed=False, indices=cell, return_predecessors=True
+            )
+            self._towards[cell] = before
+            if len(self._towards) > KEPT:
+                self._towards.popitem(last=False)
+        self._towards.move_to_end(cell)
+        return self._towards[cell]
+
+    def _cell(self, place: NDArray[np.float64], name: str) -> int:
+        """Number of the cell of a place where the robot fits."""
         columns, rows = (np.floor(place / CELL_M + _TOUCHING).astype(np.int64) + 1).T
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            inside = 0 <= row < len(self._centres) and 0 <= column < self._centres.shape[1]
+            inside = 0 <= row < len(self._numbers) and 0 <= column < self._numbers.shape[1]
             if inside and self._centres[row, column]:
-                return row, column
+                return int(self._numbers[row, column])
         raise V2WError(name, "a free place, half a metre from every wall", place.tolist())
-
-    def _downhill(self, field: NDArray[np.float64], row: int, column: int) -> tuple[int, int]:
-        """The next cell on the way."""
-        best, where = math.inf, (row, column)
-        for dr, dc, length in _MOVES:
-            if (
-                dr
-                and dc
-                and not (self._centres[row + dr, column] and self._centres[row, column + dc])
-            ):
-                continue
-            total = field[row + dr, column + dc] + length
-            if total < best - 1e-9:
-                best, where = total, (row + dr, column + dc)
-        return where
 
     def _pulled(self, places: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         """The way with as few corners as straight lines allow."""
@@ -156,33 +168,30 @@ def _place(values: ArrayLike, name: str) -> NDArray[np.float64]:
 
 #: A place on the edge of a cell belongs to both: offsets in cells, the place itself first.
 _TOUCHING = np.array([(0.0, 0.0), *((x, y) for x in (-0.01, 0.01) for y in (-0.01, 0.01))])
-_MOVES = [
-    (dr, dc, _DIAGONAL if dr and dc else _STRAIGHT)
-    for dr in (-1, 0, 1)
-    for dc in (-1, 0, 1)
-    if dr or dc
-]
 
 
-def _lengths(centres: NDArray[np.bool_], goal: tuple[int, int]) -> NDArray[np.float64]:
-    """Length of the shortest way from each cell to the goal's; all grow by one cell a round."""
-    lengths = np.full(centres.shape, np.inf)
-    lengths[goal] = 0.0
-    wall = ~centres
-    rows, columns = centres.shape
-    inner = (slice(1, -1), slice(1, -1))
-    moves = []
-    for dr, dc, length in _MOVES:
-        source = (slice(1 + dr, rows - 1 + dr), slice(1 + dc, columns - 1 + dc))
-        cost = np.full((rows - 2, columns - 2), length)
-        if dr and dc:
-            beside = centres[source[0], 1:-1] & centres[1:-1, source[1]]
-            cost[~beside] = np.inf
-        cost[wall[inner]] = np.inf
-        moves.append((source, cost))
-    while True:
-        before = lengths[inner].copy()
-        for source, cost in moves:
-            np.minimum(lengths[inner], lengths[source] + cost, out=lengths[inner])
-        if np.array_equal(before, lengths[inner]):
-            return lengths
+def _neighbours(numbers: NDArray[np.int64], count: int) -> Any:
+    """The graph of free cells, with lengths in cells; diagonals only where both sides are free.
+
+    Args:
+        numbers: int [rows, columns], number of each free cell, -1 elsewhere.
+        count: how many there are.
+    """
+    from scipy.sparse import csr_matrix
+
+    lower, upper, left, right = slice(None, -1), slice(1, None), slice(None, -1), slice(1, None)
+    everything = slice(None)
+    moves = [
+        ((everything, left), (everything, right), ()),
+        ((lower, everything), (upper, everything), ()),
+        ((lower, left), (upper, right), ((lower, right), (upper, left))),
+        ((lower, right), (upper, left), ((lower, left), (upper, right))),
+    ]
+    pairs, lengths = [], []
+    for first, second, beside in moves:
+        joined = (numbers[first] >= 0) & (numbers[second] >= 0)
+        for cells in beside:
+            joined &= numbers[cells] >= 0
+        pairs.append(np.stack([numbers[first][joined], numbers[second][joined]]))
+        lengths.append(np.full(pairs[-1].shape[1], math.sqrt(2.0) if beside else 1.0))
+    return csr_matrix((np.concatenate(lengths), np.concatenate(pairs, axis=1)), (count, count))

@@ -10,6 +10,8 @@ from training.envs.rooms import build_rooms
 from training.envs.world import World
 from v2w_core.errors import V2WError
 
+#: Largest number of worlds in one command.
+MAX_SEEDS = 100_000
 #: Name -> generator, which makes the same world of the same seed.
 WORLDS: dict[str, Callable[[int], World]] = {"rooms": build_rooms, "maze": build_maze}
 
@@ -25,6 +27,26 @@ def build_world(name: str, seed: int) -> World:
     if seed < 0:
         raise V2WError("world seed", "an integer of at least 0", seed)
     return WORLDS[name](seed)
+
+
+def parse_seeds(text: str, field: str) -> tuple[int, ...]:
+    """Seeds from a text with commas and ranges: "3", "2000-2199", "0,5,10-12".
+
+    Raises:
+        V2WError: another text, a range that falls, a seed twice, or more than MAX_SEEDS.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        ends = [item.strip() for item in part.split("-")]
+        if len(ends) > 2 or not all(item.isdigit() and len(item) < 10 for item in ends):
+            raise V2WError(field, "seeds such as 3, 2000-2199 or 0,5,10-12", text)
+        low, high = int(ends[0]), int(ends[-1])
+        if low > high or high - low >= MAX_SEEDS:
+            raise V2WError(field, f"ranges that rise, of at most {MAX_SEEDS} seeds", part)
+        seeds += range(low, high + 1)
+    if len(set(seeds)) < len(seeds) or len(seeds) > MAX_SEEDS:
+        raise V2WError(field, f"each seed once, at most {MAX_SEEDS}", text)
+    return tuple(seeds)
 
 
 def world_of(attributes: Mapping[str, Any]) -> tuple[str, int] | None:
