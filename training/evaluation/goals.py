@@ -132,12 +132,13 @@ def select_goals(
 
 def _case(episode: Episode, start: int, ahead: int, num_history: int) -> GoalCase:
     first = start - num_history + 1
-    poses = planar(episode.poses)
+    poses, motion = planar(episode.poses), episode.motion
+    assert motion is not None, "the simulator's actions are planar"
     return GoalCase(
         episode=episode.path.name,
         start=start,
         steps=ahead,
         history_poses=poses[first : start + 1],
-        history_actions=episode.actions[first:start],
+        history_actions=motion[first:start],
         goal_pose=as_pose(poses[start + ahead]),
     )

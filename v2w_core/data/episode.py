@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ __all__ = [
     "is_episode",
     "list_episodes",
     "read_episode",
+    "require_commands_alike",
     "write_episode",
 ]
 
@@ -169,6 +171,26 @@ def list_episodes(folder: str | os.PathLike[str]) -> list[Path]:
     if not root.is_dir():
         raise DataError(str(root), "an existing folder of episodes", "no such folder")
     return sorted(item for item in root.glob(f"*{SUFFIX}") if not item.name.startswith("."))
+
+
+def require_commands_alike(episodes: Sequence[Episode]) -> None:
+    """Checks that all episodes have commands, or that none has.
+
+    In one kind an action is what the robot was told, in the other what it did: a model cannot learn
+    both under one name.
+
+    Raises:
+        DataError: a mixture; the message names an episode of each kind.
+    """
+    told = [episode.path for episode in episodes if episode.has_commands]
+    others = [episode.path for episode in episodes if not episode.has_commands]
+    if told and others:
+        rule = (
+            f"all with commands or all without: {told[0]} has commands, {others[0]} has none; keep "
+            "the two in separate folders, or record those without again (v2w collect, v2w convert "
+            "--commands TOPIC)"
+        )
+        raise DataError("episodes", rule, f"{len(told)} with and {len(others)} without")
 
 
 def _parse(path: Path, file: h5py.File) -> Episode:

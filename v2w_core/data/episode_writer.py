@@ -72,7 +72,11 @@ class EpisodeWriter:
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._file: h5py.File | None = h5py.File(self._temporary, "w")
         self._frames = self._file.create_dataset(
-            "frames", shape=(0,), maxshape=(None,), chunks=(_CHUNK,), dtype=h5py.vlen_dtype(np.uint8)
+            "frames",
+            shape=(0,),
+            maxshape=(None,),
+            chunks=(_CHUNK,),
+            dtype=h5py.vlen_dtype(np.uint8),
         )
 
     def __len__(self) -> int:
