@@ -16,7 +16,7 @@ from training.envs.rooms import build_rooms
 from training.envs.top_down import draw_top_down
 from training.envs.udmf import MAP_BYTES
 from training.envs.world import CELL, CELL_M, World
-from training.envs.worlds import build_world, world_of
+from training.envs.worlds import WORLDS, build_world, world_of
 from v2w_core.errors import V2WError
 
 
@@ -264,3 +264,9 @@ def test_the_map_from_above_shows_walls_floors_and_objects() -> None:
     top = 30 + 0.7 * np.array(world.floors[world.sector[row, column]])
     shown = {tuple(int(v) for v in top), *(face.colour for face in world.faces)}
     assert tuple(int(v) for v in picture.image[at[1], at[0]]) in shown
+
+
+def test_the_simulator_node_offers_every_kind_of_world() -> None:
+    parameters = pytest.importorskip("v2w.parameters")
+    (world,) = (item for item in parameters.SIMULATOR if item.name == "world")
+    assert set(world.choices) == set(WORLDS)
