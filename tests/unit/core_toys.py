@@ -38,8 +38,8 @@ def released_options():
     )  # fmt: skip
 
 
-def small_model(**sampling):
-    config = tiny_config(size=16)
+def small_model(make_config=tiny_config, **sampling):
+    config = make_config(size=16)
     config = dataclasses.replace(
         config, sampling=dataclasses.replace(config.sampling, num_steps=2, **sampling)
     )
