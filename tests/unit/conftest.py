@@ -12,7 +12,7 @@ KINDS = {"plain": tiny_config, "geometric": geometric_config}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def kind(request):
+def make_config(request):
     """Configuration of a small model, by its size."""
     return KINDS[request.param]
 

@@ -36,8 +36,8 @@ def test_streaming_past_the_window_starts_from_the_newest_frames():
 @pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_past_the_window_the_newest_frames_are_encoded_anew(kind, mode, monkeypatch):
-    model = small_model(kind, imagined_history=mode, past_window="recompute")
+def test_past_the_window_the_newest_frames_are_encoded_anew(make_config, mode, monkeypatch):
+    model = small_model(make_config, imagined_history=mode, past_window="recompute")
     frames, past = history()
     inside = model.config.num_frames - len(frames)
     horizon = 2 * inside + 2
@@ -67,9 +67,11 @@ def test_past_the_window_the_newest_frames_are_encoded_anew(kind, mode, monkeypa
 @torch.inference_mode()
 @pytest.mark.parametrize("num_sinks", [0, 2])
 @pytest.mark.parametrize("length", [4, 9])
-def test_the_ring_sees_its_sinks_and_the_newest_frames(kind, num_sinks, length):
+def test_the_ring_sees_its_sinks_and_the_newest_frames(make_config, num_sinks, length):
     """Against one pass over everything with a mask of what each frame may see."""
-    model = small_model(kind, past_window="ring", num_sinks=num_sinks, imagined_history="reuse")
+    model = small_model(
+        make_config, past_window="ring", num_sinks=num_sinks, imagined_history="reuse"
+    )
     config, horizon = model.config, 14
     frames, past = history(length=length)
     actions = candidates(1, horizon)

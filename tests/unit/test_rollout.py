@@ -22,8 +22,8 @@ HORIZON = 3
 
 
 @pytest.fixture(scope="module")
-def model(kind):
-    return small_model(kind)
+def model(make_config):
+    return small_model(make_config)
 
 
 def given(model, window, clean, known):
@@ -183,8 +183,8 @@ def test_a_shorter_horizon_gives_the_beginning(model):
     assert not torch.equal(short, other)
 
 
-def test_sampling_noise_is_shared_so_batches_still_change_nothing(kind):
-    session = small_model(kind, eta=1.0).start(*history())
+def test_sampling_noise_is_shared_so_batches_still_change_nothing(make_config):
+    session = small_model(make_config, eta=1.0).start(*history())
     actions = candidates(3, HORIZON)
     together = session.imagine(actions).latents
     batched = session.imagine(actions, batch_size=1).latents
@@ -192,8 +192,8 @@ def test_sampling_noise_is_shared_so_batches_still_change_nothing(kind):
 
 
 @torch.inference_mode()
-def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise(kind):
-    model = small_model(kind, imagined_history="reuse")
+def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise(make_config):
+    model = small_model(make_config, imagined_history="reuse")
     frames, past = history()
     actions = candidates(2, HORIZON)
     session = model.start(frames, past, seed=5)
@@ -265,8 +265,8 @@ class TwoPasses(Eager):
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
 @pytest.mark.parametrize("num_steps", [1, 3])
 @pytest.mark.parametrize("scale", [0.0, 2.5])
-def test_guidance_in_one_pass_is_guidance_in_two(kind, mode, num_steps, scale):
-    model = small_model(kind, imagined_history=mode, guidance_rescale=0.7).double()
+def test_guidance_in_one_pass_is_guidance_in_two(make_config, mode, num_steps, scale):
+    model = small_model(make_config, imagined_history=mode, guidance_rescale=0.7).double()
     sampling = {"num_sampling_steps": num_steps, "guidance_scale": scale}
     results = []
     for backend in (Eager(model.unet), TwoPasses(model.unet)):
