@@ -7,7 +7,8 @@ network several pictures to choose from, as a plane sweep does (Collins, "A spac
 true multi-image matching", CVPR 1996).
 
 The camera is taken to sit above the robot's centre of rotation and to look along its x axis
-(REP 103: x forward, y left, yaw counter-clockwise), without distortion.
+(REP 103: x forward, y left, yaw counter-clockwise), without distortion. As it turns about the
+vertical and moves in the plane only, its vertical field of view does not matter.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class WarpedPrevious:
         check_geometry(observation, action)
         assert observation.fov_rad is not None
         self._inverse_depths = [0.0 if d is None else 1.0 / d for d in config.planes]
-        self._tangents = tuple(math.tan(angle / 2) for angle in observation.fov_rad)
+        self._tangent = math.tan(observation.fov_rad[0] / 2)
         self._columns = list(action.planar_indices())
         self._offset = [action.offset[i] for i in self._columns]
         self._scale = [action.scale[i] for i in self._columns]
@@ -111,18 +112,15 @@ class WarpedPrevious:
             [N, height, width, 2], -1 to 1 from the left to the right edge and from the upper to
             the lower.
         """
-        across, down = self._tangents
-        left = -across * _centres(width, dx)[None, None, :]
-        up = -down * _centres(height, dx)[None, :, None]
-        # points of the plane, in the frame of the new pose: (1, left, up)
+        left = -self._tangent * _centres(width, dx)[None, None, :]
+        row = _centres(height, dx)[None, :, None]
+        # points (1, left) of the plane in the frame of the new pose, and in that of the old one
         cos, sin = dyaw.cos(), dyaw.sin()
-        forward = cos - sin * left + dx
-        leftward = sin + cos * left + dy
-        forward, leftward, upward = torch.broadcast_tensors(forward, leftward, up)
+        forward, leftward = cos - sin * left + dx, sin + cos * left + dy
         visible = forward > IN_FRONT
         depth = torch.where(visible, forward, torch.ones_like(forward))
-        grid = torch.stack([-leftward / depth / across, -upward / depth / down], dim=-1)
-        return torch.where(visible[..., None], grid, OUTSIDE)
+        grid = torch.broadcast_tensors(-leftward / depth / self._tangent, row / depth)
+        return torch.where(visible[..., None], torch.stack(grid, dim=-1), OUTSIDE)
 
 
 def check_geometry(observation: ObservationSpec, action: ActionSpec) -> None:
