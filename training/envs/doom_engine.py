@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +98,8 @@ class DoomEngine:
         self._game = self._configure(maze, folder, seed)
         self._close = weakref.finalize(self, _shut_down, self._game, folder)
         try:
-            self._game.init()
+            with _interrupts_blocked():
+                self._game.init()
         except Exception as error:
             self.close()
             raise V2WError("simulator", "ViZDoom did not start", str(error)) from error
@@ -183,3 +187,17 @@ class DoomEngine:
 def _shut_down(game: Any, folder: Path) -> None:
     game.close()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Blocks SIGINT in this thread, and so for good in the processes that are started meanwhile.
+
+    A Ctrl-C goes to every process of a terminal. The game must outlive it: the process that plays
+    it stops the robot first and ends the game itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
