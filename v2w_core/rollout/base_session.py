@@ -50,6 +50,11 @@ class BaseSession(ABC):
         """Frames in the history."""
 
     @property
+    def predicts_motion(self) -> bool:
+        """Whether ``Rollouts.motion`` is predicted; otherwise it is the commands."""
+        return self.model.motion_head is not None
+
+    @property
     def max_horizon(self) -> int:
         """Longest horizon inside the trained window."""
         return self.model.config.num_frames - self.num_history
