@@ -3,8 +3,9 @@
 world_model_node and planner_node run with a tiny model beside a simulated base that they drive.
 Their memory, threads and open files are looked at once a second. One phase after the other:
 
+warm up    requests as the next ones: every queue comes to hold the largest messages it can
 requests   random and malformed requests of every kind (soak_requests.py), four at a time
-plans      short plans, which the base drives, two at a time; each tenth through the action
+plans      short plans, which the base drives, two at a time, some through the action
 camera     camera stamps over DDS to both nodes, at a rate at which no more than 2 % are lost
 stamps     camera stamps into the callbacks of a third node: DDS does not carry a million in time
 watchdog   camera and odometry end while the robot drives: it must stop, after all that
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
     writer.start()
     try:
         for phase, number, options in (
+            ("warm_up", args.warm_up, {}),
             ("requests", args.requests, {"seed": args.seed}),
             ("plans", args.plans, {"seed": args.seed}),
             ("camera", args.dds_stamps, {}),
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
             start = time.monotonic()
             getattr(soak_phases, phase)(soak, number, **options)
             seconds = round(time.monotonic() - start, 1)
-            soak.result["phases"][phase] |= {"done": soak.done, "seconds": seconds}
+            soak.result["phases"][soak.phase] |= {"done": soak.done, "seconds": seconds}
         soak.result["complete"] = True
     finally:
         soak.result["minutes"] = round((time.monotonic() - began) / 60.0, 1)
@@ -110,10 +112,13 @@ def problems(result: dict[str, Any]) -> list[str]:
         f"{n} errors in callbacks of {k}" for k, n in result["errors_in_callbacks"].items() if n
     ]
     phases = result["phases"]
-    found += phases.get("requests", {}).get("problems", [])
+    for name in ("warm up", "requests"):
+        found += phases.get(name, {}).get("problems", [])
     if not phases.get("watchdog", {}).get("in_time", True):
         found.append("the robot did not stop in time afterwards")
     for phase, nodes in result["growth"].items():
+        if phase == "warm up":
+            continue
         for name, quantities in nodes.items():
             for quantity, allowed in ALLOWED.items():
                 grew = quantities[quantity]
@@ -141,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--warm-up", type=int, default=2000, help="requests of another seed")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--plans", type=int, default=10_000)
     parser.add_argument("--dds-stamps", type=int, default=100_000, help="phase camera")

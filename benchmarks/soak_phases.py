@@ -21,16 +21,22 @@ from soak_peer import PLANNER, NoAnswer, wait
 from soak_requests import NAMES, PlanAction, PlanService, plan_request, request
 from v2w.bringup import node_processes
 
-#: Threads that send requests, and that ask for plans.
-ASKERS, PLANNERS = 4, 2
+#: Threads that send requests, and that ask for plans; the share of plans that go through the
+#: action, which answers when they have been driven.
+ASKERS, PLANNERS, GOALS = 4, 2, 0.02
 #: A stop may come so much later than its timeout on a busy machine [s].
 TIMEOUT_S, LATE_S = 0.5, 0.25
 STAMPS = Path(__file__).with_name("soak_stamps.py")
 
 
-def requests(soak: SoakNodes, number: int, seed: int = 0) -> None:
+def warm_up(soak: SoakNodes, number: int) -> None:
+    """Requests of another seed, until every queue has held its largest messages."""
+    requests(soak, number, seed=-1, phase="warm up")
+
+
+def requests(soak: SoakNodes, number: int, seed: int = 0, phase: str = "requests") -> None:
     """Random and malformed requests of every kind, four at a time."""
-    found = soak.begin("requests", number)
+    found = soak.begin(phase, number)
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     slowest: dict[str, float] = defaultdict(float)
     problems: list[str] = found.setdefault("problems", [])
@@ -62,7 +68,7 @@ def requests(soak: SoakNodes, number: int, seed: int = 0) -> None:
 
 
 def plans(soak: SoakNodes, number: int, seed: int = 0) -> None:
-    """Short plans that the base drives, two at a time; each tenth through the action."""
+    """Short plans that the base drives, two at a time; some through the action."""
     found = soak.begin("plans", number)
     refused: Counter[str] = Counter()
     lock = threading.Lock()
@@ -70,7 +76,7 @@ def plans(soak: SoakNodes, number: int, seed: int = 0) -> None:
     def asks(thread: int) -> None:
         rng = random.Random(f"plans {seed} {thread}")
         while not soak.over and soak.done < number:
-            if rng.random() < 0.1:
+            if rng.random() < GOALS:
                 goal = plan_request(soak.peer, rng, PlanAction.Goal)
                 handle = wait(soak.peer.plan_action.send_goal_async(goal), "goal")
                 answer = wait(handle.get_result_async(), "result").result
