@@ -31,13 +31,16 @@ class SoakNodes:
         folder: for the model and the logs.
         domain: ROS domain of the nodes.
         deadline: by ``time.monotonic`` [s]; phases end then.
+        period_s: time between two looks at the processes [s].
 
     Attributes:
         phase, done: what is being done, and how much of it is.
         result: what is known so far.
     """
 
-    def __init__(self, folder: Path, domain: int, deadline: float = float("inf")) -> None:
+    def __init__(
+        self, folder: Path, domain: int, deadline: float = float("inf"), period_s: float = 1.0
+    ) -> None:
         self.folder, self.domain, self.deadline = folder, domain, deadline
         self.result: dict[str, Any] = {"complete": False, "phases": {}}
         self.phase, self.done = "start", 0
@@ -60,7 +63,7 @@ class SoakNodes:
         self.robot.ready()
         wait_for(self._model_is_active, 100.0, MODEL)
         processes = {name: process.pid for name, process in self.nodes.processes.items()}
-        self.watch = Watch(processes, lambda: (self.phase, self.done))
+        self.watch = Watch(processes, lambda: (self.phase, self.done), period_s)
         self.watch.start()
 
     def _model_is_active(self) -> bool:
