@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
     nodes.start([PLANNER], {PLANNER: values})
     robot = BaseRobot(domain)
     results: dict[str, Any] = {}
+    load = [round(value, 1) for value in os.getloadavg()]
     try:
         scene = Scene(nodes, values, Driver(robot))
         for name, (must, case) in CASES.items():
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
                     trials.append({"error": f"{type(error).__name__}: {error}"})
             results[name] = summary(must, trials)
             print(line(name, results[name]), flush=True)
-            write(args.json, {"trials": args.trials, "faults": results})
+            now = [round(value, 1) for value in os.getloadavg()]
+            machine = {"cores": os.cpu_count(), "load_at_start": load, "load_now": now}
+            write(args.json, {"trials": args.trials, "machine": machine, "faults": results})
     finally:
         nodes.stop()
         robot.close()
