@@ -5,9 +5,9 @@ Their memory, threads and open files are looked at once a second. One phase afte
 
 warm up    requests as the next ones: every queue comes to hold the largest messages it can
 requests   random and malformed requests of every kind (soak_requests.py), four at a time
-plans      short plans, which the base drives, two at a time, some through the action
 camera     camera stamps over DDS to both nodes, at a rate at which no more than 2 % are lost
 stamps     camera stamps into the callbacks of a third node: DDS does not carry a million in time
+plans      short plans, which the base drives, two at a time, some through the action
 watchdog   camera and odometry end while the robot drives: it must stop, after all that
 
 What is known is written every ten seconds: a run that is stopped leaves what it had. The exit code
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
         for phase, number, options in (
             ("warm_up", args.warm_up, {}),
             ("requests", args.requests, {"seed": args.seed}),
-            ("plans", args.plans, {"seed": args.seed}),
             ("camera", args.dds_stamps, {}),
             ("stamps", args.stamps, {}),
+            ("plans", args.plans, {"seed": args.seed}),
             ("watchdog", STOPS, {}),
         ):
             if not number or not all(soak.alive().values()):
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--dds-stamps", type=int, default=100_000, help="phase camera")
     parser.add_argument("--stamps", type=int, default=1_000_000, help="phase stamps")
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="end after this (default: never)"
+        "--minutes", type=float, default=0.0, help="end the phases after this (default: never)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the requests")
     parser.add_argument("--json", type=Path, metavar="FILE")

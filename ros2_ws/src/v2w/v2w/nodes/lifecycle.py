@@ -25,6 +25,7 @@ from v2w import parameters
 from v2w.bringup.exit_codes import CANNOT_START, SHUT_DOWN
 from v2w.inference.faults import FaultRecord, one_line
 from v2w.nodes.executor import ThreadedExecutor
+from v2w.nodes.memory import limit_arenas
 from v2w.nodes.parameter_requests import guard_parameters
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
@@ -191,6 +192,7 @@ class AutostartNode(LifecycleNode):
 
 def main(create: Callable[[], AutostartNode]) -> NoReturn:
     """Run a node as the whole process, which exits with the code of :func:`run_node`."""
+    limit_arenas()
     code = run_node(create)
     # A node is full of cycles, and its share of Fast DDS's memory stays behind, 32 MiB each time,
     # unless it is gone when the process ends.
