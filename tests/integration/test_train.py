@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from training.dataset import open_episodes
 from v2w_core.cli import main
 from v2w_core.data.episode import write_episode
+from v2w_core.errors import DataError
 from v2w_core.testing import PLANAR_4HZ
 from v2w_core.world_model import WorldModel
 
@@ -66,6 +68,16 @@ def test_train_writes_a_checkpoint_that_loads_and_fine_tunes(
     extra = [f"init_from={out / 'checkpoint'}", f"out={tuned}"]
     assert main(["train", *QUICK, *data, *extra]) == 0
     assert WorldModel.from_pretrained(tuned / "checkpoint").config.unet == model.config.unet
+
+
+def test_several_folders_are_read_as_one(tmp_path: pathlib.Path, episodes: pathlib.Path) -> None:
+    one = open_episodes(episodes)
+    both = open_episodes([episodes, str(episodes)])
+    assert [e.path for e in both.episodes] == 2 * [e.path for e in one.episodes]
+    (tmp_path / "empty").mkdir()
+    for folders in ([], [episodes, tmp_path / "empty"]):
+        with pytest.raises(DataError, match="episodes"):
+            open_episodes(folders)
 
 
 @pytest.mark.parametrize(
