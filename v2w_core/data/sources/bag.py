@@ -24,6 +24,7 @@ from v2w_core.data.bags.clocks import (
     compare_clocks,
     time_lines,
 )
+from v2w_core.data.bags.commands import commands_of
 from v2w_core.data.bags.files import BagFiles, find_bag
 from v2w_core.data.bags.jumps import without_jumps
 from v2w_core.data.bags.log import CameraLog, read_log
@@ -31,7 +32,12 @@ from v2w_core.data.bags.motion import check_density, choose_stream, in_window, m
 from v2w_core.data.bags.options import BagOptions
 from v2w_core.data.bags.pictures import read_pictures
 from v2w_core.data.bags.plausibility import check, walk_of
-from v2w_core.data.bags.topics import find_camera, find_motion
+from v2w_core.data.bags.topics import (
+    find_camera,
+    find_commands,
+    find_motion,
+    likely_commands,
+)
 from v2w_core.data.notices import Notice
 from v2w_core.data.sources.bag_checks import bad_images, deep_grey, elapsed_s, uneven
 from v2w_core.data.sources.resample import (
@@ -100,6 +106,8 @@ class BagScan:
         segments: unbroken parts, in order.
         times_s: float64 [T] for each part, seconds after the first good image.
         notices: everything that the user should know.
+        commands: the topic of the commands; empty: the displacement stands for them.
+        could_be_commands: a topic that looks like commands and was not asked for; empty: none.
     """
 
     files: BagFiles
@@ -109,6 +117,8 @@ class BagScan:
     segments: tuple[Segment, ...]
     times_s: tuple[NDArray[np.float64], ...]
     notices: tuple[Notice, ...]
+    commands: str = ""
+    could_be_commands: str = ""
 
     @property
     def path(self) -> Path:
@@ -173,7 +183,8 @@ def scan_bag(
 def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     topic = find_camera(bag, options.image_topic)
     motion = find_motion(bag, options.odom_topic, options.motion_from)
-    log = read_log(bag, topic, motion)
+    orders = find_commands(bag, options.commands) if options.commands else None
+    log = read_log(bag, topic, motion, orders)
     stream = choose_stream(log.streams, motion, options.tf_frames)
     camera = log.camera
     images = choose_stamps(
@@ -187,7 +198,12 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
         stream.name, stream.stream.header_ns, stream.stream.receive_ns, stamps=options.stamps
     )
     notices = [*bag.notices, *images.notices, *rows.notices, *compare_clocks(images, rows)]
-    image_line, row_line = time_lines([images, rows])
+    command_times = []
+    if orders and log.commands:
+        stamps = log.commands.header_ns, log.commands.receive_ns
+        command_times = [choose_stamps(orders.topic, *stamps, stamps=options.stamps)]
+        notices += command_times[0].notices
+    image_line, row_line, *command_line = time_lines([images, rows, *command_times])
     elapsed = elapsed_s(image_line, images, camera)
     # Images before the first good one are told as bad, unless the user cuts them off.
     window = (elapsed >= (options.start_s or -np.inf)) & (elapsed < (options.end_s or np.inf))
@@ -221,12 +237,30 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
     notices += [*told, *uneven(parts, image_line, options)]
     notices += deep_grey(camera)
-    segments = tuple(
+    segments = [
         Segment(image_line.index[p.indices], image_line.stamps_ns[p.indices], p.poses)
         for p in parts
-    )
+    ]
+    if orders and log.commands:
+        lines = [image_line.line_ns[p.indices] for p in parts]
+        commands = commands_of(log.commands, command_line[0], orders.topic, np.concatenate(lines))
+        notices += commands.silence(lines)
+        segments = [
+            replace(segment, commands=commands.over(line))
+            for segment, line in zip(segments, lines, strict=True)
+        ]
     times = tuple(elapsed[p.indices] for p in parts)
-    return BagScan(files, camera, stream.name, options.rate_hz, segments, times, tuple(notices))
+    return BagScan(
+        files,
+        camera,
+        stream.name,
+        options.rate_hz,
+        tuple(segments),
+        times,
+        tuple(notices),
+        commands=orders.topic if orders else "",
+        could_be_commands="" if orders else likely_commands(bag) or "",
+    )
 
 
 def read_bag(

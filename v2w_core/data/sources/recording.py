@@ -29,6 +29,8 @@ class Recording:
         attributes: additional attributes of the episode (JSON values).
         key: the same for the same contents only, so that an interrupted conversion can go on;
             empty: unknown.
+        motion: float32 [T-1, 3], the displacements (dx m, dy m, dyaw rad in the body frame), where
+            the actions are commands; None: no commands are known.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Recording:
     stamps_ns: NDArray[np.int64]
     attributes: dict[str, Any] = field(default_factory=dict)
     key: str = ""
+    motion: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
