@@ -211,3 +211,29 @@ def test_explorer_stays_within_bounds_and_is_reproducible(env: DoomMazeEnv) -> N
     assert np.array_equal(*runs)
     ACTION_SPEC.validate(runs[0])
     assert np.ptp(runs[0], axis=0).min() > 0.1
+
+
+def test_a_turn_of_the_camera_is_the_turn_of_its_picture(env: DoomMazeEnv) -> None:
+    """Signs and field of view: the picture before, moved by the action, is the picture after."""
+    import torch
+
+    from v2w_core.metrics.image import psnr
+    from v2w_core.models.warped_previous import ConditionConfig, WarpedPrevious
+    from v2w_core.spec import ObservationSpec
+
+    observation = ObservationSpec(120, 160, fov_rad=(math.pi / 2, 2 * math.atan(0.75)))
+    warp = WarpedPrevious(ConditionConfig(planes=(None,)), observation, ACTION_SPEC)
+    found, unmoved = [], []
+    for seed, dyaw in enumerate(2 * (-0.5, -0.25, 0.1, 0.3, 0.5)):
+        env.teleport(*open_pose(env, np.random.default_rng(seed)))
+        before = env.step((0.0, 0.0, 0.0))[0]["image"]
+        after = env.step((0.0, 0.0, dyaw))[0]["image"]
+        told = torch.from_numpy(ACTION_SPEC.normalise([[[0.0, 0.0, dyaw]]]))
+        picture = torch.from_numpy(before).permute(2, 0, 1)[None, None] / 255
+        *channels, mask = warp(picture, told)[0, 0]
+        moved = (torch.stack(channels).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        covered = mask.numpy() > 0.999
+        found.append(psnr(moved[covered][None, None], after[covered][None, None])[0])
+        unmoved.append(psnr(before[covered][None, None], after[covered][None, None])[0])
+    assert np.mean(found) > 25, found
+    assert np.min(np.subtract(found, unmoved)) > 5, unmoved
