@@ -19,6 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.dataset import Clips, draw_windows, load_clips
@@ -211,11 +213,12 @@ def optimised(task: WorldModelTask, arm: Arm, seconds: float) -> dict[str, float
 
 @torch.inference_mode()
 def judged(model: WorldModel, val: Clips, num_windows: int) -> dict[str, float]:
-    """PSNR by step under the recorded and another window's actions; error of the motion head."""
+    """PSNR by step under the recorded and another window's actions; error of the motion head, in
+    all steps, and whether it knows of contacts by how far the motion stays behind the command."""
     window, history = model.config.num_frames, model.config.num_history
     starts = val.window_starts(window)
     index = draw_windows(starts, num_windows, window, torch.Generator().manual_seed(1)).numpy()
-    recorded, other, motion = [], [], []
+    recorded, other, motion, short, contact = [], [], [], [], []
     followed = measured_actions(val)
     for row, another in zip(index, np.roll(index, num_windows // 2, axis=0), strict=True):
         frames, actions = val.frames[row], val.actions[row]
@@ -226,6 +229,9 @@ def judged(model: WorldModel, val: Clips, num_windows: int) -> dict[str, float]:
         recorded.append(psnr(imagined[0], truth))
         other.append(psnr(imagined[1], truth))
         motion.append(rollouts.motion[0] - followed[row][history - 1 : -1])
+        short.append(np.hypot(*(rollouts.motion[0] - ahead[0])[:, :2].T))
+        if val.contact is not None:
+            contact.append(val.contact[row][history - 1 : -1])
     per_step = np.mean(recorded, axis=0)
     off = np.array(motion)
     return {
@@ -236,14 +242,24 @@ def judged(model: WorldModel, val: Clips, num_windows: int) -> dict[str, float]:
         "psnr_other_actions": float(np.mean(other)),
         "motion_m": float(np.hypot(off[..., 0], off[..., 1]).mean()),
         "motion_rad": float(np.abs(off[..., 2]).mean()),
+        "contact_auroc": auroc(np.ravel(short), np.ravel(contact)) if contact else math.nan,
     }
+
+
+def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """How often a positive has a higher score than a negative; ties count half."""
+    above, below = scores[positive], scores[~positive]
+    if not len(above) or not len(below):
+        return math.nan
+    differences = above[:, None] - below[None, :]
+    return float((differences > 0).mean() + 0.5 * (differences == 0).mean())
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown of all results, in the order of the arms."""
     rows = [
-        "| arm | steps | 1 step | mean of 8 | step 8 | other actions | motion error |",
-        "|---|---|---|---|---|---|---|",
+        "| arm | steps | 1 step | mean of 8 | step 8 | other actions | motion error | contact |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in [*ARMS, *sorted(set(results) - set(ARMS))]:
         if name in results:
@@ -252,7 +268,7 @@ def table(results: Mapping[str, Mapping[str, float]]) -> str:
                 f"| {name} | {r['steps']:.0f} | {r['psnr_step_1']:.2f} | {r['psnr']:.2f} +- "
                 f"{r['psnr_std_error']:.2f} | {r['psnr_step_8']:.2f} | "
                 f"{r['psnr_other_actions']:.2f} | {100 * r['motion_m']:.1f} cm, "
-                f"{np.degrees(r['motion_rad']):.2f} deg |"
+                f"{np.degrees(r['motion_rad']):.2f} deg | {r['contact_auroc']:.2f} |"
             )
     return "\n".join(rows)
 

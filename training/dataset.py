@@ -148,25 +148,33 @@ def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
 
 
 def open_episodes(
-    folder: str | pathlib.Path, *, action_spec: ActionSpec | None = None
+    folders: str | pathlib.Path | Sequence[str | pathlib.Path],
+    *,
+    action_spec: ActionSpec | None = None,
 ) -> EpisodeFiles:
-    """The episodes of a folder.
+    """The episodes of a folder, or of several together.
 
     Args:
-        folder: the folder.
+        folders: one folder or a list of them.
         action_spec: action space that all episodes must have; None: the first episode's.
 
     Raises:
-        DataError: the folder has no episodes, or some of them have commands and others none.
+        DataError: a folder has no episodes, or some episodes have commands and others none.
         V2WError: the action spaces differ.
     """
-    paths = list_episodes(folder)
+    named = [folders] if isinstance(folders, str | pathlib.Path) else list(folders)
+    paths = []
+    for folder in named:
+        found = list_episodes(folder)
+        if not found:
+            rule = "a folder with episodes; make some with v2w collect or v2w convert"
+            raise DataError("data", rule, str(folder))
+        paths += found
     if not paths:
-        rule = "a folder with episodes; make some with v2w collect or v2w convert"
-        raise DataError("data", rule, str(folder))
+        raise DataError("data", "at least one folder with episodes", named)
     episodes = [
         read_episode(path)
-        for path in progress(paths, desc=f"opening {folder}", unit="episode", transient=True)
+        for path in progress(paths, desc="opening episodes", unit="episode", transient=True)
     ]
     spec = action_spec or episodes[0].action_spec
     for episode in episodes:

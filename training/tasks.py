@@ -147,7 +147,11 @@ class WorldModelTask:
 
 def measured_actions(clips: Clips) -> NDArray[np.float32]:
     """Actions [N, A] as :attr:`Clips.actions`, but with the displacements that were measured."""
-    return clips.actions
+    if clips.motion is None:
+        return clips.actions
+    measured = clips.actions.copy()
+    measured[:, list(clips.action_spec.planar_indices())] = clips.motion
+    return measured
 
 
 class EncodedClips:

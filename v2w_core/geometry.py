@@ -103,6 +103,20 @@ def integrated_spread(motion: ArrayLike, std: ArrayLike) -> Float64Array:
     return spreads
 
 
+def from_pose(start: ArrayLike, relative: ArrayLike) -> Float64Array:
+    """Poses [..., 3] in the frame in which ``start`` (x, y, yaw) [3] is given.
+
+    Args:
+        relative: poses (x, y, yaw) [..., 3] in the body frame of the start.
+    """
+    x, y, yaw = planar(start)
+    poses = np.asarray(relative, dtype=np.float64)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    across = x + cos * poses[..., 0] - sin * poses[..., 1]
+    along = y + sin * poses[..., 0] + cos * poses[..., 1]
+    return np.stack([across, along, wrap_angle(yaw + poses[..., 2])], axis=-1)
+
+
 def relative_motion(pose_a: ArrayLike, pose_b: ArrayLike) -> Float64Array:
     """The body-frame displacement (dx, dy, dyaw) [..., 3] that leads from pose a to pose b.
 
