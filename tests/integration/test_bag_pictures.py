@@ -134,7 +134,7 @@ def test_deep_grey_is_scaled_by_its_true_range(tmp_path: Path, bits: int, white:
         maker.image(START_NS + number * STEP_NS, encoding="mono16", data=ramp)
     (episode,) = converted(maker.close(), tmp_path / "out", "--image-format", "png")
     assert episode.frames()[0].max() == pytest.approx(0.9 * 255, abs=2)
-    assert codes(episode) == (set() if bits == 16 else {"deep_grey"})
+    assert codes(episode) == (set() if bits == 16 else {"deep_pixels"})
 
 
 def test_an_infrared_camera_in_16_bits_is_no_depth_camera(tmp_path: Path) -> None:

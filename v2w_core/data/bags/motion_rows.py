@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from v2w_core.data.bags.bag import Bag
 from v2w_core.data.bags.container import Message
-from v2w_core.data.bags.topics import FIX, IMU, TF, Motion
+from v2w_core.data.bags.topics import FIX, IMU, STATIC, TF, Motion
+from v2w_core.data.ros_numbers import stamp_ns
 from v2w_core.errors import DataError, V2WError
 
 #: A row: position (m), quaternion x y z w, velocity forward and left (m/s), turning (rad/s).
@@ -32,6 +33,7 @@ class Stream:
         rows: float64 [M, 10], see :data:`ROW`; what a message does not tell is NaN.
         frames: the names of the frames, of the fixed one and of the body; empty where unknown.
         bad: number of messages that could not be decoded.
+        static: whether it is a transform that never changes.
     """
 
     header_ns: NDArray[np.int64]
@@ -39,6 +41,7 @@ class Stream:
     rows: NDArray[np.float64]
     frames: tuple[str, str] = ("", "")
     bad: int = 0
+    static: bool = False
 
     def __len__(self) -> int:
         return len(self.header_ns)
@@ -51,30 +54,46 @@ class MotionReader:
         self._bag, self._motion = bag, motion
         self._found: dict[str, tuple[array[int], array[int], array[float]]] = {}
         self._frames: dict[str, tuple[str, str]] = {}
+        self._static: set[str] = set()
         self._bad = 0
+        self._first_error: V2WError | None = None
 
     def add(self, message: Message) -> None:
         kind = self._bag.kind(message.topic.name)
         try:
             decoded = self._bag.decode(message)
-            for key, stamp, row in _READERS.get(kind, _from_pose)(decoded):
-                receive = message.receive_ns
-                if key not in self._found:
-                    self._found[key] = array("q"), array("q"), array("d")
-                headers, receives, rows = self._found[key]
-                headers.append(receive if stamp is None else stamp)
-                receives.append(receive)
-                rows.extend(row)
+            found = list(_READERS.get(kind, _from_pose)(decoded))
+            frames = _frames(decoded)
+        except V2WError as error:
+            self._note_bad(error)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            rule = f"the fields of {kind}"
+            self._note_bad(DataError(message.topic.name, rule, str(error)))
+        else:
+            for key, stamp, row in found:
+                self._keep(key, message.receive_ns, stamp, row)
                 if key not in self._frames:
-                    self._frames[key] = _frames(decoded) if kind != TF else _split(key)
-        except V2WError:
-            if not self._found:  # not one message so far: it is the type, not this message
-                raise
-            self._bad += 1
+                    self._frames[key] = frames if kind != TF else split(key)
+                    if message.topic.name.endswith(STATIC):
+                        self._static.add(key)
+
+    def _keep(self, key: str, receive_ns: int, stamp: int | None, row: tuple[float, ...]) -> None:
+        if key not in self._found:
+            self._found[key] = array("q"), array("q"), array("d")
+        headers, receives, rows = self._found[key]
+        headers.append(receive_ns if stamp is None else stamp)
+        receives.append(receive_ns)
+        rows.extend(row)
+
+    def _note_bad(self, error: V2WError) -> None:
+        self._bad += 1
+        self._first_error = self._first_error or error
 
     def streams(self) -> dict[str, Stream]:
         """The rows by kind: "pose", "fix" and "imu", or "PARENT -> CHILD" of transforms."""
         if not self._found:
+            if self._first_error is not None:  # not one message: it is the type
+                raise self._first_error
             rule = "messages in the bag's files; its index says there are some: it is damaged"
             raise DataError(self._motion.topic, rule, "none")
         return {
@@ -84,13 +103,20 @@ class MotionReader:
                 np.array(rows, np.float64).reshape(-1, ROW),
                 self._frames[key],
                 self._bad,
+                key in self._static,
             )
             for key, (headers, receives, rows) in self._found.items()
         }
 
 
-def _split(key: str) -> tuple[str, str]:
-    parent, _, child = key.partition(" -> ")
+def name_of(parent: str, child: str) -> str:
+    """What the transform from one frame to another is called; ROS 1's slash is left out."""
+    return f"{parent.lstrip('/')} -> {child.lstrip('/')}"
+
+
+def split(name: str) -> tuple[str, str]:
+    """The frames of a transform's name."""
+    parent, _, child = name.partition(" -> ")
     return parent, child
 
 
@@ -101,7 +127,7 @@ def _frames(message: Any) -> tuple[str, str]:
 
 def _stamp(message: Any) -> int:
     stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    return stamp_ns(int(stamp.sec), int(stamp.nanosec))
 
 
 def _place(place: Any, turn: Any) -> tuple[float, ...]:
@@ -126,7 +152,7 @@ def _from_transform(message: Any) -> Iterator[_Row]:
 
 def _from_transforms(message: Any) -> Iterator[_Row]:
     for item in message.transforms:
-        key = f"{item.header.frame_id.lstrip('/')} -> {item.child_frame_id.lstrip('/')}"
+        key = name_of(str(item.header.frame_id), str(item.child_frame_id))
         place = _place(item.transform.translation, item.transform.rotation)
         yield key, _stamp(item), (*place, *_NAN3)
 

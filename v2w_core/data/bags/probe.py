@@ -10,7 +10,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from v2w_core.data.bags.container import Raw
+from v2w_core.data.ros_images import DEEP, ENCODINGS, deep_picture, is_deep_png
+from v2w_core.data.ros_numbers import stamp_ns
+from v2w_core.errors import DataError
 from v2w_core.images import jpeg_is_whole
 
 #: Largest part of an image's message before its data: stamp, names, sizes.
@@ -26,14 +31,18 @@ class Probe:
         form: its encoding or format.
         problem: why there is no picture in it; empty: there seems to be one.
         data: the picture's bytes.
+        raw: whether these are pixels, and not an encoded picture.
         big_endian: order of the bytes of 16-bit pixels.
+        pts: time stamp that an encoder gave a packet of video; 0: none.
     """
 
     stamp_ns: int
     form: str
     problem: str
     data: Raw
+    raw: bool = False
     big_endian: bool = False
+    pts: int = 0
 
 
 class _Cursor:
@@ -66,15 +75,19 @@ class _Cursor:
 
 
 def probe_raw(raw: Raw, ros1: bool) -> Probe:
-    """A serialised sensor_msgs/Image. Raises struct.error or IndexError where it is cut off."""
+    """A serialised sensor_msgs/Image.
+
+    Raises:
+        struct.error, IndexError: it is cut off.
+        DataError: its stamp is none.
+    """
     read = _Cursor(raw, ros1)
     stamp_ns = _header(read, ros1)
     height, width, form, big_endian = read.u32(), read.u32(), read.text(), read.u8()
     step, size = read.u32(), read.u32()
     data = raw[read.at : read.at + size]
-    return Probe(
-        stamp_ns, form, raw_problem(height, width, step, form, len(data)), data, bool(big_endian)
-    )
+    problem = raw_problem(height, width, step, form, len(data))
+    return Probe(stamp_ns, form, problem, data, raw=True, big_endian=bool(big_endian))
 
 
 def probe_compressed(raw: Raw, ros1: bool) -> Probe:
@@ -89,15 +102,31 @@ def probe_compressed(raw: Raw, ros1: bool) -> Probe:
 
 
 def probe_message(message: Any) -> Probe:
-    """A decoded message of any image type."""
+    """A decoded message of any image type. Raises DataError where its stamp is none."""
     stamp = message.header.stamp
-    stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    at = stamp_ns(int(stamp.sec), int(stamp.nanosec))
     data = memoryview(bytes(message.data))
     form = str(getattr(message, "encoding", getattr(message, "format", "")))
     if hasattr(message, "step"):
         sizes = int(message.height), int(message.width), int(message.step)
-        return Probe(stamp_ns, form, raw_problem(*sizes, form, len(data)), data)
-    return Probe(stamp_ns, form, picture_problem(data), data)
+        problem = raw_problem(*sizes, form, len(data))
+        return Probe(at, form, problem, data, raw=True, big_endian=bool(message.is_bigendian))
+    return Probe(at, form, picture_problem(data), data, pts=int(getattr(message, "pts", 0)) % 2**63)
+
+
+def brightest(probe: Probe) -> int:
+    """The largest value in an image of 16 bits; 0 for others, and where it cannot be told."""
+    if probe.raw and probe.form in DEEP:
+        order = ">u2" if probe.big_endian else "<u2"
+        pixels = np.frombuffer(probe.data[: len(probe.data) // 2 * 2], order)
+    elif not probe.raw and is_deep_png(probe.data):
+        try:
+            pixels = deep_picture(bytes(probe.data))
+        except DataError:  # told when it is decoded
+            return 0
+    else:
+        return 0
+    return int(pixels.max(initial=0))
 
 
 def picture_problem(data: Raw) -> str:
@@ -117,8 +146,12 @@ def raw_problem(height: int, width: int, step: int, form: str, size: int) -> str
         return f"{width}x{height} pixels"
     if not size:
         return "empty"
-    # Whether the step is right for the encoding is said when it is decoded.
-    return "cut off" if size < step * height else ""
+    channels, depth, _ = ENCODINGS.get(form, (0, 0, None))
+    row = width * channels * depth
+    step = step or row
+    # Some drivers do not pad the last row. Whether the step is right is said when it is decoded.
+    last = row if 0 < row < step else step
+    return "cut off" if size < step * (height - 1) + last else ""
 
 
 def _header(read: _Cursor, ros1: bool) -> int:
@@ -126,4 +159,4 @@ def _header(read: _Cursor, ros1: bool) -> int:
         read.u32()
     seconds, nanoseconds = read.u32(), read.u32()
     read.text()
-    return seconds * 1_000_000_000 + nanoseconds
+    return stamp_ns(seconds, nanoseconds)

@@ -17,6 +17,8 @@ VIDEO = "foxglove_msgs/msg/CompressedVideo"
 CAMERAS = (IMAGE, COMPRESSED, PACKET, VIDEO)
 ODOMETRY = "nav_msgs/msg/Odometry"
 TF, FIX, IMU = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/NavSatFix", "sensor_msgs/msg/Imu"
+#: Ending of the topic of transforms that never change.
+STATIC = "_static"
 #: Types that are used only for a named topic, as a PoseStamped may also be a goal.
 POSES = (
     "geometry_msgs/msg/PoseStamped",
@@ -49,17 +51,18 @@ class Motion:
     Attributes:
         source: "pose" or "twist": what of the messages counts.
         topic, kind: the topic and the ROS type of its messages.
-        imu: topic of the Imu that gives a NavSatFix its heading; empty for anything else.
+        beside: topic that is read with it: of the Imu that gives a NavSatFix its heading, or of
+            the transforms that never change; empty: none.
     """
 
     source: Literal["pose", "twist"]
     topic: str
     kind: str
-    imu: str = ""
+    beside: str = ""
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return (self.topic, self.imu) if self.imu else (self.topic,)
+        return (self.topic, self.beside) if self.beside else (self.topic,)
 
 
 def find_camera(bag: Bag, name: str | None) -> str:
@@ -102,9 +105,9 @@ def find_motion(bag: Bag, name: str | None, source: str = "pose") -> Motion:
         kind = bag.kind(topic)
         if kind in TWISTS:
             return Motion("twist", topic, kind)
-        return Motion("pose", topic, kind, _imu(bag) if kind == FIX else "")
+        return Motion("pose", topic, kind, _beside(bag, topic))
     topic = _only(bag, (TF,) if source == "tf" else (ODOMETRY,), source)
-    return Motion("pose", topic, bag.kind(topic))
+    return Motion("pose", topic, bag.kind(topic), _beside(bag, topic))
 
 
 def _only(bag: Bag, kinds: tuple[str, ...], source: str) -> str:
@@ -114,7 +117,7 @@ def _only(bag: Bag, kinds: tuple[str, ...], source: str) -> str:
     if source == "commands":
         found = [t for t in found if any(c in t.lower() for c in _COMMANDS)] or found
     if source == "tf":
-        found = [topic for topic in found if not topic.endswith("static")] or found
+        found = [topic for topic in found if not topic.endswith(STATIC)] or found
     if len(found) == 1:
         return found[0]
     if found:
@@ -147,9 +150,14 @@ def _named(bag: Bag, name: str, kinds: tuple[str, ...], option: str) -> str:
     return name
 
 
-def _imu(bag: Bag) -> str:
-    found = sorted(topic for topic in bag.topics if bag.kind(topic) == IMU)
-    return next((topic for topic in found if topic.endswith("/data")), found[0] if found else "")
+def _beside(bag: Bag, topic: str) -> str:
+    """The topic that is read with a NavSatFix or with transforms; empty: none."""
+    if bag.kind(topic) == FIX:
+        found = sorted(name for name in bag.topics if bag.kind(name) == IMU)
+        return next((name for name in found if name.endswith("/data")), found[0] if found else "")
+    if bag.kind(topic) == TF and topic + STATIC in bag.topics:
+        return topic + STATIC
+    return ""
 
 
 def _listing(bag: Bag, most: int = 20) -> str:

@@ -33,7 +33,7 @@ from v2w_core.data.bags.pictures import read_pictures
 from v2w_core.data.bags.plausibility import check, walk_of
 from v2w_core.data.bags.topics import find_camera, find_motion
 from v2w_core.data.notices import Notice
-from v2w_core.data.sources.bag_checks import bad_images, deep_grey, elapsed_s, uneven
+from v2w_core.data.sources.bag_checks import bad_images, deep_pixels, elapsed_s, uneven
 from v2w_core.data.sources.resample import (
     MAX_ODOMETRY_GAP_S,
     Int64Array,
@@ -186,7 +186,8 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     rows = choose_stamps(
         stream.name, stream.stream.header_ns, stream.stream.receive_ns, stamps=options.stamps
     )
-    notices = [*bag.notices, *images.notices, *rows.notices, *compare_clocks(images, rows)]
+    clocks = compare_clocks(images, rows)
+    notices = [*bag.notices, *images.notices, *rows.notices, *clocks]
     image_line, row_line = time_lines([images, rows])
     elapsed = elapsed_s(image_line, images, camera)
     # Images before the first good one are told as bad, unless the user cuts them off.
@@ -198,29 +199,33 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     low, high = int(image_line.line_ns[0]), int(image_line.line_ns[-1])
     in_range = in_window(row_line, low - _MARGIN_NS, high + _MARGIN_NS)
     track = make_track(stream, in_range if len(in_range) else row_line, motion, options)
-    check_density(track, stream.name, MAX_ODOMETRY_GAP_S)
+    told = list(check_density(track, stream.name, MAX_ODOMETRY_GAP_S, options.rate_hz))
     track = without_jumps(track)
     bad = np.isin(image_line.index, list(camera.problems))
     if bad.all():
         rule = f"pictures that can be decoded; all {len(bad)} are bad: is it the right camera?"
         raise DataError(f"{topic}: images", rule, camera.problems[int(image_line.index[0])])
-    told = list(bad_images(image_line, elapsed, camera))
+    told += bad_images(image_line, elapsed, camera)
     if bad.mean() > MANY_BAD:  # their gaps would be everywhere: the nearest good ones are taken
         image_line, elapsed = image_line.where(~bad), elapsed[~bad]
         bad = np.zeros(len(image_line), bool)
-    parts = plan_segments(
-        image_line.line_ns,
-        track.line_ns,
-        track.poses,
-        rate_hz=options.rate_hz,
-        max_gap_s=options.max_gap_s,
-        min_frames=options.min_frames,
-        broken=track.broken,
-        bad=bad,
-    )
+    try:
+        parts = plan_segments(
+            image_line.line_ns,
+            track.line_ns,
+            track.poses,
+            rate_hz=options.rate_hz,
+            max_gap_s=options.max_gap_s,
+            min_frames=options.min_frames,
+            broken=track.broken,
+            bad=bad,
+        )
+    except DataError as error:  # perhaps because the clocks are apart
+        rule = "; ".join([error.rule, *map(str, clocks)])
+        raise DataError(error.field, rule, error.value) from error
     notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
     notices += [*told, *uneven(parts, image_line, options)]
-    notices += deep_grey(camera)
+    notices += deep_pixels(camera)
     segments = tuple(
         Segment(image_line.index[p.indices], image_line.stamps_ns[p.indices], p.poses)
         for p in parts

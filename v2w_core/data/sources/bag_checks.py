@@ -70,12 +70,12 @@ def uneven(parts: Sequence[Segment], line: TimeLine, options: BagOptions) -> Ite
     yield Notice("uneven_steps", text, remedy, {**numbers, "camera_hz": round(camera_hz, 3)})
 
 
-def deep_grey(camera: CameraLog) -> Iterator[Notice]:
-    """Grey of 16 bits that is scaled by the range that the camera fills."""
+def deep_pixels(camera: CameraLog) -> Iterator[Notice]:
+    """Images of 16 bits that are scaled by the range that the camera fills."""
     white = white_of(camera)
     if white is not None:
         bits = white.bit_length()
         text = f"{camera.topic}: {camera.form} fills {bits} of 16 bits (brightest pixel "
         text += f"{camera.white}): white is {white}"
         remedy = "darker recordings of this camera may get another white; record its 8-bit topic"
-        yield Notice("deep_grey", text, remedy, {"bits": bits, "brightest": camera.white})
+        yield Notice("deep_pixels", text, remedy, {"bits": bits, "brightest": camera.white})
