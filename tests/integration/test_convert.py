@@ -202,12 +202,19 @@ def test_of_a_file_that_is_cut_off_what_is_there_is_read(
     assert episode.attributes["warnings"][0]["code"] == "file_cut"
 
 
-def test_truncated_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bag = BagMaker(tmp_path / "drive", "sqlite3").drive().close()
+def test_of_a_database_that_is_cut_off_what_is_there_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = BagMaker(tmp_path / "drive", "sqlite3").drive(seconds=12.0).close()
     file = next(i for i in bag.iterdir() if i.suffix != ".yaml")
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    out = tmp_path / "out"
-    assert "complete bag" in fails(capsys, out, str(bag), str(out))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    (episode,) = converted(bag, tmp_path / "out")
+    assert 20 <= len(episode) <= 26
+    assert "damaged or cut off" in capsys.readouterr().err
+    file.write_bytes(whole[: len(whole) // 200])
+    message = fails(capsys, tmp_path / "none", str(bag), str(tmp_path / "none"))
+    assert "complete bag" in message and ".recover" in message
 
 
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "octopus", ""])

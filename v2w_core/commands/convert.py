@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
     if args.kind not in ("auto", *KINDS):
         raise DataError("--kind", f"one of auto, {', '.join(KINDS)}", args.kind)
     kind = find_kind(args.source) if args.kind == "auto" else args.kind
+    if args.json:
+        _check_place(args.json)
     source = KINDS[kind].open(args.source, **_options(args, kind))
     done = convert(
         source,
@@ -139,6 +142,13 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise DataError("--json", "a file that can be written", str(error)) from error
     return 0
+
+
+def _check_place(path: Path) -> None:
+    """Raises DataError if the summary cannot be written, before anything else is."""
+    folder = next(item for item in path.absolute().parents if item.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise DataError("--json", "a file in a folder that can be written", str(path))
 
 
 def _undecoded(done: Converted) -> list[Notice]:

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from v2w_core.data.disk_file import DiskFile
 from v2w_core.errors import DataError, V2WError
 from v2w_core.geometry import MAX_COORDINATE_M, first_unusable
 from v2w_core.images import ImageArray, ImageFormat, encode_image
@@ -67,7 +68,8 @@ class EpisodeWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The name has the process id, so that the file of a killed writer is never reused.
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._file: h5py.File | None = h5py.File(self._temporary, "w")
+        self._disk = DiskFile(self._temporary)
+        self._file: h5py.File | None = h5py.File(self._disk, "w")
         self._frames = self._file.create_dataset(
             "frames", shape=(0,), maxshape=(None,), chunks=(64,), dtype=h5py.vlen_dtype(np.uint8)
         )
@@ -108,6 +110,7 @@ class EpisodeWriter:
         self._size = size
         self._frames.resize((index + 1,))
         self._frames[index] = np.frombuffer(encoded, dtype=np.uint8)
+        self._disk.check()
         self._poses.append(row)
         self._stamps.append(int(stamp_ns))
         if action is not None:
@@ -127,6 +130,8 @@ class EpisodeWriter:
         try:
             self._write_rest(actions, action_spec or self._spec)
             self._file.close()
+            self._disk.close()
+            self._disk.check()
             os.replace(self._temporary, self.path)
         except BaseException:
             self.abort()
@@ -158,14 +163,9 @@ class EpisodeWriter:
         """Deletes the temporary file; the target is left unchanged."""
         if self._file is not None:
             file, self._file = self._file, None
-            try:
+            with suppress(OSError, RuntimeError):
                 file.close()
-            except (OSError, RuntimeError):
-                # The disk is full: HDF5 gives the file up only once what it holds is written.
-                with suppress(OSError):
-                    os.truncate(self._temporary, 0)
-                with suppress(OSError, RuntimeError):
-                    file.close()
+            self._disk.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 

@@ -79,7 +79,7 @@ def track_of(
         silent = np.flatnonzero(np.diff(stamps) > MAX_SILENCE_S * 1e9)
         broken = np.union1d(broken, silent).astype(np.int64)
         poses = integrate_twist((stamps - stamps[0]) * 1e-9, twist, held)
-        up = np.ones(len(poses))
+        up: Float64Array = np.ones(len(poses))
     else:
         place, turn = in_ros_axes(chosen[:, POSITION], unit(chosen[:, QUATERNION]), axes)
         poses, up = np.column_stack([place, yaw_of(turn)]), upright(turn)
