@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from v2w_core.data.bags.bag import Bag
 from v2w_core.data.bags.container import Message
+from v2w_core.data.bags.glances import Glance, Glances
 from v2w_core.data.bags.motion_rows import MotionReader, Stream
 from v2w_core.data.bags.probe import (
     Probe,
@@ -22,8 +23,10 @@ from v2w_core.data.bags.probe import (
     probe_raw,
 )
 from v2w_core.data.bags.topics import COMPRESSED, IMAGE, Motion
+from v2w_core.data.ros_images import frame_from_message
 from v2w_core.data.ros_video import codec_in, codec_of
 from v2w_core.errors import DataError, V2WError
+from v2w_core.images import ImageArray, glance_at
 
 Int64Array = NDArray[np.int64]
 #: Number of 16-bit images whose brightest pixel is looked up.
@@ -40,6 +43,7 @@ class CameraLog:
         header_ns, receive_ns: int64 [N], stamps in the file's order.
         problems: why there is no picture, by the number of the image.
         white: brightest pixel of some images of 16 bits; 0 for others.
+        glances: how far the picture moved between some pairs of images.
         pts: int64 [N], time stamps that an encoder gave its packets; empty: none.
     """
 
@@ -50,6 +54,7 @@ class CameraLog:
     receive_ns: Int64Array
     problems: Mapping[int, str] = field(default_factory=dict)
     white: int = 0
+    glances: tuple[Glance, ...] = ()
     pts: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
@@ -93,6 +98,7 @@ class _Images:
         self._problems: dict[int, str] = {}
         self._forms: Counter[str] = Counter()
         self._codec = ""
+        self._glances = Glances(bag.topics[topic].num_messages)
         self._white = 0
         self._first_error: V2WError | None = None
 
@@ -104,7 +110,7 @@ class _Images:
             stamp_ns, problem, pts = probe.stamp_ns, probe.problem, probe.pts
             self._forms[probe.form] += 1
             if not problem:
-                self._look_into(probe, index)
+                self._look_into(probe, index, message)
         except (struct.error, IndexError):
             problem = "cut off"
         except V2WError as error:
@@ -118,12 +124,24 @@ class _Images:
         if problem:
             self._problems[index] = problem
 
-    def _look_into(self, probe: Probe, index: int) -> None:
-        """Looks up the brightest pixel of some deep images, and what a video begins with."""
+    def _look_into(self, probe: Probe, index: int, message: Message) -> None:
+        """Looks up the brightest pixel of some deep images, what a video begins with, and how far
+        some pictures have moved."""
         if index % self._every == 0:
             self._white = max(self._white, brightest(probe))
         if not self._codec and probe.data[:2] == b"\0\0" and not probe.raw:
             self._codec = codec_in(probe.data)
+        if not self._codec and not codec_of(probe.form):
+            stamp_ns = probe.stamp_ns or message.receive_ns
+            self._glances.add(index, stamp_ns, lambda: self._picture(probe, message))
+
+    def _picture(self, probe: Probe, message: Message) -> ImageArray | None:
+        try:
+            if not probe.raw:
+                return glance_at(bytes(probe.data))
+            return frame_from_message(self._bag.decode(message), field=self._topic)
+        except (V2WError, AttributeError, TypeError):  # told when it is wanted
+            return None
 
     def _probe(self, message: Message) -> Probe:
         ros1 = message.topic.encoding == "ros1"
@@ -150,5 +168,6 @@ class _Images:
             receive_ns=np.array(self._receive, np.int64),
             problems=self._problems,
             white=self._white,
+            glances=tuple(self._glances.found),
             pts=pts if (np.diff(pts) > 0).all() else pts[:0],
         )

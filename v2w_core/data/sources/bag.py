@@ -33,7 +33,13 @@ from v2w_core.data.bags.pictures import read_pictures
 from v2w_core.data.bags.plausibility import check, walk_of
 from v2w_core.data.bags.topics import find_camera, find_motion
 from v2w_core.data.notices import Notice
-from v2w_core.data.sources.bag_checks import bad_images, deep_pixels, elapsed_s, uneven
+from v2w_core.data.sources.bag_checks import (
+    bad_images,
+    deep_pixels,
+    elapsed_s,
+    turns_of_pictures,
+    uneven,
+)
 from v2w_core.data.sources.resample import (
     MAX_ODOMETRY_GAP_S,
     Int64Array,
@@ -224,6 +230,8 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
         rule = "; ".join([error.rule, *map(str, clocks)])
         raise DataError(error.field, rule, error.value) from error
     notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
+    if not any(notice.code in ("mirrored", "ned_frame", "upside_down") for notice in notices):
+        notices += turns_of_pictures(camera, image_line, track)
     notices += [*told, *uneven(parts, image_line, options)]
     notices += deep_pixels(camera)
     segments = tuple(

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.data.bags.clocks import SECOND, TimeLine, Times
+from v2w_core.data.bags.glances import mirrored_pictures
 from v2w_core.data.bags.log import CameraLog
 from v2w_core.data.bags.options import BagOptions
 from v2w_core.data.bags.pictures import white_of
+from v2w_core.data.bags.poses import Track
 from v2w_core.data.notices import Notice
 from v2w_core.data.sources.resample import Segment, rates_of
 
@@ -79,3 +81,19 @@ def deep_pixels(camera: CameraLog) -> Iterator[Notice]:
         text += f"{camera.white}): white is {white}"
         remedy = "darker recordings of this camera may get another white; record its 8-bit topic"
         yield Notice("deep_pixels", text, remedy, {"bits": bits, "brightest": camera.white})
+
+
+def turns_of_pictures(camera: CameraLog, line: TimeLine, track: Track) -> Iterator[Notice]:
+    """Whether the pictures turn against the heading."""
+    seen = sorted({number for glance in camera.glances for number in (glance.first, glance.second)})
+    where = dict(zip(line.index.tolist(), line.line_ns.tolist(), strict=True))
+    at = [number for number in seen if number in where]
+    if len(at) < 2:
+        return
+    times = np.array([where[number] for number in at], np.int64)
+    inside = (times >= track.line_ns[0]) & (times <= track.line_ns[-1])
+    yaw = np.interp(times, track.line_ns, np.unwrap(track.poses[:, 3]))
+    known = {number: float(y) for number, y, good in zip(at, yaw, inside, strict=True) if good}
+    notice = mirrored_pictures(list(camera.glances), known.get)
+    if notice is not None:
+        yield notice
