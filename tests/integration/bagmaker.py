@@ -169,6 +169,7 @@ class BagMaker:
         quaternion: tuple[float, float, float, float] | None = None,
         z: float = 0.25,
         frame: str = "odom",
+        child: str = "base_link",
     ) -> None:
         types = self.store.types
         x, y, yaw = pose
@@ -186,7 +187,7 @@ class BagMaker:
         kind = "nav_msgs/msg/Odometry"
         message = types[kind](
             header=header,
-            child_frame_id="base_link",
+            child_frame_id=child,
             pose=types["geometry_msgs/msg/PoseWithCovariance"](pose=body, covariance=np.zeros(36)),
             twist=types["geometry_msgs/msg/TwistWithCovariance"](
                 twist=twist, covariance=np.zeros(36)

@@ -41,8 +41,8 @@ def find_transform(
         streams: rows of every edge, by its name.
         topic: the topic's name, for messages.
         frames: the fixed frame and the body's; None finds them: an edge from odom (map, world)
-            to base_link (base_footprint, ...), or else the only edge that moves; of several
-            robots the only one that moves.
+            to base_link (base_footprint, ...) or back, or else the only edge that moves; of
+            several robots the only one that moves.
 
     Raises:
         DataError: a named frame is unknown, nothing connects the two, or several pairs could be
@@ -50,11 +50,12 @@ def find_transform(
     """
     if frames is not None:
         return name_of(*frames), _between(streams, topic, frames), ()
-    pairs = ((parent, child) for parent in _FIXED for child in _BODIES)
-    fitting = ([name for name in streams if _is(split(name), pair)] for pair in pairs)
-    usual = next((names for names in fitting if names), [])
+    usual = _usual({name: split(name) for name in streams})
     if len(usual) == 1:
         return usual[0], streams[usual[0]], ()
+    hanging = _usual({name: split(name)[::-1] for name in streams}) if not usual else []
+    if len(hanging) == 1:  # a tree that hangs from the body
+        return find_transform(streams, topic, split(hanging[0])[::-1])
     moving = [name for name in usual or streams if _moves(streams[name])]
     if len(moving) != 1:
         rule = "one pair of frames that tells the motion: --tf-frames PARENT CHILD, of "
@@ -63,6 +64,13 @@ def find_transform(
     text += "only one that moves"
     notice = Notice("tf_frames", text, "--tf-frames PARENT CHILD names another")
     return moving[0], streams[moving[0]], (notice,)
+
+
+def _usual(frames: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The transforms whose frames are called as in most robots, of the best pair of names."""
+    pairs = ((parent, child) for parent in _FIXED for child in _BODIES)
+    fitting = ([name for name, own in frames.items() if _is(own, pair)] for pair in pairs)
+    return next((names for names in fitting if names), [])
 
 
 def _between(streams: Streams, topic: str, frames: tuple[str, str]) -> Stream:
@@ -139,7 +147,7 @@ def _moves(stream: Stream) -> bool:
     return bool(good.any() and np.ptp(places[good], axis=0).max() > _MOVES_M)
 
 
-def _is(frames: tuple[str, str], names: tuple[str, str]) -> bool:
+def _is(frames: tuple[str, ...], names: tuple[str, str]) -> bool:
     """Whether a pair of frames has these names, perhaps with a robot's prefix."""
     return all(
         own == name or own.endswith((f"/{name}", f"_{name}"))
