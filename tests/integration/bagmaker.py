@@ -80,6 +80,7 @@ class BagMaker:
         encoding: str = "rgb8",
         data: np.ndarray | None = None,
         delay_ns: int = 20_000_000,
+        big_endian: bool = False,
     ) -> None:
         """An Image, or with encoding "jpeg" or "png" a CompressedImage."""
         header = self._header(stamp_ns, "camera")
@@ -96,7 +97,7 @@ class BagMaker:
                 height=frame.shape[0],
                 width=frame.shape[1],
                 encoding=encoding,
-                is_bigendian=0,
+                is_bigendian=int(big_endian),
                 step=frame[0].nbytes,
                 data=np.ascontiguousarray(frame).view(np.uint8).reshape(-1),
             )

@@ -160,8 +160,9 @@ def _undecoded(done: Converted) -> list[Notice]:
     ]
     if not done.undecoded:
         return found
-    shown = ", ".join(done.undecoded[:5]) + (", ..." if len(done.undecoded) > 5 else "")
-    text = f"{len(done.undecoded)} pictures cannot be decoded and are left out: {shown}"
+    more = len(done.undecoded) - 5
+    shown = ", ".join(done.undecoded[:5]) + (f", and {more} more" if more > 0 else "")
+    text = f"{len(done.undecoded)} pictures cannot be decoded and are left out: at {shown}"
     return [*found, Notice("undecoded", text, "what they leave is a gap")]
 
 

@@ -34,7 +34,7 @@ class Converted:
         action_min, action_max: [A], minimum and maximum of all actions.
         num_outside: number of steps with an action outside the bounds.
         too_short: lengths of the recordings that were left out.
-        undecoded: frames that could not be decoded: recording and number.
+        undecoded: frames that could not be decoded: recording and time.
         failed: of several bags, why single ones could not be read to their end.
     """
 
@@ -217,7 +217,8 @@ class _Job:
             for index, (frame, pose, stamp) in enumerate(rows):
                 count()
                 if frame is None:
-                    self.done.undecoded.append(f"{recording.name}[{index}]")
+                    at = f"{recording.time_of(index):.2f} s"
+                    self.done.undecoded.append(f"{recording.name} {at}".strip())
                 elif self.observation:
                     frame = resize_frame(frame, self.observation)
                 shape = None if frame is None else frame.shape

@@ -68,7 +68,8 @@ class VideoDecoder:
             raise DataError(f"{topic}: format", rule, str(error)) from error
         self._av = av
         self.finds_losses = name in ("h264", "hevc")
-        self._name, self._smeared = name, False
+        self._name = name
+        self._losses: list[int] = []  # numbers of packets before which others are missing
         known = [item for item in _DECODERS.get(name, (name,)) if item in av.codecs_available]
         if not known:
             rule = "a video that this PyAV decodes: pip install --upgrade av"
@@ -103,10 +104,13 @@ class VideoDecoder:
                 frames = self._context.decode(packet)
         except self._av.error.FFmpegError:  # before the first key frame, or damaged
             return
-        self._smeared |= lost or any(_GAP in line[2].lower() for line in said)
+        if packet is not None and (lost or any(_GAP in line[2].lower() for line in said)):
+            self._losses.append(packet.pts)
         for frame in frames:
-            self._smeared &= not frame.key_frame
-            if frame.pts in wanted and not self._smeared and not frame.is_corrupt:
+            if frame.key_frame:
+                self._losses = [number for number in self._losses if number > frame.pts]
+            smeared = frame.is_corrupt or any(number <= frame.pts for number in self._losses)
+            if frame.pts in wanted and not smeared:
                 yield int(frame.pts), np.asarray(frame.to_ndarray(format="rgb24"))
 
     @contextmanager

@@ -249,7 +249,13 @@ def _offset_steps(stamps: Int64Array, receive: Int64Array, fall: int, back_ns: i
     before, after = late[max(fall - FEW, 0) : fall], late[fall : fall + FEW]
     if min(len(before), len(after)) < FEW // 2:
         return False  # too few to tell
-    return float(np.median(after) - np.median(before)) > 0.6 * back_ns > 0.02 * SECOND
+    older = float(np.median(after) - np.median(before))
+    spread = float(_spread(before) + _spread(after))  # a radio link holds messages back by chance
+    return older > max(0.6 * back_ns, 3 * spread) and 0.6 * back_ns > 0.02 * SECOND
+
+
+def _spread(late: Int64Array) -> float:
+    return float(np.median(np.abs(late - np.median(late))))
 
 
 def _lateness(times: Times) -> NDArray[np.float64] | None:

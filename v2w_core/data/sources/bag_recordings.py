@@ -133,6 +133,7 @@ def _recordings(scans: Sequence[BagScan], many: bool, settings: str) -> Iterator
                     "step_s": [round(shortest, 4), round(longest, 4)],
                     **as_attributes(scan.notices),
                 },
+                times_s=scan.times_s[number],
                 key=f"{_identity(scan.files)} {settings} {number}" if many else "",
             )
 
