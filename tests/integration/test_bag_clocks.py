@@ -179,3 +179,27 @@ def test_clocks_of_different_epochs_are_refused_with_the_number_that_mends_them(
     assert offset is not None and len(message.splitlines()) <= 10
     (episode,) = converted(bag, tmp_path / "out", "--camera-offset-s", offset[1])
     assert right(episode)
+
+
+@pytest.mark.parametrize("stamps", ["auto", "receive"])
+def test_an_odometry_without_stamps(tmp_path: Path, stamps: str) -> None:
+    maker = BagMaker(tmp_path / "drive").drive(3.0, odom=None)
+    for number in range(-2, 160):
+        at = START_NS + number * 20 * MS
+        maker.odometry(0, pose_at(number * 0.02), delay_ns=at + MS)
+    (episode,) = converted(maker.close(), tmp_path / "out", "--stamps", stamps)
+    assert right(episode)
+    assert codes(episode) == ({"stamps_unset"} if stamps == "auto" else set())
+
+
+def test_a_clock_that_is_set_forward_is_a_gap(tmp_path: Path) -> None:
+    maker = BagMaker(tmp_path / "drive")
+    for number in range(100):
+        stamp = START_NS + number * 50 * MS + (7 * 10**9 if number >= 50 else 0)
+        maker.image(stamp, number, delay_ns=START_NS + number * 50 * MS + MS - stamp)
+    for number in range(-2, 255):
+        stamp = START_NS + number * 20 * MS + (7 * 10**9 if number >= 125 else 0)
+        receive = START_NS + number * 20 * MS + MS
+        maker.odometry(stamp, pose_at(number * 0.02), delay_ns=receive - stamp)
+    episodes = converted(maker.close(), tmp_path / "out")
+    assert len(episodes) == 2 and all(right(episode) for episode in episodes)

@@ -260,10 +260,21 @@ def test_names_that_would_leave_the_folder(
 def test_places_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bag = BagMaker(tmp_path / "drive").drive(1.0).close()
     (tmp_path / "file").write_text("notes")
-    for dest in (tmp_path / "file", tmp_path / "file" / "below"):
+    # Not even the superuser makes a folder in /proc.
+    nowhere = [Path("/proc/v2w")] if Path("/proc").is_dir() else []
+    for dest in (tmp_path / "file", tmp_path / "file" / "below", *nowhere):
         message = fails_beside(capsys, bag, dest)
         assert "dest" in message or str(dest) in message
     assert (tmp_path / "file").read_text() == "notes"
+
+
+def test_a_summary_that_cannot_be_written_is_refused_before_anything_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
+    (tmp_path / "file").write_text("notes")
+    for summary in (tmp_path / "file" / "s.json", tmp_path):
+        assert "--json" in fails(capsys, bag, tmp_path / "out", "--json", summary)
 
 
 def fails_beside(capsys: pytest.CaptureFixture[str], bag: Path, dest: Path) -> str:

@@ -123,6 +123,16 @@ def test_poses_in_millimetres(tmp_path: Path) -> None:
     assert "scale" in codes(episode)
 
 
+def test_a_localisation_that_corrects_itself_splits_the_episode(tmp_path: Path) -> None:
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        late = stamp > START_NS + 2.6e9
+        maker.odometry(stamp, (pose[0] + (0.3 if late else 0.0), pose[1], pose[2]))
+
+    episodes = converted(drive(tmp_path, add, 5.0), tmp_path / "out")
+    assert len(episodes) == 2 and all(right(episode) for episode in episodes)
+    assert all(codes(episode) == {"jump"} for episode in episodes)
+
+
 @pytest.mark.parametrize("restarts_at", [1.6, 2.02])
 def test_an_odometry_that_restarts_splits_the_episode(tmp_path: Path, restarts_at: float) -> None:
     def add(maker: BagMaker, stamp: int, _: Pose) -> None:
@@ -210,6 +220,29 @@ def test_poses_from_where_they_are(
     assert len(message.splitlines()) <= 10
     (episode,) = converted(bag, tmp_path / "out", "--odom-topic", "/motion")
     assert right(episode)
+
+
+def test_commands_are_integrated_until_they_stop(tmp_path: Path) -> None:
+    """A command holds until the next, but not for ever."""
+
+    def add(maker: BagMaker, stamp: int, pose: Pose) -> None:
+        if stamp < START_NS + 4 * 10**9:
+            add_command(maker, stamp, pose)
+
+    bag = drive(tmp_path, add, 8.0, hz=10)
+    (episode,) = converted(bag, tmp_path / "out", "--motion-from", "commands")
+    assert right(episode) and 3.5 < episode.duration_s < 4.3
+
+
+def test_every_topic_that_could_serve_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = BagMaker(tmp_path / "drive").drive(1.0, odom=None)
+    for number in range(60):
+        maker.odometry(START_NS, (0, 0, 0), topic=f"/robot_{number:02}/pose", as_pose=True)
+        maker.bare(f"/text_{number:02}", "std_msgs/msg/String", START_NS, data="")
+    message = fails(capsys, maker.close(), tmp_path / "out")
+    assert all(f"--odom-topic /robot_{number:02}/pose" in message for number in range(60))
 
 
 def test_frames_of_transforms_are_named_where_they_cannot_be_found(

@@ -73,16 +73,16 @@ def find_camera(bag: Bag, name: str | None) -> str:
             exist or is no camera.
     """
     if name is not None:
-        return _named(bag, name, CAMERAS, "image-topic")
+        return _named(bag, name, CAMERAS, "--image-topic")
     found = sorted(topic for topic in bag.topics if bag.kind(topic) in CAMERAS)
     found = [t for t in found if not any(t == base + form for base in found for form in _FORMS)]
     found = [topic for topic in found if "depth" not in topic.lower()] or found
     if not found:
-        rule = f"a topic of type {', '.join(CAMERAS)}; the bag has {_listing(bag)}"
-        raise DataError("no camera topic in the bag", rule)
+        rule = f"a bag with a topic of type {', '.join(CAMERAS)}; it has {_listing(bag)}"
+        raise DataError("--image-topic", rule, "no camera topic in the bag")
     if len(found) > 1:
-        rule = f"one camera topic: choose one with --image-topic: {', '.join(found)}"
-        raise DataError("several camera topics", rule, f"{len(found)} topics")
+        rule = f"the one of several camera topics: {', '.join(found)}"
+        raise DataError("--image-topic", rule, f"none named of {len(found)}")
     return found[0]
 
 
@@ -97,11 +97,11 @@ def find_motion(bag: Bag, name: str | None, source: str = "pose") -> Motion:
         raise DataError("--motion-from", f"one of {', '.join(MOTIONS)}", source)
     if source in ("twist", "commands"):
         kinds = TWISTS if source == "commands" else (ODOMETRY, *TWISTS)
-        topic = name and _named(bag, name, kinds, "odom-topic")
+        topic = name and _named(bag, name, kinds, "--odom-topic")
         topic = topic or _only(bag, kinds, source)
         return Motion("twist", topic, bag.kind(topic))
     if name is not None:
-        topic = _named(bag, name, (ODOMETRY, *POSES, *TWISTS), "odom-topic")
+        topic = _named(bag, name, (ODOMETRY, *POSES, *TWISTS), "--odom-topic")
         kind = bag.kind(topic)
         if kind in TWISTS:
             return Motion("twist", topic, kind)
@@ -121,8 +121,8 @@ def _only(bag: Bag, kinds: tuple[str, ...], source: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        rule = f"one odometry topic: choose one with --odom-topic: {', '.join(found)}"
-        raise DataError("several odometry topics", rule, f"{len(found)} topics")
+        rule = f"the one of several odometry topics: {', '.join(found)}"
+        raise DataError("--odom-topic", rule, f"none named of {len(found)}")
     raise _nothing(bag, kinds)
 
 
@@ -134,10 +134,9 @@ def _nothing(bag: Bag, kinds: tuple[str, ...]) -> DataError:
         for topic, kind in kinds_of.items()
         if kind in (ODOMETRY, *POSES, *TWISTS)
     ]
-    rule = f"a topic of type {' or '.join(kinds)}"
-    if lines:
-        return DataError("no odometry topic in the bag", f"{rule}; could serve: {'; '.join(lines)}")
-    return DataError("no odometry topic in the bag", f"{rule}; the bag has {_listing(bag)}")
+    rule = f"a bag with a topic of type {' or '.join(kinds)}"
+    rule += f"; could serve: {'; '.join(lines)}" if lines else f"; it has {_listing(bag)}"
+    return DataError("--odom-topic", rule, "no odometry topic in the bag")
 
 
 def _named(bag: Bag, name: str, kinds: tuple[str, ...], option: str) -> str:
@@ -146,7 +145,9 @@ def _named(bag: Bag, name: str, kinds: tuple[str, ...], option: str) -> str:
         rule = f"a topic of the bag with messages: {', '.join(fitting) or _listing(bag)}"
         raise DataError(option, rule, name)
     if bag.kind(name) not in kinds:
-        raise DataError(option, f"a topic of type {' or '.join(kinds)}", bag.kind(name))
+        fitting = [topic for topic in sorted(bag.topics) if bag.kind(topic) in kinds]
+        rule = f"a topic of type {' or '.join(kinds)}: {', '.join(fitting) or 'the bag has none'}"
+        raise DataError(option, rule, f"{name} of type {bag.kind(name)}")
     return name
 
 
