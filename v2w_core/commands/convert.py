@@ -158,6 +158,10 @@ def _undecoded(done: Converted) -> list[Notice]:
         Notice("bag_left_out", f"{why} (what follows in this bag is left out)")
         for why in done.failed
     ]
+    if len(done.sizes) > 1:
+        sizes = ", ".join(f"{height}x{width}" for height, width in sorted(done.sizes))
+        text = f"the episodes' pictures have {len(done.sizes)} sizes: {sizes}"
+        found.append(Notice("sizes", text, "--image-size HxW makes them one"))
     if not done.undecoded:
         return found
     more = len(done.undecoded) - 5
@@ -217,6 +221,7 @@ def _report(kind: str, facts: dict[str, Any], done: Converted) -> None:
 
 def observation_from(text: str | None, resize: str) -> ObservationSpec | None:
     """ "48x64" -> ObservationSpec of height 48 and width 64; None stays None."""
+    from v2w_core.image_header import check_size
     from v2w_core.spec import ObservationSpec
 
     if text is None:
@@ -226,4 +231,6 @@ def observation_from(text: str | None, resize: str) -> ObservationSpec | None:
         raise DataError("image-size", "HEIGHTxWIDTH in pixels, e.g. 48x64", text)
     if resize not in ("stretch", "crop", "pad"):
         raise DataError("resize", "one of stretch, crop, pad", resize)
-    return ObservationSpec(int(parts[0]), int(parts[1]), resize)  # type: ignore[arg-type]
+    height, width = int(parts[0]), int(parts[1])
+    check_size(height, width, field="image-size")
+    return ObservationSpec(height, width, resize)  # type: ignore[arg-type]

@@ -223,6 +223,12 @@ def write_episode(
         return writer.close(actions)
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the pictures of a closed episode file."""
+    with h5py.File(path, "r") as file:
+        return int(file.attrs["height"]), int(file.attrs["width"])
+
+
 def replace_action_spec(path: Path, spec: ActionSpec) -> None:
     """Replaces the ActionSpec of a closed episode file in place."""
     with h5py.File(path, "r+") as file:

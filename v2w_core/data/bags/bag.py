@@ -105,6 +105,10 @@ def open_bag(files: BagFiles) -> Iterator[Bag]:
         import rosbags  # noqa: F401
     except ImportError as error:
         raise DataError("bag", "needs rosbags: pip install 'v2w[data]'", str(error)) from error
+    if not files.files:
+        raise DataError(
+            str(files.path), "a folder with the bag's files", str(files.notices[0].text)
+        )
     with ExitStack() as stack:
         containers, notices, broken = [], list(files.notices), []
         for path in files.files:
@@ -159,6 +163,9 @@ def _open(path: Path) -> Container:
         if start.startswith(b"#ROSBAG V"):
             rule = "a ROS 1 bag of format 2.0; rosbag fix of the ROS that recorded it converts it"
             raise DataError(str(path), rule, start.split(b"\n")[0].decode(errors="replace"))
+        if start.startswith(b"version https"):
+            rule = "a bag; this is a pointer to one: git lfs pull fetches it"
+            raise DataError(str(path), rule, "a pointer of Git LFS")
         what = "an empty file" if not start else f"a file that starts with {start[:8]!r}"
         raise DataError(str(path), _whole(path), what)
 

@@ -35,7 +35,7 @@ class BagFiles:
     Attributes:
         path: the file, or the folder of several.
         name: what it is called: the path from the folder in which it was looked for.
-        files: all files, in the order of their names.
+        files: all files that there are, in the order of their names.
         notices: what was odd about them.
     """
 
@@ -63,7 +63,7 @@ def holds_bags(source: Path) -> bool:
     """Whether the source is a bag, or a folder with bags in it or in the folders below."""
     if not source.is_dir():
         return format_of(source) is not None
-    return any(_inside(folder) for folder in _folders(source))
+    return any(_inside(folder) or _listed(folder) for folder in _folders(source))
 
 
 def find_bags(source: Path) -> list[BagFiles]:
@@ -109,7 +109,7 @@ def _of_folder(folder: Path) -> list[BagFiles]:
     """The recordings whose files lie in this folder."""
     files = _inside(folder)
     if (folder / "metadata.yaml").is_file():
-        return [_by_metadata(folder, files)] if files else []
+        return _by_metadata(folder, files)
     groups: dict[str, dict[int, Path]] = {}
     for path in files:
         stem = path.name[: path.name.lower().index(format_of(path) or "")]
@@ -124,18 +124,18 @@ def _of_folder(folder: Path) -> list[BagFiles]:
     return found
 
 
-def _by_metadata(folder: Path, files: list[Path]) -> BagFiles:
+def _by_metadata(folder: Path, files: list[Path]) -> list[BagFiles]:
     """The recording of a folder with metadata.yaml, which lists its files."""
-    listed = _listed(folder / "metadata.yaml")
+    listed = _listed(folder)
     # A file is packed or unpacked after its name was written down.
     present = {_plain(path.name): path for path in files} | {path.name: path for path in files}
     named = [present.get(name) or present.get(_plain(name)) for name in listed]
     missing = [name for name, path in zip(listed, named, strict=True) if path is None]
     kept = tuple(path for path in named if path is not None) or tuple(files)
     notices: tuple[Notice, ...] = ()
-    if missing and len(missing) < len(listed):
+    if missing and (len(missing) < len(listed) or not files):
         notices = (_missing(folder, len(missing), len(listed), missing[0]),)
-    return BagFiles(folder, folder.name, kept, notices)
+    return [BagFiles(folder, folder.name, kept, notices)] if kept or notices else []
 
 
 def _missing_parts(folder: Path, group: Mapping[int, Path]) -> tuple[Notice, ...]:
@@ -160,7 +160,17 @@ def _inside(folder: Path) -> list[Path]:
         items = [item for item in folder.iterdir() if item.is_file() and format_of(item)]
     except OSError:
         return []
-    return sorted((item for item in items if not item.name.startswith(".")), key=_natural)
+    names = {item.name for item in items}
+    kept = (item for item in items if not item.name.startswith(".") and not _is_copy(item, names))
+    return sorted(kept, key=_natural)
+
+
+def _is_copy(path: Path, names: Set[str]) -> bool:
+    """Whether the file is beside its original: packed, or kept by rosbag reindex or compress."""
+    plain = _plain(path.name)
+    return (plain != path.name and plain in names) or (
+        plain.endswith(".orig.bag") and plain.removesuffix(".orig.bag") + ".bag" in names
+    )
 
 
 def _folders(source: Path, depth: int = MAX_DEPTH, seen: Set[Path] = frozenset()) -> Iterator[Path]:
@@ -190,10 +200,12 @@ def _plain(name: str) -> str:
     return name[: len(name) - len(ending)]
 
 
-def _listed(metadata: Path) -> list[str]:
-    """Names of the files that metadata.yaml lists; none where it is damaged."""
+def _listed(folder: Path) -> list[str]:
+    """Names of the files that rosbag2's metadata.yaml lists; none where it is damaged."""
     try:
-        paths = read_yaml(metadata)["rosbag2_bagfile_information"]["relative_file_paths"]
+        paths = read_yaml(folder / "metadata.yaml")["rosbag2_bagfile_information"][
+            "relative_file_paths"
+        ]
         return [Path(item).name for item in paths if isinstance(item, str)]
     except (OSError, YAMLError, KeyError, TypeError):
         return []

@@ -44,6 +44,7 @@ class CameraLog:
         problems: why there is no picture, by the number of the image.
         white: brightest pixel of some images of 16 bits; 0 for others.
         glances: how far the picture moved between some pairs of images.
+        frames: number of images by the name of the camera's frame.
         pts: int64 [N], time stamps that an encoder gave its packets; empty: none.
     """
 
@@ -55,6 +56,7 @@ class CameraLog:
     problems: Mapping[int, str] = field(default_factory=dict)
     white: int = 0
     glances: tuple[Glance, ...] = ()
+    frames: Mapping[str, int] = field(default_factory=dict)
     pts: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
@@ -97,6 +99,7 @@ class _Images:
         self._header, self._receive, self._pts = array("q"), array("q"), array("q")
         self._problems: dict[int, str] = {}
         self._forms: Counter[str] = Counter()
+        self._frames: Counter[str] = Counter()
         self._codec = ""
         self._glances = Glances(bag.topics[topic].num_messages)
         self._white = 0
@@ -109,6 +112,7 @@ class _Images:
             probe = self._probe(message)
             stamp_ns, problem, pts = probe.stamp_ns, probe.problem, probe.pts
             self._forms[probe.form] += 1
+            self._frames[probe.frame] += 1
             if not problem:
                 self._look_into(probe, index, message)
         except (struct.error, IndexError):
@@ -169,5 +173,6 @@ class _Images:
             problems=self._problems,
             white=self._white,
             glances=tuple(self._glances.found),
+            frames=self._frames,
             pts=pts if (np.diff(pts) > 0).all() else pts[:0],
         )

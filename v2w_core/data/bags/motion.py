@@ -16,7 +16,12 @@ from v2w_core.data.bags.topics import FIX, TF, Motion
 from v2w_core.data.bags.transforms import find_transform
 from v2w_core.data.notices import Notice
 from v2w_core.errors import DataError
+from v2w_core.geometry import relative_motion, wrap_angle
 
+#: Silence of an odometry that is told, though it is bridged.
+SILENT_S = 0.3
+#: Angle between velocities and the way of the poses that is told.
+APART_RAD = 0.5
 #: Types whose messages are commands: they hold until the next.
 _COMMAND = "geometry_msgs/msg/Twist"
 
@@ -65,11 +70,34 @@ def make_track(chosen: Chosen, line: TimeLine, motion: Motion, options: BagOptio
         held=motion.kind == _COMMAND or options.motion_from == "commands",
     )
     notices = (*chosen.notices, *track.notices)
+    if motion.source == "twist":
+        notices = (*notices, *_frame_of_twist(chosen, line, track))
     if chosen.stream.bad:
         text = f"{chosen.name}: {chosen.stream.bad} messages cannot be decoded and are left out"
         numbers = {"messages": chosen.stream.bad}
         notices = (*notices, Notice("bad_messages", text, "what they leave is a gap", numbers))
     return turned(replace(track, notices=notices), options.yaw_offset_deg)
+
+
+def _frame_of_twist(chosen: Chosen, line: TimeLine, track: Track) -> Iterator[Notice]:
+    """Whether an odometry's velocities are in the axes of its poses instead of the body's."""
+    try:
+        poses = track_of(
+            chosen.stream.rows, line, chosen.name, axes="enu", from_twist=False, held=False
+        )
+    except DataError:  # there are no poses
+        return
+    steps = [relative_motion(item.poses[:-1], item.poses[1:]) for item in (poses, track)]
+    if len(steps[0]) != len(steps[1]):
+        return
+    by_pose, by_twist = (np.hypot(item[:, 0], item[:, 1]) for item in steps)
+    moving = (by_pose > 1e-3) & (by_twist > 1e-3)
+    apart = np.array([np.arctan2(item[moving, 1], item[moving, 0]) for item in steps])
+    if moving.sum() < 20 or np.median(np.abs(wrap_angle(apart[0] - apart[1]))) < APART_RAD:
+        return
+    text = f"{chosen.name}: the velocities point elsewhere than the poses move; they must be in "
+    text += "the axes of the body (forward, left)"
+    yield Notice("twist_frame", text, "--motion-from pose, if the poses are right")
 
 
 def check_density(
@@ -88,6 +116,14 @@ def check_density(
         rule += f"{typical:.2f} s: use a faster odometry topic (--odom-topic); a lower --rate-hz "
         rule += "or a larger gap does not help"
         raise DataError(f"{name}: poses", rule, f"{1 / typical:.2f} Hz")
+    steps = np.diff(track.line_ns) * 1e-9
+    silent = steps[(steps > max(SILENT_S, 5 * typical)) & (steps <= max_silence_s)]
+    if silent.size:
+        text = f"{name}: no pose for up to {silent.max():.2f} s, {silent.size} times; in between "
+        text += "the motion is taken to be even"
+        numbers = {"times": int(silent.size), "longest_s": round(float(silent.max()), 3)}
+        remedy = "what the robot did then is not known; --start-s and --end-s cut it off"
+        yield Notice("pose_gaps", text, remedy, numbers)
     if typical * rate_hz > 1.1:
         text = f"{name}: poses come at {1 / typical:.2f} Hz, images are taken at {rate_hz:g} Hz: "
         text += "in between the motion is taken to be even"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from v2w_core.data.bags.bag import Bag
 from v2w_core.data.bags.container import Message
+from v2w_core.data.bags.probe import stamp_or_zero
 from v2w_core.data.bags.topics import FIX, IMU, STATIC, TF, Motion
-from v2w_core.data.ros_numbers import stamp_ns
 from v2w_core.errors import DataError, V2WError
 
 #: A row: position (m), quaternion x y z w, velocity forward and left (m/s), turning (rad/s).
@@ -33,6 +34,7 @@ class Stream:
         rows: float64 [M, 10], see :data:`ROW`; what a message does not tell is NaN.
         frames: the names of the frames, of the fixed one and of the body; empty where unknown.
         bad: number of messages that could not be decoded.
+        mixed: number of messages in other frames than most.
         static: whether it is a transform that never changes.
     """
 
@@ -41,6 +43,7 @@ class Stream:
     rows: NDArray[np.float64]
     frames: tuple[str, str] = ("", "")
     bad: int = 0
+    mixed: int = 0
     static: bool = False
 
     def __len__(self) -> int:
@@ -53,7 +56,7 @@ class MotionReader:
     def __init__(self, bag: Bag, motion: Motion) -> None:
         self._bag, self._motion = bag, motion
         self._found: dict[str, tuple[array[int], array[int], array[float]]] = {}
-        self._frames: dict[str, tuple[str, str]] = {}
+        self._frames: dict[str, Counter[tuple[str, str]]] = {}
         self._static: set[str] = set()
         self._bad = 0
         self._first_error: V2WError | None = None
@@ -64,22 +67,23 @@ class MotionReader:
             decoded = self._bag.decode(message)
             found = list(_READERS.get(kind, _from_pose)(decoded))
             frames = _frames(decoded)
+            stamped = [(key, stamp, tuple(map(float, row))) for key, stamp, row in found]
         except V2WError as error:
             self._note_bad(error)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             rule = f"the fields of {kind}"
             self._note_bad(DataError(message.topic.name, rule, str(error)))
         else:
-            for key, stamp, row in found:
+            for key, stamp, row in stamped:
                 self._keep(key, message.receive_ns, stamp, row)
-                if key not in self._frames:
-                    self._frames[key] = frames if kind != TF else split(key)
-                    if message.topic.name.endswith(STATIC):
-                        self._static.add(key)
+                self._frames[key][frames if kind != TF else split(key)] += 1
+                if message.topic.name.endswith(STATIC):
+                    self._static.add(key)
 
     def _keep(self, key: str, receive_ns: int, stamp: int | None, row: tuple[float, ...]) -> None:
         if key not in self._found:
             self._found[key] = array("q"), array("q"), array("d")
+            self._frames[key] = Counter()
         headers, receives, rows = self._found[key]
         headers.append(receive_ns if stamp is None else stamp)
         receives.append(receive_ns)
@@ -101,8 +105,9 @@ class MotionReader:
                 np.array(headers, np.int64),
                 np.array(receives, np.int64),
                 np.array(rows, np.float64).reshape(-1, ROW),
-                self._frames[key],
+                self._frames[key].most_common(1)[0][0],
                 self._bad,
+                len(headers) - self._frames[key].most_common(1)[0][1],
                 key in self._static,
             )
             for key, (headers, receives, rows) in self._found.items()
@@ -127,7 +132,7 @@ def _frames(message: Any) -> tuple[str, str]:
 
 def _stamp(message: Any) -> int:
     stamp = message.header.stamp
-    return stamp_ns(int(stamp.sec), int(stamp.nanosec))
+    return stamp_or_zero(int(stamp.sec), int(stamp.nanosec))
 
 
 def _place(place: Any, turn: Any) -> tuple[float, ...]:

@@ -34,6 +34,7 @@ class Probe:
         raw: whether these are pixels, and not an encoded picture.
         big_endian: order of the bytes of 16-bit pixels.
         pts: time stamp that an encoder gave a packet of video; 0: none.
+        frame: name of the camera's frame.
     """
 
     stamp_ns: int
@@ -43,6 +44,7 @@ class Probe:
     raw: bool = False
     big_endian: bool = False
     pts: int = 0
+    frame: str = ""
 
 
 class _Cursor:
@@ -75,43 +77,40 @@ class _Cursor:
 
 
 def probe_raw(raw: Raw, ros1: bool) -> Probe:
-    """A serialised sensor_msgs/Image.
-
-    Raises:
-        struct.error, IndexError: it is cut off.
-        DataError: its stamp is none.
-    """
+    """A serialised sensor_msgs/Image. Raises struct.error or IndexError where it is cut off."""
     read = _Cursor(raw, ros1)
-    stamp_ns = _header(read, ros1)
+    stamp_ns, frame = _header(read, ros1)
     height, width, form, big_endian = read.u32(), read.u32(), read.text(), read.u8()
     step, size = read.u32(), read.u32()
     data = raw[read.at : read.at + size]
     problem = raw_problem(height, width, step, form, len(data))
-    return Probe(stamp_ns, form, problem, data, raw=True, big_endian=bool(big_endian))
+    swapped = bool(big_endian)
+    return Probe(stamp_ns, form, problem, data, raw=True, big_endian=swapped, frame=frame)
 
 
 def probe_compressed(raw: Raw, ros1: bool) -> Probe:
     """A serialised sensor_msgs/CompressedImage; errors as for :func:`probe_raw`."""
     read = _Cursor(raw, ros1)
-    stamp_ns = _header(read, ros1)
+    stamp_ns, frame = _header(read, ros1)
     form = read.text()
     size = read.u32()
     data = raw[read.at : read.at + size]
     problem = "cut off" if len(data) < size else picture_problem(data)
-    return Probe(stamp_ns, form, problem, data)
+    return Probe(stamp_ns, form, problem, data, frame=frame)
 
 
 def probe_message(message: Any) -> Probe:
-    """A decoded message of any image type. Raises DataError where its stamp is none."""
-    stamp = message.header.stamp
-    at = stamp_ns(int(stamp.sec), int(stamp.nanosec))
+    """A decoded message of any image type."""
+    stamp, frame = message.header.stamp, str(message.header.frame_id)
+    at = stamp_or_zero(int(stamp.sec), int(stamp.nanosec))
     data = memoryview(bytes(message.data))
     form = str(getattr(message, "encoding", getattr(message, "format", "")))
     if hasattr(message, "step"):
         sizes = int(message.height), int(message.width), int(message.step)
-        problem = raw_problem(*sizes, form, len(data))
-        return Probe(at, form, problem, data, raw=True, big_endian=bool(message.is_bigendian))
-    return Probe(at, form, picture_problem(data), data, pts=int(getattr(message, "pts", 0)) % 2**63)
+        problem, swapped = raw_problem(*sizes, form, len(data)), bool(message.is_bigendian)
+        return Probe(at, form, problem, data, raw=True, big_endian=swapped, frame=frame)
+    pts = int(getattr(message, "pts", 0)) % 2**63
+    return Probe(at, form, picture_problem(data), data, pts=pts, frame=frame)
 
 
 def brightest(probe: Probe) -> int:
@@ -154,9 +153,17 @@ def raw_problem(height: int, width: int, step: int, form: str, size: int) -> str
     return "cut off" if size < step * (height - 1) + last else ""
 
 
-def _header(read: _Cursor, ros1: bool) -> int:
+def stamp_or_zero(seconds: int, nanoseconds: int) -> int:
+    """Nanoseconds; 0, as of a stamp that was never set, where the numbers are no time."""
+    try:
+        return stamp_ns(seconds, nanoseconds)
+    except DataError:
+        return 0
+
+
+def _header(read: _Cursor, ros1: bool) -> tuple[int, str]:
+    """The stamp and the frame of a message."""
     if ros1:
         read.u32()
     seconds, nanoseconds = read.u32(), read.u32()
-    read.text()
-    return stamp_ns(seconds, nanoseconds)
+    return stamp_or_zero(seconds, nanoseconds), read.text()

@@ -37,6 +37,7 @@ from v2w_core.data.sources.bag_checks import (
     bad_images,
     deep_pixels,
     elapsed_s,
+    several_sources,
     turns_of_pictures,
     uneven,
 )
@@ -194,6 +195,7 @@ def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
     )
     clocks = compare_clocks(images, rows)
     notices = [*bag.notices, *images.notices, *rows.notices, *clocks]
+    notices += several_sources(camera, stream.name, stream.stream)
     image_line, row_line = time_lines([images, rows])
     elapsed = elapsed_s(image_line, images, camera)
     # Images before the first good one are told as bad, unless the user cuts them off.

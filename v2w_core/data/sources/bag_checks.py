@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from v2w_core.data.bags.clocks import SECOND, TimeLine, Times
 from v2w_core.data.bags.glances import mirrored_pictures
 from v2w_core.data.bags.log import CameraLog
+from v2w_core.data.bags.motion_rows import Stream
 from v2w_core.data.bags.options import BagOptions
 from v2w_core.data.bags.pictures import white_of
 from v2w_core.data.bags.poses import Track
@@ -18,6 +19,8 @@ from v2w_core.data.sources.resample import Segment, rates_of
 
 #: Steps whose length differs by more are told.
 UNEVEN = 0.25
+#: Share of messages in another frame from which on they are told.
+MIXED = 0.05
 
 
 def elapsed_s(line: TimeLine, times: Times, camera: CameraLog) -> NDArray[np.float64]:
@@ -97,3 +100,14 @@ def turns_of_pictures(camera: CameraLog, line: TimeLine, track: Track) -> Iterat
     notice = mirrored_pictures(list(camera.glances), known.get)
     if notice is not None:
         yield notice
+
+
+def several_sources(camera: CameraLog, motion: str, stream: Stream) -> Iterator[Notice]:
+    """Whether two cameras, or two that know the motion, publish on one topic."""
+    others = sum(camera.frames.values()) - max(camera.frames.values(), default=0)
+    found = [(camera.topic, others, len(camera.header_ns)), (motion, stream.mixed, len(stream))]
+    for name, mixed, total in found:
+        if mixed > MIXED * total:
+            text = f"{name}: {mixed} of {total} messages are in another frame than the others"
+            remedy = "do two publish on this topic? Record each on a topic of its own"
+            yield Notice("two_sources", text, remedy, {"messages": mixed})
