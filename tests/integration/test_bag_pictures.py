@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from bagmaker import HEIGHT, START_NS, WIDTH, BagMaker, picture, pose_at
+from bagmaker import HEIGHT, START_NS, WIDTH, BagMaker, picture
 from convert_toys import converted, fails
-from mcapmaker import write_mcap
 from test_bag_motion import codes, right
 from test_convert import shown
 
@@ -294,36 +291,3 @@ def test_pictures_of_other_programs(tmp_path: Path) -> None:
     numbers = np.array([shown(frame) for frame in episode.frames()])
     assert np.abs(numbers - np.arange(0, 60, 5)).max() <= 1
     assert episode.image_size == (HEIGHT, WIDTH)
-
-
-def test_garbage_among_foxglove_messages(tmp_path: Path) -> None:
-    """Values of other types than the schema's, and JSON that is none, cost their message only."""
-    rows = []
-    for number in range(60):
-        stamp = START_NS + number * STEP_NS
-        time = {"sec": stamp // 10**9, "nsec": stamp % 10**9}
-        image = {"timestamp": time, "frame_id": "camera", "encoding": "rgb8", "step": 3 * WIDTH}
-        image |= {"width": WIDTH, "height": HEIGHT}
-        image["data"] = base64.b64encode(picture(number).tobytes()).decode()
-        data = json.dumps(image).encode()
-        bad = {0: b'{"a":', 1: b"null", 33: b'{"timestamp": {"sec": "x"}, "data": 5}', 34: b"[]"}
-        rows.append((1, stamp, bad.get(number, data)))
-    for number in range(-2, 152):
-        stamp, (x, y, yaw) = START_NS + number * 20_000_000, pose_at(number / 50)
-        turn = {"x": 0, "y": 0, "z": float(np.sin(yaw / 2)), "w": float(np.cos(yaw / 2))}
-        pose = {"position": {"x": x, "y": y, "z": 0}, "orientation": turn}
-        time = {"sec": stamp // 10**9, "nsec": stamp % 10**9}
-        message = {"timestamp": time, "frame_id": "map", "pose": pose}
-        data = json.dumps(message).encode()
-        bad = {-2: b"null", 40: b'{"pose": {"position": {"x": "a"}}}', 41: b'{"timestamp": 1e99}'}
-        rows.append((2, stamp, bad.get(number, data)))
-    channels = [
-        ("/camera", "json", "foxglove.RawImage", "jsonschema", b"{}"),
-        ("/pose", "json", "foxglove.PoseInFrame", "jsonschema", b"{}"),
-    ]
-    file = write_mcap(tmp_path / "drive.mcap", channels, rows)
-    options = ("--odom-topic", "/pose", "--rate-hz", "20")
-    episodes = converted(file, tmp_path / "out", *options)
-    numbers = [shown(frame) for episode in episodes for frame in episode.frames()]
-    assert numbers == [*range(2, 33), *range(35, 60)]
-    assert codes(episodes[0]) >= {"bad_messages", "stamps_odd"}
