@@ -118,19 +118,19 @@ def choose_stamps(
         count = int((~good).sum())
         text = f"{topic}: {count} of {len(good)} messages have a stamp far from their neighbours'"
         text += f" (the first is {header_ns[~good][0] / SECOND:.3f} s) and are left out"
-        notices.append(Notice("stamps_odd", text, "", {"messages": count}))
+        notices.append(Notice("stamps_odd", text, "what they leave is a gap", {"messages": count}))
     index = np.flatnonzero(good).astype(np.int64)
     kept = chosen[index]
     steps, disorder = _steps(kept, receive_ns[index])
     if disorder:
         text = f"{topic}: {disorder} messages were out of order by their stamps and are sorted"
-        notices.append(Notice("disorder", text, "", {"messages": disorder}))
+        notices.append(Notice("disorder", text, "nothing to do", {"messages": disorder}))
     if steps.size:
         back = float(kept[steps[0] - 1] - kept[steps[0]]) / SECOND
         text = f"{topic}: the clock ran backwards {len(steps)} times (first by {back:.3f} s, at "
         text += f"message {int(index[steps[0]])}); a new episode starts there"
         numbers = {"times": len(steps), "back_s": round(back, 3)}
-        notices.append(Notice("clock_set_back", text, "", numbers))
+        notices.append(Notice("clock_set_back", text, "nothing to do", numbers))
     return Times(topic, index, kept, receive_ns[index], steps, by_header, tuple(notices))
 
 

@@ -2,6 +2,9 @@
 
 Records and their fields: https://mcap.dev/spec. What a killed recorder has written is read up to
 the last whole message; a chunk that cannot be unpacked is left out and counted.
+
+The library ``mcap`` (1.6) does neither: it ends with an error at the first damaged chunk, and gives
+nothing of one that is cut off. It copies every message; a pass takes three to four times as long.
 """
 
 from __future__ import annotations

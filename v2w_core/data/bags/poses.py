@@ -173,7 +173,7 @@ def _near_origin(rows: Float64Array, topic: str) -> tuple[Float64Array, tuple[No
     text = f"{topic}: positions are a map's coordinates; {origin.tolist()} m is the origin of the "
     text += "episode's poses"
     numbers = dict(zip(("x_m", "y_m", "z_m"), origin.tolist(), strict=True))
-    return shifted, (Notice("map_origin", text, "", numbers),)
+    return shifted, (Notice("map_origin", text, "nothing to do", numbers),)
 
 
 def _good_rows(

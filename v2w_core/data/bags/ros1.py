@@ -2,6 +2,8 @@
 
 A .bag.active of a recorder that was killed has none. Chunks that are cut off are read as far as
 they go. Format: https://wiki.ros.org/Bags/Format/2.0
+
+The library ``rosbags`` (0.11) reads bags with an index only, and ends at damage.
 """
 
 from __future__ import annotations
