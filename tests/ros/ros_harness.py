@@ -41,8 +41,9 @@ NO_CHECKS = {
     "stall_time": 10.0, "max_deviation": 100.0, "camera_timeout": 60.0, "start_frame_age": 60.0,
     "max_pause": 60.0, "clock_timeout": 10.0, "odometry_timeout": 10.0, "max_plan_age": 600.0,
 }  # fmt: skip
-#: Own ids for processes of this run: two runs at a time on a machine rarely meet.
-DOMAINS = itertools.count(101 + os.getpid() % 60 * 2)
+#: Ids for the processes of this run, from a random one on: two runs on a machine rarely meet. The
+#: ports of domains above 101 are handed out by Linux, and above 232 Fast DDS ends the process.
+DOMAINS = (1 + (os.getpid() * 37 + number) % 101 for number in itertools.count())
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = PATIENCE_S, what: str = "") -> Any:

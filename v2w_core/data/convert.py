@@ -264,7 +264,10 @@ class _Job:
             self.done.too_short.append(length)
             writer.abort()
             return []
-        path = writer.close(recording.actions[start : start + length - 1])
+        steps, motion = slice(start, start + length - 1), recording.motion
+        path = writer.close(
+            recording.actions[steps], motion=None if motion is None else motion[steps]
+        )
         return [Written(path, start, length)]
 
 

@@ -67,14 +67,16 @@ class BagLog:
     Attributes:
         camera: the images.
         streams: the motion: one stream a topic, or one a pair of frames of /tf.
+        commands: the velocity commands; None: they were not asked for.
     """
 
     camera: CameraLog
     streams: Mapping[str, Stream]
+    commands: Stream | None = None
 
 
-def read_log(bag: Bag, camera: str, motion: Motion) -> BagLog:
-    """Reads the stamps of all images and all of the motion.
+def read_log(bag: Bag, camera: str, motion: Motion, commands: Motion | None = None) -> BagLog:
+    """Reads the stamps of all images, all of the motion, and the commands.
 
     Raises:
         DataError: not one message of the camera or of the motion can be decoded; the bag is
@@ -82,12 +84,16 @@ def read_log(bag: Bag, camera: str, motion: Motion) -> BagLog:
     """
     images = _Images(bag, camera)
     rows = MotionReader(bag, motion)
-    for message in bag.messages({camera, *motion.topics}):
+    told = MotionReader(bag, commands) if commands else None
+    topics = {camera, *motion.topics, *(commands.topics if commands else ())}
+    for message in bag.messages(topics):
         if message.topic.name == camera:
             images.add(message)
-        else:
+        if message.topic.name in motion.topics:
             rows.add(message)
-    return BagLog(images.log(), rows.streams())
+        if told and commands and message.topic.name == commands.topic:
+            told.add(message)
+    return BagLog(images.log(), rows.streams(), told.streams()["pose"] if told else None)
 
 
 class _Images:

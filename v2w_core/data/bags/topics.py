@@ -110,6 +110,22 @@ def find_motion(bag: Bag, name: str | None, source: str = "pose") -> Motion:
     return Motion("pose", topic, bag.kind(topic), _beside(bag, topic))
 
 
+def find_commands(bag: Bag, name: str) -> Motion:
+    """The named topic of velocity commands.
+
+    Raises:
+        DataError: there is no such topic, or its messages are no velocities.
+    """
+    return Motion("twist", _named(bag, name, TWISTS, "--commands"), bag.kind(name))
+
+
+def likely_commands(bag: Bag) -> str | None:
+    """The only topic that looks like velocity commands; None: there is none, or several."""
+    twists = [topic for topic in bag.topics if bag.kind(topic) in TWISTS]
+    found = [t for t in twists if any(word in t.lower() for word in _COMMANDS)]
+    return found[0] if len(found) == 1 else None
+
+
 def _only(bag: Bag, kinds: tuple[str, ...], source: str) -> str:
     found = sorted(topic for topic in bag.topics if bag.kind(topic) in kinds)
     if source == "twist":  # an odometry's own velocity is measured, a Twist may be a command

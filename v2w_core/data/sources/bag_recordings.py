@@ -68,6 +68,7 @@ def open_bag_recordings(
         "image_topic": ", ".join(cameras),
         "odom_topic": ", ".join(motions),
         "num_images": sum(scan.num_images for scan in scans),
+        "actions": _what_actions_are(scans),
     }
     if many:
         facts["num_bags"] = len(scans)
@@ -86,6 +87,15 @@ def open_bag_recordings(
         facts=facts,
         notices=_all_notices(found, many),
     )
+
+
+def _what_actions_are(scans: Sequence[BagScan]) -> str:
+    """Commands, or displacements that stand for them; the option that a bag has a topic for."""
+    if scans[0].commands:
+        return f"commands of {scans[0].commands}, motion apart"
+    likely = sorted({scan.could_be_commands for scan in scans} - {""})
+    more = f"; commands apart: --commands {likely[0]}" if likely else ""
+    return f"displacements, which stand for commands too{more}"
 
 
 def _scan_all(bags: Sequence[BagFiles], options: BagOptions) -> _Scans:
@@ -134,6 +144,7 @@ def _recordings(scans: Sequence[BagScan], many: bool, settings: str) -> Iterator
                     **as_attributes(scan.notices),
                 },
                 times_s=scan.times_s[number],
+                motion=None if part.commands is None else part.motion,
                 key=f"{_identity(scan.files)} {settings} {number}" if many else "",
             )
 

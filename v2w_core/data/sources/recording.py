@@ -30,6 +30,8 @@ class Recording:
         times_s: float64 [T], seconds from the beginning of the source; None: from the first frame.
         key: the same for the same contents only, so that an interrupted conversion can go on;
             empty: unknown.
+        motion: float32 [T-1, 3], the displacements (dx m, dy m, dyaw rad in the body frame), where
+            the actions are commands; None: no commands are known.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Recording:
     attributes: dict[str, Any] = field(default_factory=dict)
     times_s: NDArray[np.float64] | None = None
     key: str = ""
+    motion: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
