@@ -1,4 +1,4 @@
-"""What the fault tests share: a planner that may drive, a robot that it drives, ways to break both."""
+"""What the fault tests share: a planner that drives, and ways to break it and its robot."""
 
 from __future__ import annotations
 

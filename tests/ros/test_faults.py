@@ -1,4 +1,4 @@
-"""Odometry, clocks and goals while a plan is driven, or made: the time from the fault to the stop."""
+"""Odometry, clocks and goals while a plan is driven or made: the time from fault to stop."""
 
 from __future__ import annotations
 

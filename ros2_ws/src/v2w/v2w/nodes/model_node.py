@@ -24,6 +24,7 @@ from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusRepor
 from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
 from v2w.nodes.clients import ClientWatch, LimitedCallbackGroup, Pacer
 from v2w.nodes.diagnostics import Diagnostics
+from v2w.nodes.graph import Graph
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
 from v2w.nodes.sensor_subscriptions import SensorObserver, SensorSubscriptions
 from v2w.parameters import Parameter
@@ -48,6 +49,7 @@ class ModelNode(AutostartNode, ABC):
         model: the loaded model; None unless configured.
         history: camera frames and odometry; None unless configured.
         stopping: whether the node is being deactivated, so that requests must end.
+        graph: who else is there.
     """
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
@@ -64,6 +66,7 @@ class ModelNode(AutostartNode, ABC):
         self.request_group = LimitedCallbackGroup(at_once)
         self.num_threads = NUM_THREADS + 2 * at_once  # goals of an action are not in the group
         self.pacer = Pacer()
+        self.graph = Graph(self)
         self._model_thread = ModelThread(max_waiting)
         self._client: ClientWatch | None = None  # of the current request
         self._sensors: SensorSubscriptions | None = None
@@ -325,9 +328,9 @@ class ModelNode(AutostartNode, ABC):
     def is_given_up(self) -> bool:
         """Whether the current request must end: the node is deactivated, or its client is gone."""
         client = self._client
-        return self.stopping or (client is not None and client.is_gone())
+        return self.stopping or (client is not None and client.all_are_gone())
 
-    def respond(self, response: Any, work: Callable[[], float], service: str) -> Any:
+    def respond(self, response: Any, work: Callable[[], float], client: ClientWatch) -> Any:
         """Answer a request: wait for its turn, do the work, and set error_code and error_msg.
 
         Requests are computed one after the other, in the order in which they came.
@@ -335,12 +338,11 @@ class ModelNode(AutostartNode, ABC):
         Args:
             response: of a service or an action; returned after it was filled.
             work: fills the response and returns how long the model took [s].
-            service: full name of the service whose client waits for the answer.
+            client: waits for the answer.
         """
         seconds = None
         try:
             self._check_active()
-            client = ClientWatch(self, service)
             longest_s = self.get_parameter("max_waiting_time").value
             seconds = self._model_thread.run(lambda: self._turn(work, client), longest_s)
             response.error_code, response.error_msg = 0, ""
@@ -373,7 +375,7 @@ class ModelNode(AutostartNode, ABC):
 
     def _turn(self, work: Callable[[], float], client: ClientWatch) -> float:
         self._check_active()
-        if client.is_gone():
+        if client.all_are_gone():
             raise NodeError("client", "still there when its turn comes", code="TIMEOUT")
         assert self.model is not None
         self.diagnostics.publish()

@@ -32,9 +32,8 @@ from v2w.navigation.planning import (
 )
 from v2w.navigation.sensor_history import Snapshot
 from v2w.nodes import lifecycle
-from v2w.nodes.clients import REQUESTS, PatientActionServer
+from v2w.nodes.clients import REQUESTS, ClientWatch, PatientActionServer
 from v2w.nodes.driving import Driving
-from v2w.nodes.graph import ClientWatch
 from v2w.nodes.model_node import ModelNode, chosen_seed, not_ready
 from v2w.nodes.plan_answers import PlanAnswers
 from v2w.nodes.plan_goals import ActionGoals, PlanGoal
@@ -59,10 +58,14 @@ class PlannerNode(ModelNode):
         self.num_threads += 2
         self._answers = PlanAnswers(self)
         self._driving = Driving(
-            self, self.table, lambda: self.base_frame, lambda: self.diagnostics.publish()
+            self,
+            self.table,
+            self.graph,
+            lambda: self.base_frame,
+            lambda: self.diagnostics.publish(),
         )
         # For the node's life: a request that comes while the node is not active is answered so.
-        self._service = self.create_service(
+        self.create_service(
             PlanService, "~/plan", self._on_service, qos_profile=REQUESTS,
             callback_group=self.request_group,
         )  # fmt: skip
@@ -144,9 +147,8 @@ class PlannerNode(ModelNode):
     # -- requests -------------------------------------------------------------------------------
 
     def _on_service(self, request: Any, response: Any) -> Any:
-        goal = PlanGoal(ClientWatch(self._driving.graph, "~/plan"))
-        name = self._service.service_name
-        self.respond(response, lambda: self._plan(request, response, goal), name)
+        goal = PlanGoal(ClientWatch(self.graph, "~/plan"))
+        self.respond(response, lambda: self._plan(request, response, goal), goal.client)
         if response.error_code == 0:
             response.error_msg = goal.refused
         return response
@@ -156,8 +158,7 @@ class PlannerNode(ModelNode):
 
         What they plan is given up, and what they drive stops.
         """
-        watch = ClientWatch(self._driving.graph, "~/plan/_action/send_goal")
-        goal = PlanGoal(watch, handle)
+        goal = PlanGoal(ClientWatch(self.graph, "~/plan/_action/send_goal"), handle)
         alone = self.get_parameter("publish_velocity").value
         for motion in self._goals.add(goal, alone=alone):
             self._driving.stop_motion(motion, "pre-empted by a newer goal")
@@ -166,9 +167,8 @@ class PlannerNode(ModelNode):
     def _on_action(self, handle: Any) -> Any:
         result, request = PlanAction.Result(), handle.request
         goal = self._goals.of(handle)
-        name = self.resolve_service_name("~/plan") + "/_action/get_result"
         try:
-            self.respond(result, lambda: self._plan(request, result, goal), name)
+            self.respond(result, lambda: self._plan(request, result, goal), goal.client)
             if goal.motion is not None:
                 self._see_it_driven(goal, goal.motion, result)
         finally:
@@ -194,7 +194,7 @@ class PlannerNode(ModelNode):
             if now - said < FEEDBACK_S and not (goal.is_cancelled or goal.given_up):
                 continue
             said = now
-            why = goal.unwanted(self._needs_client)
+            why = goal.must_not_drive(self._needs_client)
             if why:
                 self._driving.stop_motion(motion, why)
                 continue
@@ -290,11 +290,11 @@ class PlannerNode(ModelNode):
         reason, motion = "", None
         if outcome.num_scored < least:
             reason = f"{outcome.num_scored} candidates were scored, at least {least} are needed"
-        elif self.stopping or goal.unwanted(False):
-            reason = goal.unwanted(False) or "the node was deactivated"
-        elif self._needs_client and goal.client.one_is_gone():
-            reason = "the client is gone (require_live_client)"
-        elif shows_nothing:
+        elif self.stopping:
+            reason = "the node was deactivated"
+        else:
+            reason = goal.must_not_drive(self._needs_client)
+        if not reason and shows_nothing:
             reason = f"camera alive: {shows_nothing}"
         if reason:
             self.get_logger().warning(f"the plan is not driven: {reason}")
