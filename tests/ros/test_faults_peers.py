@@ -19,15 +19,19 @@ from lifecycle_msgs.srv import ChangeState
 from ros_harness import DOMAINS, PATIENCE_S, Nodes, Robot, wait_for
 
 CLIENT = """
-import sys, rclpy
+import rclpy
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
-from v2w.messages.conversions import duration_message
-import fault_harness as t
 kind, length = input().split()
-goal = {"goal_pose": t.AHEAD} if length == "short" else t.LONG
-goal = goal | {"time_budget": duration_message(1.5)}
+ahead = PoseStamped()
+ahead.header.frame_id = "base_link"
+ahead.pose.position.x = 5.0
+goal = {"goal_pose": ahead, "time_budget": Duration(sec=1, nanosec=500_000_000)}
+if length == "long":
+    goal |= {"num_iterations": 1000, "num_candidates": 1024}
 rclpy.init()
 node = rclpy.create_node("other_client")
 if kind == "action":
@@ -49,11 +53,9 @@ class Client:
     """A process that sends a goal when it is told to."""
 
     def __init__(self, domain: int) -> None:
-        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "PYTHONPATH": paths}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CLIENT], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", CLIENT], env=os.environ | {"ROS_DOMAIN_ID": str(domain)},
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
     def sends(self, kind: str, length: str) -> None:
@@ -66,19 +68,12 @@ class Client:
         self.process.kill()
 
 
-@pytest.fixture(scope="module")
-def clients(driver: Nodes) -> Iterator[list[Client]]:
-    """Started while the planner starts: each takes seconds to import what it needs."""
-    started = [Client(driver.domain) for _ in range(3)]
-    yield list(started)
-    for client in started:
-        client.dies()
-        client.process.wait()
-
-
 @pytest.fixture
-def client(clients: list[Client], base: BaseRobot) -> Client:
-    return clients.pop()
+def client(base: BaseRobot, driver: Nodes) -> Iterator[Client]:
+    started = Client(driver.domain)
+    yield started
+    started.dies()
+    started.process.wait()
 
 
 @pytest.mark.parametrize("kind", ["action", "service"])
