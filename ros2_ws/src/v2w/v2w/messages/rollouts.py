@@ -10,7 +10,7 @@ from v2w_msgs.msg import Rollout
 from v2w_msgs.srv import Imagine
 
 from v2w.messages import conversions, images
-from v2w.navigation.sensor_history import NS, Snapshot, UInt8Array
+from v2w.navigation.history import NS, Snapshot, UInt8Array
 from v2w_core.spec import ActionSpec
 
 NONE, JPEG, PNG, RAW = FORMATS = (

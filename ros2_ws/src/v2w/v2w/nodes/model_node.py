@@ -21,7 +21,8 @@ from v2w.errors import NodeError, answer
 from v2w.inference.faults import one_line
 from v2w.inference.model_thread import ModelThread
 from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusReport
-from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
+from v2w.navigation.history import HistoryConfig, Snapshot
+from v2w.navigation.sensor_history import HistoryBuffer
 from v2w.nodes.clients import ClientWatch, LimitedCallbackGroup, Pacer
 from v2w.nodes.diagnostics import Diagnostics
 from v2w.nodes.graph import Graph

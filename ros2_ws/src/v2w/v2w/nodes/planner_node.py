@@ -21,6 +21,7 @@ from v2w import parameters
 from v2w.errors import CODES, NodeError
 from v2w.inference.status import StatusReport
 from v2w.messages import conversions
+from v2w.navigation.history import Snapshot
 from v2w.navigation.plan_follower import Motion
 from v2w.navigation.planning import (
     GOAL_IMAGE,
@@ -30,7 +31,6 @@ from v2w.navigation.planning import (
     PlanSettings,
     pose_goal,
 )
-from v2w.navigation.sensor_history import Snapshot
 from v2w.nodes import lifecycle
 from v2w.nodes.clients import REQUESTS, ClientWatch, PatientActionServer
 from v2w.nodes.driving import Driving
