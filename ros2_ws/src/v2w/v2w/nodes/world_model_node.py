@@ -51,7 +51,7 @@ class WorldModelNode(ModelNode):
 
     def _on_imagine(self, request: Any, response: Any) -> Any:
         client = ClientWatch(self.graph, "~/imagine")
-        return self.respond(response, lambda: self._imagine(request, response), client)
+        return self.requests.respond(response, lambda: self._imagine(request, response), client)
 
     def _imagine(self, request: Any, response: Any) -> float:
         values = parameters.values(self, self.table)
@@ -76,7 +76,7 @@ class WorldModelNode(ModelNode):
         session = model.start(snapshot.frames, snapshot.actions, seed=seed)
         rollouts = session.imagine(
             candidates, num_sampling_steps=cost.num_sampling_steps, seed=seed,
-            interrupt=self.is_given_up,
+            interrupt=self.requests.is_given_up,
         )  # fmt: skip
         frames = None
         if request.frame_format != NONE:
@@ -125,7 +125,7 @@ class WorldModelNode(ModelNode):
         return frames
 
     def _go_on(self) -> None:
-        if self.is_given_up():
+        if self.requests.is_given_up():
             raise Interrupted
 
 
