@@ -3,7 +3,8 @@
     python benchmarks/convert_bag.py [--images 20000] [--encoding rgb8] [--kind mcap]
 
 A camera of 20 Hz and odometry of 50 Hz are written to a bag, which is converted at 4 Hz in a
-process of its own. Prints a JSON line: seconds and the largest resident memory in MB.
+process of its own. Prints a JSON line: seconds, those of the processor (which other programs on the
+machine change little), and the largest resident memory in MB.
 """
 
 from __future__ import annotations
@@ -100,8 +101,13 @@ def main() -> None:
         command = [sys.executable, "-m", "v2w_core.cli", "convert", str(bag), str(out)]
         subprocess.run(command, check=True, capture_output=True)
         seconds = time.perf_counter() - begun
-        size = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
-    print(json.dumps(vars(args) | {"seconds": round(seconds, 2), "resident_mb": round(size)}))
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = {
+        "seconds": round(seconds, 2),
+        "processor_s": round(used.ru_utime + used.ru_stime, 2),
+        "resident_mb": round(used.ru_maxrss / 1000),
+    }
+    print(json.dumps(vars(args) | result))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from v2w_core.data.notices import Notice
 from v2w_core.errors import DataError
 
 #: So many numbers in a row without a row are the end of a damaged file.
-_MISSING = 100_000
+_MISSING = 20_000
 #: SQLite's number of the limit of a row's length.
 _LENGTH = 0
 _COLUMNS = "id, topic_id, timestamp, data"
