@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backports import zstd
-from bagmaker import START_NS, BagMaker
+from bagmaker import START_NS, BagMaker, pose_at
 from convert_toys import converted, fails
 from mcapmaker import MAGIC
 from test_bag_damage import as_mcap
@@ -20,6 +20,8 @@ from test_bag_motion import codes
 
 from v2w_core.data.bags import compression
 from v2w_core.data.bags.compression import unpack
+from v2w_core.data.sources.bag import scan_bag
+from v2w_core.errors import V2WError
 
 
 @pytest.mark.parametrize(
@@ -133,3 +135,37 @@ def test_a_limit_on_the_size_of_files_is_an_error_and_no_crash(tmp_path: Path) -
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "File too large" in done.stderr
     assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3", "ros1"])
+def test_damage_anywhere_is_read_around_or_refused(tmp_path: Path, kind: str) -> None:
+    """Never another error, and never another motion than the robot's."""
+    file, rng = made(tmp_path, kind), np.random.default_rng(0)
+    whole_file = file.read_bytes()
+    spoiled = tmp_path / f"spoiled{file.suffix}"
+    read = 0
+    for number in range(24):
+        data, at = bytearray(whole_file), int(rng.integers(len(whole_file)))
+        if number % 4 == 0:
+            for place in rng.integers(0, len(data), 20).tolist():
+                data[place] = int(rng.integers(256))
+        elif number % 4 == 1:
+            del data[at : at + 700]
+        elif number % 4 == 2:
+            data[at : at + 5000] = bytes(min(5000, len(data) - at))
+        else:
+            data[at:at] = rng.bytes(9)
+        spoiled.write_bytes(data)
+        try:
+            scan = scan_bag(spoiled, max_gap_s=1.0)
+            assert len(list(scan.frames())) == scan.num_frames
+        except V2WError:
+            continue
+        read += 1
+        for part in scan.segments:
+            seconds = (part.stamps_ns - START_NS) * 1e-9
+            exact = np.array([pose_at(at_s) for at_s in seconds])
+            assert np.abs(part.poses[:, [0, 1, 3]] - exact).max() < 0.03
+    assert read > 12

@@ -69,7 +69,7 @@ class Bag:
                 for message in item.messages(names):
                     # CDR starts with a zero: this is a message that rosbag2 has compressed.
                     if message.raw[:4] == ZSTD_MAGIC and message.topic.encoding == "cdr":
-                        yield message._replace(raw=unpack(message.raw, "zstd", MAX_MESSAGE))
+                        yield message._replace(raw=_unpacked(message.raw))
                     else:
                         yield message
 
@@ -131,6 +131,14 @@ def open_bag(files: BagFiles) -> Iterator[Bag]:
                 rule = f"a bag with messages; this one is damaged: {bag.notices[0]}"
             raise DataError(str(files.path), rule, "no messages")
         yield bag
+
+
+def _unpacked(raw: Raw) -> bytes:
+    """The bytes of a compressed message; none, which cannot be decoded, of a damaged one."""
+    try:
+        return unpack(raw, "zstd", MAX_MESSAGE)
+    except Exception:
+        return b""
 
 
 def _plain(path: Path, stack: ExitStack) -> Path:

@@ -139,7 +139,7 @@ def compare_clocks(camera: Times, motion: Times) -> tuple[Notice, ...]:
     if not (camera.by_header and motion.by_header):
         return ()
     late = [_lateness(times) for times in (camera, motion)]
-    if any(item is None for item in late):
+    if any(item is None or len(item) < 2 for item in late):
         return ()
     first, second = (item for item in late if item is not None)
     apart = float(np.median(first) - np.median(second))

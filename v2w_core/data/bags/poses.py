@@ -189,7 +189,8 @@ def _good_rows(
         if not good.any():
             raise DataError(f"{topic}: twist", "finite velocities", "none")
         return good, _left_out(topic, {"velocities that are not finite": int((~good).sum())}, good)
-    norm = np.linalg.norm(rows[:, QUATERNION], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = np.linalg.norm(rows[:, QUATERNION], axis=1)
     near = (np.abs(rows[:, :3]) <= MAX_COORDINATE_M).all(axis=1)
     finite = np.isfinite(rows[:, :7]).all(axis=1) & near
     zero = finite & (norm < 1e-6)

@@ -10,7 +10,7 @@ Float64Array = NDArray[np.float64]
 
 def unit(turns: Float64Array) -> Float64Array:
     """Quaternions [M, 4] scaled to length 1; those of zeros become NaN."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.asarray(turns / np.linalg.norm(turns, axis=1, keepdims=True))
 
 
