@@ -130,12 +130,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=5, help="of each fault (default 5)")
     parser.add_argument("--only", default="", metavar="TEXT", help="faults with this in their name")
+    parser.add_argument(
+        "--domain-id", type=int, metavar="N", help="no other nodes may be in it (default: a guess)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     from v2w.bringup import ros_environment
 
     ros_environment.reexecute_with_ros()
-    domain = ros_environment.pick_domain_id()
+    domain = args.domain_id or ros_environment.pick_domain_id()
     os.environ.update(ros_environment.isolated(dict(os.environ), domain))
     with tempfile.TemporaryDirectory() as folder:
         run(args, Path(folder), domain)

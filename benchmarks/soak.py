@@ -155,13 +155,16 @@ def main() -> None:
         "--minutes", type=float, default=0.0, help="end the phases after this (default: never)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the requests")
+    parser.add_argument(
+        "--domain-id", type=int, metavar="N", help="no other nodes may be in it (default: a guess)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="memory over time, as a PNG")
     args = parser.parse_args()
     from v2w.bringup import ros_environment
 
     ros_environment.reexecute_with_ros()
-    domain = ros_environment.pick_domain_id()
+    domain = args.domain_id or ros_environment.pick_domain_id()
     os.environ.update(ros_environment.isolated(dict(os.environ), domain))
     with tempfile.TemporaryDirectory() as folder:
         result = run(args, Path(folder), domain)
