@@ -61,6 +61,13 @@ class Scene:
         time.sleep(1.5)  # the last case leaves the history
         self.driver.wait_until_fine()
 
+    def moved(self, count: int) -> bool:
+        """Whether a command after the first ``count`` told the robot to move."""
+        return any(
+            twist.linear.x or twist.linear.y or twist.angular.z
+            for _, twist in self.robot.commands[count:]
+        )
+
     def plan(self, **fields: Any) -> Any:
         """The answer of ~/plan, the service."""
         return self.robot.call(PlanService, f"{PLANNER}/plan", PlanService.Request(**fields))
@@ -172,12 +179,8 @@ def not_driven(scene: Scene, answer: Any, count: int) -> Measured:
     if answer.error_code in (CODES["HISTORY_UNAVAILABLE"], CODES["HISTORY_STALE"]):
         raise NotTried(answer.error_msg)
     time.sleep(0.3)
-    moved = any(
-        twist.linear.x or twist.linear.y or twist.angular.z
-        for _, twist in scene.robot.commands[count:]
-    )
     why = answer.error_msg
-    return {"held": not moved and not answer.driven and bool(why), "why": why}
+    return {"held": bool(why) and not answer.driven and not scene.moved(count), "why": why}
 
 
 def while_planned(scene: Scene, fault: Callable[[Scene], None]) -> Measured:
@@ -258,12 +261,15 @@ def client_dies(scene: Scene, kind: str) -> Measured:
     )  # fmt: skip
     assert client.stdout is not None and client.stdout.readline() == b"sent\n"
     time.sleep(0.3)
-    count, said = len(scene.robot.commands), scene.nodes.log(PLANNER).count("the client is gone")
+    count, begin = len(scene.robot.commands), len(scene.nodes.log(PLANNER))
     client.kill()
     time.sleep(2.5)
     client.wait()
-    noticed = scene.nodes.log(PLANNER).count("the client is gone") > said
-    return {"held": noticed and len(scene.robot.commands) == count}
+    said = scene.nodes.log(PLANNER)[begin:].splitlines()
+    if any("history:" in line for line in said):
+        raise NotTried(said[-1])
+    why = next((line.partition("]: ")[2] for line in said if "the client is gone" in line), "")
+    return {"held": bool(why) and not scene.moved(count), "why": why}
 
 
 def made_while_moving(scene: Scene) -> Measured:

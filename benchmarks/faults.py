@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
     nodes = Nodes(domain, folder)
     nodes.start([PLANNER], {PLANNER: values})
     robot = BaseRobot(domain)
-    results: dict[str, Any] = {}
+    results = known(args.json) if args.only else {}
     load = [round(value, 1) for value in os.getloadavg()]
     try:
         scene = Scene(nodes, values, Driver(robot))
@@ -114,6 +114,14 @@ def line(name: str, found: dict[str, Any]) -> str:
         low, high = found["share_95"]
         text += f" held {found['held']} of {found['trials']} ({low:.2f} to {high:.2f})"
     return text + (f" NOT MEASURED: {found['not_measured']}" if "not_measured" in found else "")
+
+
+def known(path: Path | None) -> dict[str, Any]:
+    """The faults of a file that was written before; those that are measured replace its."""
+    if path is None or not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text())["faults"]
+    return found
 
 
 def write(path: Path | None, results: dict[str, Any]) -> None:
