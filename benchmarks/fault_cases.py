@@ -55,8 +55,9 @@ class Scene:
         """The robot stands, nothing is wrong with it, and the planner says so."""
         self.robot.reset()
         if self.process.poll() is not None:
+            self.robot.status = None  # the graph still has what was killed; a status is new
             self.nodes.start([PLANNER], {PLANNER: self.values})
-            time.sleep(2.0)
+            self.robot.ready()
         self.robot.call(Trigger, f"{PLANNER}/stop", Trigger.Request())
         time.sleep(1.5)  # the last case leaves the history
         self.driver.wait_until_fine()

@@ -8,7 +8,7 @@ import re
 import pytest
 
 import reliability_page as page
-from v2w.parameters import SAFETY
+from v2w.parameters.safety import SAFETY
 from v2w.safety import checks
 
 
