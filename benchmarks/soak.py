@@ -45,7 +45,10 @@ def run(args: argparse.Namespace, folder: Path, domain: int) -> dict[str, Any]:
     began = time.monotonic()
     deadline = began + 60.0 * args.minutes if args.minutes else float("inf")
     soak = SoakNodes(folder, domain, deadline)
-    soak.result |= {"command": "python benchmarks/soak.py " + " ".join(sys.argv[1:])}
+    counts = {
+        name: value for name, value in vars(args).items() if name not in ("json", "domain_id")
+    }
+    soak.result["options"] = counts
     ended = threading.Event()
     writer = threading.Thread(target=_write_now_and_then, args=(soak, args.json, ended))
     writer.start()
@@ -163,7 +166,6 @@ def main() -> None:
         "--domain-id", type=int, metavar="N", help="no other nodes may be in it (default: a guess)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="memory over time, as a PNG")
     args = parser.parse_args()
     from v2w.bringup import ros_environment
 
@@ -173,10 +175,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = run(args, Path(folder), domain)
     show(result)
-    if args.picture:
-        from soak_watch import picture
-
-        picture(result["samples"], list(result["alive"])).savefig(args.picture, dpi=110)
     wrong = problems(result)
     print("\n" + ("\n".join(wrong) or "nothing grew, everything was answered, the robot stops"))
     sys.exit(bool(wrong))
