@@ -1,10 +1,11 @@
 """Fills the tables of docs/reliability.md from what faults.py and soak.py measured.
 
     python benchmarks/faults.py --json benchmarks/results/faults.json
-    python benchmarks/soak.py --json benchmarks/results/soak.json --picture docs/images/soak.png
+    python benchmarks/soak.py --json benchmarks/results/soak.json
     python benchmarks/reliability_page.py
 
-Only what lies between ``<!-- NAME -->`` and ``<!-- end NAME -->`` is written anew.
+It draws docs/images/soak.png, too. Of the page only what lies between ``<!-- NAME -->`` and
+``<!-- end NAME -->`` is written anew.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from performance_page import RESULTS, ROOT, filled, read
+from soak_watch import picture
 from v2w.parameters import TABLES
-from v2w_core.files import write_text
+from v2w_core.files import replaced, write_text
 
 PAGE = ROOT / "docs" / "reliability.md"
 Results = dict[str, Any]
@@ -81,11 +83,13 @@ def main() -> None:
     blocks = {
         "faults": faults(read(RESULTS / "faults.json")),
         "checks": checks(),
-        "soak": soak(read(RESULTS / "soak.json")),
+        "soak": soak(soaked := read(RESULTS / "soak.json")),
     }
     for name, text in blocks.items():
         page = filled(page, name, text)
     write_text(PAGE, page)
+    with replaced(PAGE.parent / "images" / "soak.png") as temporary:
+        picture(soaked["samples"]).savefig(temporary, format="png", dpi=110)
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 
@@ -125,7 +129,7 @@ def _now(found: Results) -> str:
 def _spread(found: Results, key: str, unit: str) -> str:
     if key not in found:
         return "-"
-    return f"{found[key]['median']:.2f} {unit} ({found[key]['worst']:.2f})"
+    return f"{found[key]['median']:.3f} {unit} ({found[key]['worst']:.3f})"
 
 
 def checks() -> str:
@@ -147,7 +151,13 @@ def soak(results: Results) -> str:
     """What the soak did, and how the processes grew in each phase."""
     phases = results["phases"]
     state = "complete" if results["complete"] else "**stopped before its end**"
-    lines = [f"`{results['command']}`, {state}, {results['minutes']:.0f} minutes:", ""]
+    options = " ".join(
+        f"--{name.replace('_', '-')} {v:g}" for name, v in results["options"].items()
+    )
+    lines = [
+        f"`python benchmarks/soak.py {options}`, {state}, {results['minutes']:.0f} minutes:",
+        "",
+    ]
     for name, found in phases.items():
         text = f"* {name}: {found['done']:,} of {found['asked_for']:,}"
         text += f" in {found['seconds']:,.0f} s" if "seconds" in found else ""

@@ -13,6 +13,7 @@ import random
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def publish(number: int) -> None:
     raw = node.create_publisher(Image, "image_raw", qos_profile_sensor_data)
     packed = node.create_publisher(CompressedImage, "image_raw/compressed", qos_profile_sensor_data)
     counted = Counted(node)
-    threading.Thread(target=rclpy.spin, args=(node,), daemon=True).start()
+    listener = threading.Thread(target=_spin, args=(node,), daemon=True)
+    listener.start()
     header = conversions.header_message(0, "camera")
     made = [
         (images.image_message(frame, header), images.compressed_message(frame, header))
@@ -94,6 +96,15 @@ def publish(number: int) -> None:
         if kept >= number:
             break
     rclpy.shutdown()
+    listener.join()
+
+
+def _spin(node: Any) -> None:
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
+    with suppress(ExternalShutdownException):
+        rclpy.spin(node)
 
 
 def feed(number: int) -> None:

@@ -121,10 +121,11 @@ def _line(x: Any, y: Any) -> tuple[float, float]:
     return slope, float(np.sqrt(rest @ rest / (len(x) - 2) / (dx @ dx)))
 
 
-def picture(samples: list[dict[str, Any]], names: list[str]) -> Any:
+def picture(samples: list[dict[str, Any]]) -> Any:
     """A figure: memory, threads and open files of each process over time, phases shaded."""
     from matplotlib.figure import Figure
 
+    names = sorted({name for sample in samples for name in sample} - {"seconds", "phase", "done"})
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
     minutes = np.array([s["seconds"] for s in samples]) / 60.0
@@ -140,7 +141,7 @@ def picture(samples: list[dict[str, Any]], names: list[str]) -> Any:
         at = [m for m, p in zip(minutes, phases, strict=True) if p == phase]
         for axis in axes:
             axis.axvspan(at[0], at[-1], alpha=0.08 if number % 2 else 0.0, color="black")
-        axes[0].text(at[0], 5, f" {phase}", fontsize=8)
+        axes[0].text(at[0], 20 + 60 * (number % 3), f" {phase}", fontsize=8)
     axes[0].legend(fontsize=8, loc="lower right")
     axes[-1].set(xlabel="minutes")
     return figure

@@ -8,7 +8,7 @@ import re
 import pytest
 
 import reliability_page as page
-from v2w.parameters import SAFETY
+from v2w.parameters.safety import SAFETY
 from v2w.safety import checks
 
 
@@ -41,4 +41,4 @@ def test_faults_that_were_not_measured_are_not_left_out() -> None:
         "machine": {"cores": 2, "load_at_start": [1.0], "load_now": [2.0]},
         "faults": {"camera stops": found},
     }
-    assert "0.10 s (0.40), 1 not measured" in page.faults(results)
+    assert "0.100 s (0.400), 1 not measured" in page.faults(results)

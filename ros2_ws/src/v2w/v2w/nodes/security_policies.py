@@ -53,7 +53,9 @@ def _settled(graph: Any) -> list[security_policies.Interfaces]:
 
 
 def _is_active(graph: Any, name: str, namespace: str) -> bool:
-    """Whether a node has begun to work: each of ours then sends or hears odometry."""
+    """Whether a node has begun to work: those with sensors then send or hear odometry."""
+    if name not in security_policies.ALSO_SUBSCRIBED:
+        return True
     topics = (
         graph.get_subscriber_names_and_types_by_node(name, namespace)
         + graph.get_publisher_names_and_types_by_node(name, namespace)
