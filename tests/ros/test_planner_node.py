@@ -11,7 +11,16 @@ from action_msgs.msg import GoalStatus
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from ros_harness import NO_CHECKS, PATIENCE_S, Nodes, Robot, pose_goal, stopped, wait_for
+from ros_harness import (
+    NO_CHECKS,
+    PATIENCE_S,
+    Nodes,
+    Robot,
+    begins_to_drive,
+    pose_goal,
+    stopped,
+    wait_for,
+)
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool
 from v2w_msgs.action import Plan as PlanAction
@@ -267,8 +276,7 @@ def test_the_watchdog_stops_when_odometry_ends(robot: Robot, nodes: Nodes) -> No
     assert set_parameter(robot, "settle_time", 5.0).successful
     # another goal: on the way to the last one this robot did not move, which counts as a wall
     elsewhere = pose_goal(1.0, 0.5, frame_id="base_link")
-    assert robot.plan(goal_pose=elsewhere, **SMALL).error_code == 0
-    wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
+    begins_to_drive(robot, elsewhere)
     robot.odometry_on = False
     assert set_parameter(robot, "odometry_timeout", 0.5).successful
     wait_for(lambda: "no odometry for" in nodes.log("planner_node"), PATIENCE_S, "the watchdog")
@@ -298,8 +306,7 @@ def test_an_interrupt_ends_a_plan_that_is_running_and_stops_the_robot(
     robot.ready("planner_node")
     robot.commands.clear()
     elsewhere = pose_goal(0.5, -1.0, frame_id="base_link")
-    assert robot.plan(goal_pose=elsewhere, **SMALL).error_code == 0
-    wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
+    begins_to_drive(robot, elsewhere)
     seen: list[Any] = []
     executing: list[Bool] = []
     robot.plans(PlanAction.Goal(goal_type=IMAGE, goal_image=image(), **ENDLESS), seen)
