@@ -32,7 +32,7 @@ def explore(model: Any) -> tuple[list[Any], np.ndarray]:
     from v2w_core.geometry import actions_from_poses
     from v2w_core.images import resize_frames
 
-    env = DoomMazeEnv(maze_seed=1)
+    env = DoomMazeEnv(1)
     try:
         elsewhere, _ = env.reset(seed=1)
         observation, _ = env.reset(seed=0)

@@ -17,13 +17,24 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from v2w.bringup import parent
-from v2w.bringup.parameter_files import check_params_files, names_checkpoint, value_of
+from v2w.bringup import parent, ros_environment
+from v2w.bringup.parameter_files import (
+    check_params_files,
+    full_name,
+    names_checkpoint,
+    value_of,
+)
 from v2w.bringup.pipeline import NAV2_FILE, WATCHDOG, check_kind, find_stages, pipeline
 from v2w.bringup.ros_names import check_namespace
 
@@ -43,6 +54,11 @@ ARGUMENTS = {
     "pipeline": ("none", "Between planner and base: none, watchdog, or nav2 (also: true)."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
+    "discovery": (
+        "",
+        "Who finds the nodes: localhost or subnet; empty: what ROS_AUTOMATIC_DISCOVERY_RANGE says, "
+        "else localhost.",
+    ),
 }
 TOPICS = ("image_topic", "odom_topic")
 ENGINE = ("device", "backend", "precision", "strict_backend", "memory_budget_mib")
@@ -80,6 +96,14 @@ def check_rviz() -> None:
 def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
     """Shut everything down when a node ends by itself."""
     return None if context.is_shutdown else Shutdown(reason=f"{event.process_name} ended")
+
+
+def discovery(context: LaunchContext) -> list:
+    """What lets DDS find nodes on this machine only, unless it is told otherwise; and who does."""
+    wanted = LaunchConfiguration("discovery").perform(context)
+    variables, line = ros_environment.discovery(os.environ, wanted)
+    settings: list = [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+    return [*settings, LogInfo(msg=line)]
 
 
 def nodes(context: LaunchContext) -> list:
@@ -121,6 +145,7 @@ def nodes(context: LaunchContext) -> list:
             output="screen",
             on_exit=ended,
             additional_env={parent.VARIABLE: str(os.getpid())},
+            ros_arguments=["--enclave", full_name(name, value["namespace"])],
             **TIMEOUTS,
         )
 
@@ -166,4 +191,5 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=nodes)])
+    functions = [OpaqueFunction(function=function) for function in (discovery, nodes)]
+    return LaunchDescription([*declared, *functions])

@@ -55,8 +55,9 @@ class PlanResult:
         cost_curve: the best cost after each iteration.
         latents: the imagined future of the best sequence [horizon, C, h, w]; None when nothing
             was imagined.
-        poses: integrated poses [horizon + 1, 3] (x m, y m, yaw rad) in the current body frame;
-            None when the action space is not planar.
+        poses: [horizon + 1, 3] (x m, y m, yaw rad) in the current body frame, imagined where the
+            session predicts motion, otherwise integrated from the actions; None when the action
+            space is not planar.
         candidates, costs: the last iteration's [K, horizon, A] and [K]; infinity for those that
             screening or the deadline left out.
         ranking: indices of these candidates, best first: those with a cost, then those that
@@ -187,9 +188,11 @@ class Planner:
         ended = cancelled or scorer.timed_out
         if latents is None and session is not None and imagine_best and not ended:
             try:
-                rollouts = scorer.context(best[None]).rollouts
-                scorer.frames_imagined += rollouts.frames_imagined
-                latents = rollouts.latents[0]
+                context = scorer.context(best[None])
+                scorer.frames_imagined += context.rollouts.frames_imagined
+                latents = context.latents[0]
+                if scorer.predicts_motion:
+                    scorer.best_poses = context.poses[0]
             except Interrupted:
                 cancelled = scorer.is_interrupted()
         return PlanResult(
@@ -197,7 +200,7 @@ class Planner:
             cost=state.best_cost,
             cost_curve=tuple(curve),
             latents=latents,
-            poses=planar_path(best, self.spec) if self.spec.is_planar else None,
+            poses=self._poses(best, scorer),
             candidates=last[0],
             costs=last[1],
             ranking=last[2],
@@ -207,6 +210,12 @@ class Planner:
             timed_out=scorer.timed_out,
             cancelled=cancelled,
         )
+
+    def _poses(self, best: FloatArray, scorer: Scorer) -> NDArray[np.float64] | None:
+        """Where the best sequence leads to; commands are integrated where nothing was imagined."""
+        if scorer.best_poses is not None or not self.spec.is_planar:
+            return scorer.best_poses
+        return planar_path(best, self.spec)
 
 
 def _check(num_iterations: int, num_candidates: int, deadline_s: float | None) -> None:

@@ -22,10 +22,18 @@ Pose = tuple[float, float, float]
 
 
 class Rollouts(Protocol):
-    """Imagined futures of K candidates: ``latents`` [K, horizon, C, h, w]."""
+    """Imagined futures of K candidates."""
 
     @property
-    def latents(self) -> Tensor: ...
+    def latents(self) -> Tensor:
+        """[K, horizon, C, h, w]."""
+        ...
+
+    @property
+    def poses(self) -> NDArray[np.float64]:
+        """(x m, y m, yaw rad) [K, horizon, 3] after each step, from (0, 0, 0); asked for only
+        where the session ``predicts_motion``."""
+        ...
 
     @property
     def frames_imagined(self) -> int: ...
@@ -49,6 +57,11 @@ class CandidateRollout(Protocol):
 
 class Session(Protocol):
     """One observed history, shared by all candidates."""
+
+    @property
+    def predicts_motion(self) -> bool:
+        """Whether rollouts know what the robot's motion under its commands will really be."""
+        ...
 
     def rollout(
         self,

@@ -39,8 +39,9 @@ class Scorer:
     """Costs of candidates under one cost and one session, within one plan.
 
     Attributes:
-        best_cost, best_latents: of the cheapest candidate scored in full; its imagined latents
-            [horizon, C, h, w] are None when the cost did not need any.
+        best_cost, best_latents, best_poses: of the cheapest candidate scored in full; its imagined
+            latents [horizon, C, h, w] and, where the session predicts motion, its poses
+            [horizon + 1, 3] are None when the cost did not need any.
         frames_imagined: in all chunks.
         timed_out: the deadline left at least one candidate without a cost.
         interrupt: where it says True, what is being imagined is given up.
@@ -57,6 +58,7 @@ class Scorer:
     interrupt: Callable[[], bool] | None = None
     best_cost: float = math.inf
     best_latents: Tensor | None = None
+    best_poses: NDArray[np.float64] | None = None
     frames_imagined: int = 0
     timed_out: bool = False
     _scored: int = 0
@@ -100,13 +102,20 @@ class Scorer:
         if costs[chosen[best]] < self.best_cost:
             self.best_cost = float(costs[chosen[best]])
             self.best_latents = context.latents[best].clone() if context.was_imagined else None
+            if self.predicts_motion and context.was_imagined:
+                self.best_poses = context.poses[best]
         self._scored += len(candidates)
         self.clock.note(len(candidates), time.perf_counter() - began)
         return costs, coarse
 
+    @property
+    def predicts_motion(self) -> bool:
+        """Whether poses are imagined."""
+        return self.session is not None and self.session.predicts_motion
+
     def _screens(self, candidates: FloatArray) -> bool:
         """Whether a coarse look saves anything: it is coarser, and the cost looks at all."""
-        needed = getattr(self.cost, "needs_rollouts", True)
+        needed = self.predicts_motion or getattr(self.cost, "needs_rollouts", True)
         return self.session is not None and needed and self.settings.screens(candidates.shape[1])
 
     def _coarse_cost(self, candidates: FloatArray, rollouts: Rollouts) -> Costs:
@@ -135,7 +144,10 @@ class Scorer:
     def _context(
         self, candidates: FloatArray, imagine: Callable[[FloatArray], Rollouts] | None
     ) -> CostContext:
-        return CostContext(candidates, self.spec, imagine, previous_action=self.previous_action)
+        return CostContext(
+            candidates, self.spec, imagine, predicts_motion=self.predicts_motion,
+            previous_action=self.previous_action,
+        )  # fmt: skip
 
     def _imagine(self, candidates: FloatArray) -> Rollouts:
         rollout = self._rollout(candidates, self.settings.num_sampling_steps)

@@ -13,8 +13,9 @@ from v2w_core.backends.eager import Eager
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import V2WError
 from v2w_core.models.conditioning import shift_actions
+from v2w_core.models.warped_previous import frames_before
 from v2w_core.rollout.frame_denoiser import FrameDenoiser
-from v2w_core.rollout.history import at_history_level
+from v2w_core.rollout.history import at_history_level, condition_of
 from v2w_core.world_model import WorldModel
 
 
@@ -54,6 +55,7 @@ def imagine_latents(
     sampling, device = model.config.sampling, model.device
     frames, aligned = history.to(device), shift_actions(actions.to(device))
     eager, cache, imagined = Eager(model.unet), None, []
+    condition = condition_of(model, frames_before(frames), aligned[:, : frames.shape[1]])
 
     def noise_like(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=generator).to(x)
@@ -62,11 +64,14 @@ def imagine_latents(
         past = slice(0, t) if cache is None else slice(t - 1, t)
         action_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
         action_mask[:, 0] = cache is not None  # no action leads to the first frame
-        inputs = at_history_level(model, frames, noise_like(frames), aligned[:, past], action_mask)
+        inputs = at_history_level(
+            model, frames, noise_like(frames), aligned[:, past], action_mask, condition
+        )
         _, cache = model.unet(*inputs, cache=cache)
+        condition = condition_of(model, frames[:, -1:], aligned[:, t : t + 1])
         denoiser = FrameDenoiser(
             eager, cache, None, aligned[:, t : t + 1], torch.ones_like(action_mask[:, :1]),
-            scale=guidance_scale, rescale=sampling.guidance_rescale, keep=False,
+            condition, scale=guidance_scale, rescale=sampling.guidance_rescale, keep=False,
         )  # fmt: skip
         start = noise_like(frames[:, :1])
         frames = ddim_sample(

@@ -6,13 +6,19 @@ import itertools
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from v2w_core.data.episode import Episode, list_episodes, read_episode
+from v2w_core.data.episode import (
+    Episode,
+    list_episodes,
+    read_episode,
+    require_commands_alike,
+)
 from v2w_core.data.windows import Window, WindowIndex, split_episodes
 from v2w_core.errors import DataError
 from v2w_core.images import resize_frames
@@ -27,15 +33,24 @@ class Clips:
     Attributes:
         frames: uint8 [N, h, w, 3].
         actions: float32 [N, A] physical units; actions[i] leads from frame i to i + 1 (the last
-            of an episode is zero and never used within a window).
+            of an episode is zero and never used within a window). Commands if ``has_commands``.
         starts: index of the first frame of each episode, and N at the end.
         action_spec: the action space of all episodes.
+        motion: float32 [N, 3], the displacement that follows (dx m, dy m, dyaw rad in the body
+            frame) as odometry reports it, the last of an episode zero; None: unknown, as the
+            actions are not planar.
+        contact: bool [N], whether something is touched in the step that follows, the last of an
+            episode False; None: unknown in at least one episode.
+        has_commands: whether actions and motion were recorded apart; if not, they are the same.
     """
 
     frames: NDArray[np.uint8]
     actions: NDArray[np.float32]
     starts: NDArray[np.int64]
     action_spec: ActionSpec
+    motion: NDArray[np.float32] | None = None
+    contact: NDArray[np.bool_] | None = None
+    has_commands: bool = False
 
     def window_starts(self, window: int) -> NDArray[np.int64]:
         """Indices of the first frames of all windows; see :func:`window_starts`."""
@@ -77,7 +92,7 @@ class EpisodeFiles:
     def actions(self, window: Window) -> NDArray[np.float32]:
         """The actions of a window [T, A] in physical units; the last is zero, as in ``Clips``."""
         recorded = self.episodes[window.episode].actions[window.start : window.stop - 1]
-        return np.concatenate([recorded, np.zeros_like(recorded, shape=(1, recorded.shape[1]))])
+        return _with_last(recorded)
 
     def in_memory(self, observation: ObservationSpec) -> Clips:
         """All episodes with resized frames; shows a progress bar."""
@@ -88,8 +103,28 @@ class EpisodeFiles:
             frames.append(self.frames(whole, observation))
             actions.append(self.actions(whole))
             starts.append(starts[-1] + whole.stop)
-        joined = np.concatenate(frames), np.concatenate(actions)
-        return Clips(*joined, np.array(starts), self.action_spec)
+        motion = [episode.motion for episode in self.episodes]
+        contact = [episode.contact for episode in self.episodes]
+        return Clips(
+            np.concatenate(frames),
+            np.concatenate(actions),
+            np.array(starts),
+            self.action_spec,
+            motion=_joined(motion),
+            contact=_joined(contact),
+            has_commands=self.episodes[0].has_commands,
+        )
+
+
+def _with_last(steps: NDArray[Any]) -> NDArray[Any]:
+    """Rows of T-1 steps, and a row of zeros for the last of T frames."""
+    return np.concatenate([steps, np.zeros_like(steps[:1])])
+
+
+def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """The rows of all episodes, each with a last row of zeros; None if an episode has none."""
+    known = [_with_last(part) for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
@@ -113,29 +148,38 @@ def window_starts(starts: NDArray[np.int64], window: int) -> NDArray[np.int64]:
 
 
 def open_episodes(
-    folder: str | pathlib.Path, *, action_spec: ActionSpec | None = None
+    folders: str | pathlib.Path | Sequence[str | pathlib.Path],
+    *,
+    action_spec: ActionSpec | None = None,
 ) -> EpisodeFiles:
-    """The episodes of a folder.
+    """The episodes of a folder, or of several together.
 
     Args:
-        folder: the folder.
+        folders: one folder or a list of them.
         action_spec: action space that all episodes must have; None: the first episode's.
 
     Raises:
-        DataError: the folder has no episodes.
+        DataError: a folder has no episodes, or some episodes have commands and others none.
         V2WError: the action spaces differ.
     """
-    paths = list_episodes(folder)
+    named = [folders] if isinstance(folders, str | pathlib.Path) else list(folders)
+    paths = []
+    for folder in named:
+        found = list_episodes(folder)
+        if not found:
+            rule = "a folder with episodes; make some with v2w collect or v2w convert"
+            raise DataError("data", rule, str(folder))
+        paths += found
     if not paths:
-        rule = "a folder with episodes; make some with v2w collect or v2w convert"
-        raise DataError("data", rule, str(folder))
+        raise DataError("data", "at least one folder with episodes", named)
     episodes = [
         read_episode(path)
-        for path in progress(paths, desc=f"opening {folder}", unit="episode", transient=True)
+        for path in progress(paths, desc="opening episodes", unit="episode", transient=True)
     ]
     spec = action_spec or episodes[0].action_spec
     for episode in episodes:
         spec.require_same(episode.action_spec, field=str(episode.path))
+    require_commands_alike(episodes)
     return EpisodeFiles(tuple(episodes))
 
 

@@ -134,11 +134,11 @@ class Views:
 
 def episode_poses(clips: Clips) -> NDArray[np.float64]:
     """Poses [N, 3] of all frames; each episode starts at (0, 0, 0)."""
-    columns = list(clips.action_spec.planar_indices())
+    motion = clips.motion
+    if motion is None:
+        motion = clips.actions[:, list(clips.action_spec.planar_indices())]
     spans = zip(clips.starts[:-1], clips.starts[1:], strict=True)
-    return np.concatenate(
-        [integrate_actions(clips.actions[a : b - 1, columns], (0.0, 0.0, 0.0)) for a, b in spans]
-    )
+    return np.concatenate([integrate_actions(motion[a : b - 1], (0.0, 0.0, 0.0)) for a, b in spans])
 
 
 def episode_of_frames(starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

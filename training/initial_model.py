@@ -11,6 +11,8 @@ from v2w_core.checkpoint import load_config
 from v2w_core.config import SamplingConfig, WorldModelConfig, build_dataclass
 from v2w_core.errors import V2WError
 from v2w_core.models.goal_distance import GoalDistanceConfig
+from v2w_core.models.motion_head import MOTION_CHANNELS
+from v2w_core.models.warped_previous import ConditionConfig
 from v2w_core.spec import ActionSpec, ObservationSpec
 from v2w_core.transfer.causal_transfer import causal_model, check_base, check_transfer
 from v2w_core.transfer.weight_transfer import TransferMode
@@ -78,13 +80,7 @@ def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelC
         action = _tuned_action(base.action, action, settings["action_scale"])
         return dataclasses.replace(base, action=action, goal_distance=learned)
     model = settings["model"]
-    channels = int(model["autoencoder"]["latent_channels"])
-    unet = {
-        "in_channels": channels,
-        "out_channels": channels,
-        "action_dim": action.dim,
-        **model["unet"],
-    }
+    unet = {**_channels(model), "action_dim": action.dim, **model["unet"]}
     sampling = build_dataclass(SamplingConfig, settings["sampling"], "sampling")
     config = build_dataclass(
         WorldModelConfig,
@@ -103,6 +99,19 @@ def model_config(settings: Mapping[str, Any], action: ActionSpec) -> WorldModelC
     if settings["transfer"]:
         check_transfer(load_config(settings["init_from"]), config)
     return config
+
+
+def _channels(model: Mapping[str, Any]) -> dict[str, int]:
+    """The U-Net's input and output channels: latents, condition, motion head."""
+    latents, beside = int(model["autoencoder"]["latent_channels"]), 0
+    if model.get("condition") is not None:
+        condition = build_dataclass(ConditionConfig, model["condition"], "model.condition")
+        beside = condition.num_channels(latents)
+    return {
+        "in_channels": latents + beside,
+        "out_channels": latents + (MOTION_CHANNELS if model.get("motion_head") else 0),
+        "condition_channels": beside,
+    }
 
 
 def _tuned_action(base: ActionSpec, data: ActionSpec, scale: str) -> ActionSpec:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.dataset import Clips, draw_windows, to_images
-from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
+from v2w_core.diffusion.objective import ObjectiveConfig
+from v2w_core.diffusion.training_loss import Trained, training_loss
 from v2w_core.metrics.image import psnr
 from v2w_core.progress import progress
 from v2w_core.world_model import WorldModel
@@ -84,7 +85,10 @@ class WorldModelTask:
         self.objective = objective
         self.window = model.config.num_frames
         self.train_starts = train.window_starts(self.window)
-        self.train_actions = torch.from_numpy(model.config.action.normalise(train.actions))
+        normalise = model.config.action.normalise
+        self.train_actions = torch.from_numpy(normalise(train.actions))
+        self.train_motion = torch.from_numpy(normalise(measured_actions(train)))
+        self.trained = Trained(model.unet, model.schedule, model.condition, model.motion_head)
         self.encoded = encoded or EncodedClips(model, train)
         self.val = val
         self.val_starts = val.window_starts(self.window)
@@ -92,24 +96,26 @@ class WorldModelTask:
     def loss(self, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, float]]:
         index = draw_windows(self.train_starts, self.batch_size, self.window, generator)
         loss = training_loss(
-            self.module,
-            self.model.schedule,
+            self.trained,
             self.encoded.latents[index].to(self.model.device),
             self.train_actions[index].to(self.model.device),
             self.objective,
             generator,
             progress,
+            motion=self.train_motion[index].to(self.model.device),
         )
         return loss, {}
 
     @torch.no_grad()
     def validate(self, num_windows: int = 32) -> dict[str, float]:
         """PSNR (dB) of rollouts under the recorded and under another window's actions, and of
-        repeating the last history frame."""
+        repeating the last history frame; with a motion head its mean errors in the first step.
+        """
         chosen = np.linspace(0, len(self.val_starts) - 1, num_windows).astype(int)
         starts = self.val_starts[np.unique(chosen)]
         history = self.model.config.num_history
-        right, other, copy = [], [], []
+        right, other, copy, motion = [], [], [], []
+        measured = measured_actions(self.val)
         for i, start in enumerate(starts):
             stop = start + self.window
             frames, actions = self.val.frames[start:stop], self.val.actions[start : stop - 1]
@@ -117,17 +123,35 @@ class WorldModelTask:
             wrong = self.val.actions[wrong_start : wrong_start + self.window - 1]
             session = self.model.start(frames[:history], actions[: history - 1])
             candidates = np.stack([actions[history - 1 :], wrong[history - 1 :]])
-            imagined = session.imagine(candidates, bounds=False).frames()
+            rollouts = session.imagine(candidates, bounds=False)
+            imagined = rollouts.frames()
+            if self.model.motion_head is not None:
+                followed = measured[start + history - 1][self.model.motion_head.columns]
+                motion.append(rollouts.motion[0, 0] - followed)
             truth = frames[history:]
             right.append(np.mean(psnr(imagined[0], truth)))
             other.append(np.mean(psnr(imagined[1], truth)))
             repeated = np.broadcast_to(frames[history - 1], truth.shape)
             copy.append(np.mean(psnr(np.ascontiguousarray(repeated), truth)))
-        return {
+        figures = {
             "psnr": float(np.mean(right)),
             "psnr_other_actions": float(np.mean(other)),
             "psnr_copy": float(np.mean(copy)),
         }
+        if motion:
+            dx, dy, dyaw = np.array(motion).T
+            figures["motion_m"] = float(np.mean(np.hypot(dx, dy)))
+            figures["motion_rad"] = float(np.mean(np.abs(dyaw)))
+        return figures
+
+
+def measured_actions(clips: Clips) -> NDArray[np.float32]:
+    """Actions [N, A] as :attr:`Clips.actions`, but with the displacements that were measured."""
+    if clips.motion is None:
+        return clips.actions
+    measured = clips.actions.copy()
+    measured[:, list(clips.action_spec.planar_indices())] = clips.motion
+    return measured
 
 
 class EncodedClips:

@@ -23,6 +23,7 @@ from training.tasks import AutoencoderTask, EncodedClips, WorldModelTask
 from training.trainer import LoopConfig, Task, Trainer
 from training.vid2world import ClipConfig, Vid2WorldTask
 from v2w_core.config import build_dataclass
+from v2w_core.data.episode import require_commands_alike
 from v2w_core.diffusion.objective import ObjectiveConfig
 from v2w_core.errors import V2WError
 from v2w_core.world_model import WorldModel
@@ -128,7 +129,9 @@ def open_data(data: Mapping[str, Any]) -> tuple[EpisodeFiles, EpisodeFiles]:
     """Training and validation episodes; without ``val``, a tenth of the episodes is held out."""
     train_files = open_episodes(data["train"])
     if data.get("val"):
-        return train_files, open_episodes(data["val"], action_spec=train_files.action_spec)
+        val_files = open_episodes(data["val"], action_spec=train_files.action_spec)
+        require_commands_alike([train_files.episodes[0], val_files.episodes[0]])
+        return train_files, val_files
     return train_files.split()
 
 

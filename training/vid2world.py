@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from training.dataset import EpisodeFiles, to_images
 from v2w_core.data.windows import Window
-from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
+from v2w_core.diffusion.objective import ObjectiveConfig
+from v2w_core.diffusion.training_loss import Trained, training_loss
 from v2w_core.errors import V2WError
 from v2w_core.models.attention import Context
 from v2w_core.models.stage import Stage
@@ -153,8 +154,7 @@ class Vid2WorldTask:
         first = images.unflatten(0, frames.shape[:2])[:, 0]
         normalised = torch.from_numpy(config.action.normalise(actions)).to(self.model.device)
         return training_loss(
-            self.model.unet,
-            self.model.schedule,
+            Trained(self.model.unet, self.model.schedule),
             latents,
             normalised,
             objective,

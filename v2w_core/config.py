@@ -15,7 +15,9 @@ from v2w_core.errors import CheckpointError, V2WError
 from v2w_core.models.autoencoder import AutoencoderConfig
 from v2w_core.models.goal_distance import GoalDistanceConfig
 from v2w_core.models.image_context.image_context import ImageContextConfig
+from v2w_core.models.motion_head import MOTION_CHANNELS, MotionHead
 from v2w_core.models.unet import UNetConfig
+from v2w_core.models.warped_previous import ConditionConfig, check_geometry
 from v2w_core.spec import ActionSpec, ObservationSpec
 
 FORMAT_VERSION = 1
@@ -76,6 +78,9 @@ class WorldModelConfig:
         goal_distance: network that estimates the distance between two views; None without one.
         context: image context of the first frame; None for our models.
         compat: quirks of the released code, for sampling with models that cannot be cached.
+        condition: channels beside the latents that say how the action moves the frame before; None
+            without them.
+        motion_head: whether the U-Net also predicts the displacement that follows a command.
     """
 
     action: ActionSpec
@@ -89,15 +94,15 @@ class WorldModelConfig:
     goal_distance: GoalDistanceConfig | None = None
     context: ImageContextConfig | None = None
     compat: CompatConfig = field(default_factory=CompatConfig)
+    condition: ConditionConfig | None = None
+    motion_head: bool = False
 
     def __post_init__(self) -> None:
         without_actions = self.action.dim if self.unet.causal else None
         if self.unet.action_dim not in (self.action.dim, without_actions):
             rule = f"the ActionSpec's {self.action.dim} (none only in a model that is not causal)"
             raise V2WError("unet.action_dim", rule, self.unet.action_dim)
-        if self.unet.out_channels != self.autoencoder.latent_channels:
-            rule = f"the autoencoder's {self.autoencoder.latent_channels} latent channels"
-            raise V2WError("unet.out_channels", rule, self.unet.out_channels)
+        self._check_channels()
         if (self.context is None) != (self.unet.context_dim is None):
             rule = "set exactly when unet.context_dim is"
             raise V2WError("context", rule, self.unet.context_dim)
@@ -119,6 +124,26 @@ class WorldModelConfig:
             rule = f"0 to {most}: frames of the history, with one slot of the window left to evict"
             raise V2WError("sampling.num_sinks", rule, self.sampling.num_sinks)
 
+    def _check_channels(self) -> None:
+        """The U-Net's channels are those of the latents, the condition and the motion head."""
+        latents = self.autoencoder.latent_channels
+        out = latents + (MOTION_CHANNELS if self.motion_head else 0)
+        if self.unet.out_channels != out:
+            head = f" and {MOTION_CHANNELS} of the motion head" if self.motion_head else ""
+            rule = f"the autoencoder's {latents} latent channels{head}"
+            raise V2WError("unet.out_channels", rule, self.unet.out_channels)
+        condition = 0 if self.condition is None else self.condition.num_channels(latents)
+        if self.unet.condition_channels != condition:
+            rule = f"the condition's {condition}"
+            raise V2WError("unet.condition_channels", rule, self.unet.condition_channels)
+        if self.condition is not None:
+            check_geometry(self.observation, self.action)
+        if self.motion_head:
+            MotionHead(self.action)
+        if (self.condition is not None or self.motion_head) and not self.cacheable:
+            rule = "neither in a model whose frames cannot be cached"
+            raise V2WError("condition, motion_head", rule, (self.condition, self.motion_head))
+
     @property
     def action_guided(self) -> bool:
         """Whether the model is causal and conditioned on actions; False for video diffusion."""
@@ -136,7 +161,8 @@ class WorldModelConfig:
     @property
     def first_frame_channels(self) -> int:
         """Number of input channels of the U-Net for the latents of the first frame."""
-        return self.unet.in_channels - self.unet.out_channels
+        beside = self.unet.in_channels - self.autoencoder.latent_channels
+        return beside - self.unet.condition_channels
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -144,6 +170,16 @@ class WorldModelConfig:
         factor = self.autoencoder.factor
         o = self.observation
         return self.autoencoder.latent_channels, o.height // factor, o.width // factor
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one frame's input of the U-Net."""
+        return self.unet.in_channels, *self.latent_shape[1:]
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one frame's output of the U-Net."""
+        return self.unet.out_channels, *self.latent_shape[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data with the format version, for config.yaml."""

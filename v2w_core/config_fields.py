@@ -27,7 +27,7 @@ _MOTION: Range = (-1e6, 1e6)
 #: Any number that is not in the table.
 _ANY: Range = (-1e12, 1e12)
 #: The longest lists, which are as long as a network is deep.
-_LENGTHS = {"channel_mult": 8, "block_channels": 8, "attention_levels": 8}
+_LENGTHS = {"channel_mult": 8, "block_channels": 8, "attention_levels": 8, "planes": 8}
 
 #: Smallest and largest value of a field, by the name of its dataclass; of each entry, for a list.
 RANGES: dict[str, dict[str, Range]] = {
@@ -35,7 +35,8 @@ RANGES: dict[str, dict[str, Range]] = {
     "ActionSpec": {"rate_hz": (1e-4, 1e5), "scale": _UNIT, "offset": _MOTION, "low": _MOTION,
                    "high": _MOTION},
     "ObservationSpec": {"height": (8, 8192), "width": (8, 8192), "inner_size": (8, 8192),
-                        "crop_aspect": (0.01, 100)},
+                        "crop_aspect": (0.01, 100), "fov_rad": (0.01, 3.14)},
+    "ConditionConfig": {"planes": (0.01, 1e4)},
     "AutoencoderConfig": {"latent_channels": _WIDTH, "block_channels": _WIDTH,
                           "layers_per_block": _BLOCKS, "patch_size": _FACTOR,
                           "norm_groups": _WIDTH},
@@ -43,7 +44,8 @@ RANGES: dict[str, dict[str, Range]] = {
                    "channel_mult": _FACTOR, "num_res_blocks": _BLOCKS, "attention_levels": (0, 8),
                    "head_dim": _WIDTH, "ff_mult": _FACTOR, "norm_groups": _WIDTH,
                    "temporal_kernel": _FACTOR, "num_temporal_convs": _BLOCKS, "dropout": _SHARE,
-                   "action_dim": _TOKENS, "context_dim": _WIDTH, "frame_stride": (0, 100_000)},
+                   "action_dim": _TOKENS, "context_dim": _WIDTH, "frame_stride": (0, 100_000),
+                   "condition_channels": (0, 65536)},
     "DiffusionConfig": {"num_levels": _LEVELS, "beta_start": _SHARE, "beta_end": _SHARE,
                         "base_scale": _SHARE, "turning_level": (1, 100_000)},
     "SamplingConfig": {"num_steps": (1, 100_000), "guidance_scale": (0, 1000),

@@ -71,6 +71,52 @@ def integrate_actions(actions: ArrayLike, start_pose: ArrayLike = (0.0, 0.0, 0.0
     return path
 
 
+def integrated_spread(motion: ArrayLike, std: ArrayLike) -> Float64Array:
+    """Standard deviation of the poses that uncertain displacements lead to.
+
+    The covariance is propagated to first order; errors of different steps are independent.
+
+    Args:
+        motion: mean displacements (dx, dy, dyaw) [..., horizon, 3] in metres and radians.
+        std: their standard deviations [..., horizon, 3].
+
+    Returns:
+        Standard deviations of (x, y, yaw) after each step [..., horizon, 3], in the frame of the
+        pose before the first.
+    """
+    mean, variance = np.asarray(motion, dtype=np.float64), np.square(np.asarray(std, np.float64))
+    yaw = np.cumsum(mean[..., 2], axis=-1) - mean[..., 2]  # before each step
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    covariance = np.zeros((*mean.shape[:-2], 3, 3))
+    spreads = np.empty_like(mean)
+    for step in range(mean.shape[-2]):
+        c, s = cos[..., step], sin[..., step]
+        turned = np.zeros_like(covariance)  # the step's frame in that of the first pose
+        turned[..., 0, 0], turned[..., 0, 1], turned[..., 2, 2] = c, -s, 1.0
+        turned[..., 1, 0], turned[..., 1, 1] = s, c
+        moved = np.zeros_like(covariance) + np.eye(3)  # an error of the yaw swings the step
+        dx, dy = mean[..., step, 0], mean[..., step, 1]
+        moved[..., 0, 2], moved[..., 1, 2] = -s * dx - c * dy, c * dx - s * dy
+        added = (turned * variance[..., step, None, :]) @ np.swapaxes(turned, -1, -2)
+        covariance = moved @ covariance @ np.swapaxes(moved, -1, -2) + added
+        spreads[..., step, :] = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    return spreads
+
+
+def from_pose(start: ArrayLike, relative: ArrayLike) -> Float64Array:
+    """Poses [..., 3] in the frame in which ``start`` (x, y, yaw) [3] is given.
+
+    Args:
+        relative: poses (x, y, yaw) [..., 3] in the body frame of the start.
+    """
+    x, y, yaw = planar(start)
+    poses = np.asarray(relative, dtype=np.float64)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    across = x + cos * poses[..., 0] - sin * poses[..., 1]
+    along = y + sin * poses[..., 0] + cos * poses[..., 1]
+    return np.stack([across, along, wrap_angle(yaw + poses[..., 2])], axis=-1)
+
+
 def relative_motion(pose_a: ArrayLike, pose_b: ArrayLike) -> Float64Array:
     """The body-frame displacement (dx, dy, dyaw) [..., 3] that leads from pose a to pose b.
 

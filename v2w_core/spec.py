@@ -187,6 +187,8 @@ class ObservationSpec:
             largest size with the picture's aspect.
         crop_aspect: aspect (width / height) of the centre crop that precedes everything else; None:
             no crop.
+        fov_rad: (horizontal, vertical) field of view of the model's frames in radians, black bars
+            included, of a camera without distortion; None: not known.
     """
 
     height: int
@@ -194,6 +196,7 @@ class ObservationSpec:
     resize: Resize = "stretch"
     inner_size: tuple[int, int] | None = None
     crop_aspect: float | None = None
+    fov_rad: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -208,6 +211,11 @@ class ObservationSpec:
         if aspect is not None and not (math.isfinite(aspect) and aspect > 0):
             rule = "a positive number: width / height"
             raise V2WError("ObservationSpec.crop_aspect", rule, aspect)
+        if self.fov_rad is not None and not (
+            len(self.fov_rad) == 2 and all(0 < angle < math.pi for angle in self.fov_rad)
+        ):
+            rule = "(horizontal, vertical) in radians, each above 0 and below pi"
+            raise V2WError("ObservationSpec.fov_rad", rule, self.fov_rad)
 
     def _check_inner_size(self, size: tuple[int, int]) -> None:
         if self.resize != "pad":
@@ -223,7 +231,9 @@ class ObservationSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ObservationSpec:
-        return cls(**_checked(cls, data, optional=("resize", "inner_size", "crop_aspect")))
+        return cls(
+            **_checked(cls, data, optional=("resize", "inner_size", "crop_aspect", "fov_rad"))
+        )
 
 
 def _plain(spec: Any) -> dict[str, Any]:

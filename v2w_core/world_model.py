@@ -29,7 +29,9 @@ from v2w_core.models.attention import Context
 from v2w_core.models.autoencoder import Autoencoder
 from v2w_core.models.goal_distance import GoalDistance
 from v2w_core.models.image_context.image_context import ImageContext, frame_tokens
+from v2w_core.models.motion_head import MotionHead
 from v2w_core.models.unet import UNet
+from v2w_core.models.warped_previous import WarpedPrevious
 from v2w_core.rollout.session import Session
 from v2w_core.rollout.window_session import WindowSession
 from v2w_core.spec import FloatArray
@@ -55,6 +57,12 @@ class WorldModel(nn.Module):
         learned = config.goal_distance
         self.goal_distance = GoalDistance(config.latent_shape, learned) if learned else None
         self.image_context = ImageContext(config.context) if config.context else None
+        self.condition = (
+            WarpedPrevious(config.condition, config.observation, config.action)
+            if config.condition
+            else None
+        )
+        self.motion_head = MotionHead(config.action) if config.motion_head else None
         self.backend: Backend = Eager(self.unet)
         self.checkpoint: pathlib.Path | None = None  # where the weights can be read again
         self.memory_budget: int | None = None

@@ -27,6 +27,8 @@ class CostContext:
         candidates: [K, horizon, A] in physical units.
         spec: the action space.
         imagine: makes the rollouts of exactly these candidates; None: a model-free context.
+        predicts_motion: whether poses are those of the rollouts; otherwise the commands are
+            integrated, as if the robot always moved as it is told.
         previous_action: [A], the action before the first one, where it is known.
     """
 
@@ -36,12 +38,14 @@ class CostContext:
         spec: ActionSpec,
         imagine: Callable[[FloatArray], Rollouts] | None = None,
         *,
+        predicts_motion: bool = False,
         previous_action: FloatArray | None = None,
     ) -> None:
         self.candidates = candidates
         self.spec = spec
         self.previous_action = previous_action
         self._imagine = imagine
+        self._predicts_motion = predicts_motion
 
     @property
     def num_candidates(self) -> int:
@@ -75,10 +79,13 @@ class CostContext:
 
     @cached_property
     def poses(self) -> NDArray[np.float64]:
-        """Integrated poses [K, horizon + 1, 3] (x m, y m, yaw rad) in the current body frame.
+        """Poses [K, horizon + 1, 3] (x m, y m, yaw rad) in the current body frame.
 
         Raises V2WError when the action space is not planar.
         """
+        if self._predicts_motion:
+            imagined = self.rollouts.poses
+            return np.concatenate([np.zeros_like(imagined[:, :1]), imagined], axis=1)
         return planar_path(self.candidates, self.spec)
 
 

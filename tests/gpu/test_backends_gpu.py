@@ -14,6 +14,7 @@ from v2w_core.backends.base import BackendOptions
 from v2w_core.backends.eager import Eager
 from v2w_core.backends.registry import make_backend
 from v2w_core.errors import V2WError
+from v2w_core.testing import geometric_config, tiny_config
 from v2w_core.world_model import fall_back_to_cpu
 
 pytestmark = [
@@ -39,6 +40,11 @@ def model():
     return small_model().to("cuda")
 
 
+@pytest.fixture(scope="module", params=[tiny_config, geometric_config])
+def any_model(request):
+    return small_model(request.param).to("cuda")
+
+
 def built(model, name, precision, engines):
     """The back end; skips where it has no package, fails where it cannot be built."""
     from v2w_core.backends.registry import backend_class
@@ -52,7 +58,8 @@ def built(model, name, precision, engines):
 
 @pytest.mark.parametrize(("name", "precision"), COMBINATIONS)
 @pytest.mark.parametrize("count", [1, 5, 40, 65, 200])
-def test_a_gpu_imagines_what_eager_imagines(engines, model, name, precision, count):
+def test_a_gpu_imagines_what_eager_imagines(engines, any_model, name, precision, count):
+    model = any_model
     backend = built(model, name, precision, engines)
     for sampling in ({}, {"guidance_scale": 2.0}):
         eager = rollouts(model, Eager(model.unet), count, **sampling)

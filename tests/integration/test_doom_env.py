@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 from collections.abc import Iterator
@@ -11,20 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from v2w_core.errors import DataError, V2WError
+from v2w_core.errors import V2WError
 
 pytest.importorskip("vizdoom")
 
-from training.commands import collect
 from training.envs.doom import ACTION_SPEC, DoomMazeEnv
 from training.envs.explore import Explorer
-from training.envs.maze import build_maze
-from v2w_core.data.episode import list_episodes, read_episode
 
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[DoomMazeEnv]:
-    instance = DoomMazeEnv(maze_seed=0)
+    instance = DoomMazeEnv(0)
     yield instance
     instance.close()
 
@@ -40,29 +36,6 @@ def open_pose(env: DoomMazeEnv, rng: np.random.Generator) -> tuple[float, float,
 
 def random_actions(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.uniform(ACTION_SPEC.low, ACTION_SPEC.high, (count, 3)).astype(np.float32)
-
-
-def test_same_maze_for_same_seed() -> None:
-    assert build_maze(3).textmap == build_maze(3).textmap
-    assert build_maze(3).textmap != build_maze(4).textmap
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_every_cell_can_be_reached_and_neighbouring_walls_differ(seed: int) -> None:
-    maze = build_maze(seed)
-    open_blocks = {(int(r), int(c)) for r, c in np.argwhere(maze.sector >= 0)}
-    seen, todo = set(), [next(iter(open_blocks))]
-    while todo:
-        block = todo.pop()
-        if block in seen or block not in open_blocks:
-            continue
-        seen.add(block)
-        todo += [(block[0] + dr, block[1] + dc) for dr, dc in ((0, 1), (1, 0), (0, -1), (-1, 0))]
-    assert seen == open_blocks
-    for cell in range(maze.rows * maze.columns):
-        walls = [f for f in maze.faces if f.sector == cell and f.x0 != f.x1]
-        walls = [f for f in walls if abs(f.x1 - f.x0) > 16]
-        assert len({f.texture for f in walls}) == len(walls)
 
 
 def test_observation_matches_the_space(env: DoomMazeEnv) -> None:
@@ -90,20 +63,20 @@ def test_real_displacement_follows_the_command_in_the_open(env: DoomMazeEnv) -> 
             reach = math.hypot(action[0], action[1]) + 0.05
             end = start[0] + reach * math.cos(heading), start[1] + reach * math.sin(heading)
             if env.is_free(*end) and env.is_free(*start[:2]):
-                errors.append(info["action"] - action)
-                assert not info["collided"]
+                errors.append(info["motion"] - action)
+                assert not info["contact"]
     assert len(errors) > 60
     assert np.hypot(*np.array(errors)[:, :2].T).mean() < 0.005
     assert np.abs(np.array(errors)[:, 2]).max() < 0.001
 
 
-def test_reported_action_is_the_difference_of_the_poses(env: DoomMazeEnv) -> None:
+def test_reported_motion_is_the_difference_of_the_poses(env: DoomMazeEnv) -> None:
     rng = np.random.default_rng(1)
     observation, _ = env.reset(options={"pose": env.sample_free_pose(rng)})
     for action in random_actions(rng, 30):
         x, y, yaw = observation["pose"]
         observation, reward, terminated, truncated, info = env.step(action)
-        dx, dy, dyaw = info["action"]
+        dx, dy, dyaw = info["motion"]
         expected = (
             x + dx * math.cos(yaw) - dy * math.sin(yaw),
             y + dx * math.sin(yaw) + dy * math.cos(yaw),
@@ -117,7 +90,7 @@ def test_reported_action_is_the_difference_of_the_poses(env: DoomMazeEnv) -> Non
 def test_deterministic_in_two_engines_at_once(env: DoomMazeEnv) -> None:
     actions = random_actions(np.random.default_rng(2), 12)
     pose = env.sample_free_pose(np.random.default_rng(3))
-    other = DoomMazeEnv(maze_seed=0)
+    other = DoomMazeEnv(0)
     try:
         for robot in (env, other):
             robot.reset(options={"pose": pose})
@@ -147,14 +120,14 @@ def test_teleport_is_exact_and_pixel_identical(env: DoomMazeEnv) -> None:
 
 def test_walls_stop_the_robot(env: DoomMazeEnv) -> None:
     rng = np.random.default_rng(5)
-    collided = False
+    contact = False
     for _ in range(8):
         env.reset(options={"pose": env.sample_free_pose(rng)})
         for _ in range(20):
             _, _, _, _, info = env.step(np.array([0.5, 0.2, 0.05]))
-            assert env.maze.is_free(*env.pose[:2], margin_m=-0.01)
-            collided |= info["collided"]
-    assert collided
+            assert env.world.is_free(*env.pose[:2], margin_m=-0.01)
+            contact |= info["contact"]
+    assert contact
 
 
 def test_drive_follows_an_arc(env: DoomMazeEnv) -> None:
@@ -208,7 +181,7 @@ def test_nothing_lands_in_the_working_directory(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    robots = [DoomMazeEnv(maze_seed=1, image_size=(48, 64)) for _ in range(2)]
+    robots = [DoomMazeEnv(1, image_size=(48, 64)) for _ in range(2)]
     for robot in robots:
         assert robot.reset(seed=0)[0]["image"].shape == (48, 64, 3)
         robot.close()
@@ -219,7 +192,7 @@ def test_nothing_lands_in_the_working_directory(
 
 def test_top_down_map_agrees_with_is_free(env: DoomMazeEnv) -> None:
     picture = env.top_down_map(40.0)
-    width, height = env.maze.size_m
+    width, height = env.world.size_m
     assert picture.image.shape == (round(height * 40), round(width * 40), 3)
     assert np.allclose(picture.to_pixels([0.0, height]), [0.0, 0.0])
     assert np.allclose(picture.to_pixels([[width, 0.0]]), [[width * 40, height * 40]])
@@ -240,35 +213,27 @@ def test_explorer_stays_within_bounds_and_is_reproducible(env: DoomMazeEnv) -> N
     assert np.ptp(runs[0], axis=0).min() > 0.1
 
 
-def collect_arguments(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    collect.add_arguments(parser)
-    return parser.parse_args(arguments)
+def test_a_turn_of_the_camera_is_the_turn_of_its_picture(env: DoomMazeEnv) -> None:
+    """Signs and field of view: the picture before, moved by the action, is the picture after."""
+    import torch
 
+    from v2w_core.metrics.image import psnr
+    from v2w_core.models.warped_previous import ConditionConfig, WarpedPrevious
+    from v2w_core.spec import ObservationSpec
 
-def test_collect_resumes_and_refuses_another_maze(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    dest = tmp_path / "episodes"
-    common = ["--steps", "6", "--seed", "3"]
-    assert collect.run(collect_arguments(str(dest), "--episodes", "1", *common)) == 0
-    assert "frames/s" in capsys.readouterr().out
-    first = list_episodes(dest)[0]
-    stamp = first.stat().st_mtime_ns
-    assert collect.run(collect_arguments(str(dest), "--episodes", "2", *common)) == 0
-    assert first.stat().st_mtime_ns == stamp
-    assert len(list_episodes(dest)) == 2
-    episode = read_episode(first)
-    assert len(episode) == 7 and episode.actions.shape == (6, 3)
-    assert episode.action_spec == ACTION_SPEC
-    assert episode.attributes == {"env": "doom_maze", "maze_seed": 0, "seed": 3, "index": 0}
-    again = tmp_path / "again"
-    collect.run(collect_arguments(str(again), "--episodes", "1", *common))
-    assert np.array_equal(read_episode(list_episodes(again)[0]).poses, episode.poses)
-    with pytest.raises(DataError, match="maze_seed"):
-        collect.run(collect_arguments(str(dest), "--maze-seed", "1", *common))
-    with pytest.raises(DataError, match="steps"):
-        collect.run(collect_arguments(str(dest), "--steps", "7", "--seed", "3"))
-    with pytest.raises(V2WError, match="image-size"):
-        collect.run(collect_arguments(str(dest), "--image-size", "big"))
-    assert len(list(dest.iterdir())) == 2
+    observation = ObservationSpec(120, 160, fov_rad=(math.pi / 2, 2 * math.atan(0.75)))
+    warp = WarpedPrevious(ConditionConfig(planes=(None,)), observation, ACTION_SPEC)
+    found, unmoved = [], []
+    for seed, dyaw in enumerate(2 * (-0.5, -0.25, 0.1, 0.3, 0.5)):
+        env.teleport(*open_pose(env, np.random.default_rng(seed)))
+        before = env.step((0.0, 0.0, 0.0))[0]["image"]
+        after = env.step((0.0, 0.0, dyaw))[0]["image"]
+        told = torch.from_numpy(ACTION_SPEC.normalise([[[0.0, 0.0, dyaw]]]))
+        picture = torch.from_numpy(before).permute(2, 0, 1)[None, None] / 255
+        *channels, mask = warp(picture, told)[0, 0]
+        moved = (torch.stack(channels).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        covered = mask.numpy() > 0.999
+        found.append(psnr(moved[covered][None, None], after[covered][None, None])[0])
+        unmoved.append(psnr(before[covered][None, None], after[covered][None, None])[0])
+    assert np.mean(found) > 25, found
+    assert np.min(np.subtract(found, unmoved)) > 5, unmoved

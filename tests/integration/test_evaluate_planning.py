@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
                 observation, _, _, _, info = env.step(action)
                 frames.append(observation["image"])
                 poses.append(observation["pose"])
-                actions.append(info["action"])
+                actions.append(info["motion"])
             table = np.insert(np.stack(poses), 2, 0.0, axis=1)
             write_episode(
                 root / "episodes" / f"episode_{index}.h5",

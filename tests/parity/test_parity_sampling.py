@@ -127,7 +127,7 @@ def test_training(recorded, case, unet, schedule):
     target = schedule.velocity(scaled, noise, at["t"])
     x = concat_first_frame(noisy, clean[:, :1])
     predicted, _ = unet(x, at["t"], *told, context=tokens)
-    error = diffusion_forcing_error(
+    error, _ = diffusion_forcing_error(
         unet, schedule, clean, at["t"], noise, *told, ObjectiveConfig(weighting="velocity"), tokens
     )
     ours = {"x_scaled": scaled, "x_noisy": noisy, "target_v": target, "pred": predicted}

@@ -34,8 +34,8 @@ def picture(poses: np.ndarray) -> Tensor:
 
 
 class ToyRollouts:
-    def __init__(self, latents: Tensor) -> None:
-        self.latents = latents
+    def __init__(self, latents: Tensor, poses: np.ndarray) -> None:
+        self.latents, self.poses = latents, poses
         self.frames_imagined = latents.shape[0] * latents.shape[1]
 
     def frames(self, indices: Any = None) -> np.ndarray:
@@ -49,16 +49,32 @@ def to_frames(latents: Tensor) -> np.ndarray:
 
 
 class ToySession:
-    """Imagines exactly and can be slow; notes every batch of candidates that it advances."""
+    """Imagines exactly and can be slow; notes every batch of candidates that it advances.
 
-    def __init__(self, pose: Any = (0.0, 0.0, 0.0), seconds_per_candidate: float = 0.0) -> None:
+    Args:
+        wall_x: where a wall stops the robot, which the session then knows; None: there is none.
+    """
+
+    def __init__(
+        self, pose: Any = (0.0, 0.0, 0.0), seconds_per_candidate: float = 0.0,
+        wall_x: float | None = None,
+    ) -> None:  # fmt: skip
         self.pose = np.asarray(pose, dtype=float)
         self.seconds = seconds_per_candidate
+        self.wall_x = wall_x
+        self.predicts_motion = wall_x is not None
         self.calls: list[dict[str, Any]] = []
+
+    def poses_after(self, actions: np.ndarray, start: Any) -> np.ndarray:
+        """Poses [K, n, 3] under actions [K, n, 3]; those beyond the wall slide along it."""
+        poses = integrate_actions(actions, start)[:, 1:]
+        if self.wall_x is not None:
+            poses[..., 0] = np.minimum(poses[..., 0], self.wall_x)
+        return poses
 
     def latents_after(self, actions: np.ndarray) -> Tensor:
         """What is imagined [K, n, 2, 8, 8] under actions [K, n, 3]."""
-        return picture(integrate_actions(actions, self.pose)[:, 1:])
+        return picture(self.poses_after(actions, self.pose))
 
     def imagine(self, candidates: np.ndarray, **settings: Any) -> ToyRollouts:
         return self.rollout(candidates, **settings).advance(candidates.shape[1])
@@ -85,7 +101,8 @@ class ToyRollout:
         self.call["horizon"] = self.num_frames
         self.frames_imagined += len(self.candidates) * num_frames
         begun = self.candidates[:, : self.num_frames]
-        rollouts = ToyRollouts(self.session.latents_after(begun))
+        poses = self.session.poses_after(begun, (0.0, 0.0, 0.0))
+        rollouts = ToyRollouts(self.session.latents_after(begun), poses)
         rollouts.frames_imagined = self.frames_imagined
         return rollouts
 

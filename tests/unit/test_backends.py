@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("timed_briefly")
     {"num_sampling_steps": 1, "guidance_scale": 0.5}, {"batch_size": 2},
 ])  # fmt: skip
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_onnx_imagines_what_eager_imagines(engines, mode, sampling):
-    model = small_model(imagined_history=mode)
+def test_onnx_imagines_what_eager_imagines(engines, make_config, mode, sampling):
+    model = small_model(make_config, imagined_history=mode)
     backend = make_backend(model, "onnx", BackendOptions(engines=engines))
     for count, horizon in ((1, 1), (3, HORIZON), (5, 8)):
         eager = rollouts(model, Eager(model.unet), count, horizon, **sampling)
@@ -142,8 +142,8 @@ PAST_WINDOW = [
 
 
 @pytest.mark.parametrize("sampling", PAST_WINDOW)
-def test_every_back_end_goes_past_the_window_alike(engines, sampling):
-    model = small_model(**sampling)
+def test_every_back_end_goes_past_the_window_alike(engines, make_config, sampling):
+    model = small_model(make_config, **sampling)
     backend = make_backend(model, "onnx", BackendOptions(engines=engines))
     horizon = 2 * model.config.num_frames + 3
     results = [

@@ -28,7 +28,7 @@ def rtx():
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, mode, precision):
+def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, make_config, mode, precision):
     """With bfloat16 the graph is the same; ONNX Runtime has no kernels for it on a CPU."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
     from v2w_core.backends.onnx_step.onnx_runtime import OnnxRuntime, write_graphs
@@ -38,7 +38,7 @@ def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, mode, prec
         def _slots_of(cls, model, options):
             return model.config.num_frames
 
-    model = small_model(imagined_history=mode)
+    model = small_model(make_config, imagined_history=mode)
     write_graphs(model, tmp_path, precision, model.config.num_frames)
     backend = OnSlots(model, tmp_path, BackendOptions(precision))
     tolerance = 1e-4 if precision == "fp32" else TOLERANCES[precision]
@@ -52,10 +52,10 @@ def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, mode, prec
 @pytest.mark.parametrize(("precision", "graph"), [
     ("fp32", "look"), ("fp16", "look"), ("bf16", "join_and_look_guided"),
 ])  # fmt: skip
-def test_an_engine_is_built_without_a_gpu(rtx, tmp_path, precision, graph):
+def test_an_engine_is_built_without_a_gpu(rtx, tmp_path, make_config, precision, graph):
     from v2w_core.backends.onnx_step.onnx_runtime import write_graphs
 
-    model = small_model()
+    model = small_model(make_config)
     write_graphs(model, tmp_path, precision, model.config.num_frames)
     assert len(rtx.build_engine(tmp_path / f"{graph}.onnx", "SM89")) > 100_000
 

@@ -56,8 +56,8 @@ def converters():
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", [StepVariant(1, False, False), StepVariant(2, True, True)])
-def test_every_operator_of_the_step_has_a_converter(converters, kind, precision):
-    model = small_model()
+def test_every_operator_of_the_step_has_a_converter(converters, make_config, kind, precision):
+    model = small_model(make_config)
     program, _ = exported(model, in_precision(model, precision), kind)
     nodes, missing = converters(program)
     print(f"{kind}, {precision}: {len(nodes) - len(missing)} of {len(nodes)} operators")
@@ -73,14 +73,14 @@ def test_an_operator_without_a_converter_is_seen(converters):
     assert any("svd" in name for name in missing) and any("bessel" in name for name in missing)
 
 
-def test_the_exported_step_takes_every_batch():
-    model = small_model()
+def test_the_exported_step_takes_every_batch(make_config):
+    model = small_model(make_config)
     kind = StepVariant(2, True, True)
     program, arguments = exported(model, model.unet, kind)
     for size in (1, 3):
         given = [t[:size] if t.shape[:1] == (TYPICAL_BATCH,) else t for t in arguments]
         v, *kept = program.module()(*given)
-        assert v.shape == (size, 2, *model.config.latent_shape)
+        assert v.shape == (size, 2, *model.config.output_shape)
         assert {len(value) for value in kept} == {size}
 
 

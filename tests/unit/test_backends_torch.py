@@ -22,8 +22,8 @@ from v2w_core.errors import V2WError
     {"num_sampling_steps": 1, "guidance_scale": 0.5}, {"batch_size": 2},
 ])  # fmt: skip
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_steps_on_slots_imagine_what_eager_imagines(mode, sampling):
-    model = small_model(imagined_history=mode)
+def test_steps_on_slots_imagine_what_eager_imagines(make_config, mode, sampling):
+    model = small_model(make_config, imagined_history=mode)
     backend = TorchGraphs(model, BackendOptions())
     for count, horizon in ((1, 1), (3, 3), (5, 8)):
         eager = rollouts(model, Eager(model.unet), count, horizon, **sampling)
@@ -72,8 +72,8 @@ def test_more_candidates_than_the_largest_bucket_come_in_parts(batch_size, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_stays_within_its_tolerance(precision):
-    model = small_model()
+def test_half_precision_stays_within_its_tolerance(make_config, precision):
+    model = small_model(make_config)
     backend = TorchGraphs(model, BackendOptions(precision))
     for sampling in ({}, {"guidance_scale": 2.0}):
         difference = rollouts(model, backend, **sampling) - rollouts(
@@ -83,13 +83,13 @@ def test_half_precision_stays_within_its_tolerance(precision):
 
 
 @pytest.mark.slow
-def test_the_compiler_takes_the_step_whole():
+def test_the_compiler_takes_the_step_whole(make_config):
     """What inductor would compile, traced without a break; its kernels need no GPU to exist."""
 
     def traced(step):
         return torch.compile(step, fullgraph=True, dynamic=False, backend="aot_eager")
 
-    model = small_model()
+    model = small_model(make_config)
     ours = rollouts(model, TorchGraphs(model, BackendOptions(), compiler=traced))
     torch.testing.assert_close(ours, rollouts(model, Eager(model.unet)), atol=1e-4, rtol=1e-4)
 

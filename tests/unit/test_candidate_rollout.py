@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from backend_toys import other_model
+from backend_toys import other_model, values
 from core_toys import candidates, history, small_model
 
 from v2w_core.backends.base import BackendOptions
@@ -63,8 +64,8 @@ def advanced(session, actions, num_frames, chosen, **sampling):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_those_that_go_on_are_imagined_as_among_all(engines, backend, mode):
-    model = small_model(imagined_history=mode)
+def test_those_that_go_on_are_imagined_as_among_all(engines, make_config, backend, mode):
+    model = small_model(make_config, imagined_history=mode)
     session = started(model, backend, engines)
     for count, chosen, num_frames in (
         (40, [0, 7, 17, 18, 39], 2),  # out of several lanes, into a smaller bucket
@@ -72,10 +73,13 @@ def test_those_that_go_on_are_imagined_as_among_all(engines, backend, mode):
     ):  # fmt: skip
         actions = candidates(count, HORIZON)
         early, found = advanced(session, actions, num_frames, chosen[::-1])
-        expected = model.start(*history(), seed=4).imagine(actions).latents
-        torch.testing.assert_close(found.latents, expected[chosen], atol=1e-4, rtol=1e-4)
+        whole = model.start(*history(), seed=4).imagine(actions)
+        expected = values(whole)
+        torch.testing.assert_close(values(found), expected[chosen], atol=1e-4, rtol=1e-4)
         begun = expected[:, :num_frames]
-        torch.testing.assert_close(early.latents, begun, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(values(early), begun, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(found.poses, whole.poses[chosen], atol=1e-4)
+        np.testing.assert_array_equal(found.commands, actions[chosen])
         assert early.frames_imagined == count * num_frames
         rest = len(chosen) * (HORIZON - num_frames)
         assert found.frames_imagined == count * num_frames + rest
@@ -83,14 +87,14 @@ def test_those_that_go_on_are_imagined_as_among_all(engines, backend, mode):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("past_window", ["ring", "recompute"])
-def test_some_go_on_out_of_the_trained_window(engines, backend, past_window):
-    model = small_model(past_window=past_window)
+def test_some_go_on_out_of_the_trained_window(engines, make_config, backend, past_window):
+    model = small_model(make_config, past_window=past_window)
     session = started(model, backend, engines, length=model.config.num_frames - 3)
     actions, chosen = candidates(9, 8), [0, 3, 4, 8]
     expected = started(model, eager, engines, length=model.config.num_frames - 3).imagine(actions)
     for num_frames in (2, 5):
         _, found = advanced(session, actions, num_frames, chosen)
-        torch.testing.assert_close(found.latents, expected.latents[chosen], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(values(found), values(expected)[chosen], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -119,8 +123,8 @@ def test_rollouts_of_one_session_do_not_disturb_each_other():
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_at_once_is_imagined_from_the_beginning():
-    model, actions, chosen = small_model(), candidates(7, HORIZON), [1, 2, 6]
+def test_what_does_not_fit_at_once_is_imagined_from_the_beginning(make_config):
+    model, actions, chosen = small_model(make_config), candidates(7, HORIZON), [1, 2, 6]
     session = model.start(*history())
     expected = session.imagine(actions).latents[chosen]
     model.memory_budget = 3 * candidate_bytes(model, HORIZON, guided=False)

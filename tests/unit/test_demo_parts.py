@@ -92,7 +92,7 @@ def test_the_film_shows_what_was_recorded(env: DoomMazeEnv) -> None:
     assert phases.count("planning") == 2 * (6 + 1), "few of the frames in which nothing moves"
     elapsed = [moment.elapsed_s for moment in record.moments if moment.phase == "driving"]
     assert elapsed == pytest.approx([0.0, 0.25, 0.5] * 2)
-    pictures = list(film([record], env.maze))
+    pictures = list(film([record], env.world))
     assert {picture.shape for picture in pictures} == {(HEIGHT, WIDTH, 3)}
     assert len({picture.tobytes() for picture in pictures}) > 20
 

@@ -20,6 +20,7 @@ from v2w_core.data.episode import (
     EpisodeWriter,
     list_episodes,
     read_episode,
+    require_commands_alike,
     write_episode,
 )
 from v2w_core.data.windows import Window, WindowIndex, split_episodes
@@ -76,9 +77,83 @@ def test_streaming_writer_equals_write_episode(tmp_path: Path) -> None:
     assert same(read_episode(tmp_path / "b.h5"), data)
 
 
+def told(num_frames: int = 6) -> dict[str, Any]:
+    """Commands that were not all followed."""
+    data = content(num_frames)
+    contact = np.arange(num_frames - 1) % 2 == 1
+    motion = np.where(contact[:, None], 0.5 * data["actions"], data["actions"])
+    return {**data, "motion": motion, "contact": contact}
+
+
+def test_commands_motion_and_contact_are_kept_apart(tmp_path: Path) -> None:
+    data = told()
+    episode = read_episode(write_episode(tmp_path / "a.h5", **data))
+    assert episode.has_commands
+    assert same(episode, data)
+    assert episode.motion is not None and episode.motion.dtype == np.float32
+    assert np.array_equal(episode.motion, data["motion"])
+    assert episode.contact is not None and episode.contact.dtype == np.bool_
+    assert np.array_equal(episode.contact, data["contact"])
+
+
+def test_without_commands_the_displacement_stands_for_both(tmp_path: Path) -> None:
+    episode = read_episode(write_episode(tmp_path / "a.h5", **content()))
+    assert not episode.has_commands and episode.contact is None
+    assert np.array_equal(episode.motion, episode.actions)
+    turned = ActionSpec(
+        ("dyaw", "grip", "dx", "dy"), ("rad", "1", "m", "m"), (-1,) * 4, (1,) * 4, 4
+    )
+    rows = np.arange(20, dtype=np.float32).reshape(5, 4) / 20
+    data = {**content(), "action_spec": turned, "actions": rows}
+    planar = read_episode(write_episode(tmp_path / "b.h5", **data))
+    assert np.array_equal(planar.motion, rows[:, [2, 3, 0]])
+    arm = ActionSpec(("lift",), ("1",), (-1,), (1,), 4)
+    data = {**content(), "action_spec": arm, "actions": rows[:, :1]}
+    assert read_episode(write_episode(tmp_path / "c.h5", **data)).motion is None
+
+
+def test_episodes_of_version_1_are_read(tmp_path: Path) -> None:
+    data = content()
+    path = write_episode(tmp_path / "a.h5", **data)
+    with h5py.File(path, "r+") as file:
+        assert file.attrs["format_version"] == 2
+        file.attrs["format_version"] = 1
+    episode = read_episode(path)
+    assert same(episode, data)
+    assert not episode.has_commands and episode.contact is None
+    assert np.array_equal(episode.motion, episode.actions)
+
+
+def test_frames_are_whole_at_every_length(tmp_path: Path) -> None:
+    """They are written in parts; equal and unequal ones."""
+    for length in (2, 63, 64, 65, 128, 130):
+        data = content(length)
+        data["frames"][length // 2 :] = 0
+        path = write_episode(tmp_path / "a.h5", **data, image_format="png")
+        assert np.array_equal(read_episode(path).frames(), data["frames"])
+
+
+def test_a_mixture_with_and_without_commands_is_refused(tmp_path: Path) -> None:
+    one = read_episode(write_episode(tmp_path / "told.h5", **told()))
+    other = read_episode(write_episode(tmp_path / "did.h5", **content()))
+    require_commands_alike([one, one])
+    require_commands_alike([other])
+    require_commands_alike([])
+    with pytest.raises(DataError, match=r"told\.h5 has commands.*did\.h5 has none.*separate"):
+        require_commands_alike([other, one, other])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"motion": np.zeros((6, 3))}, r"motion.*\[5, 3\]"),
+        ({"motion": np.zeros((5, 2))}, "motion"),
+        ({"motion": np.full((5, 3), np.nan)}, "motion.*finite"),
+        ({"motion": np.full((5, 3), 1e9)}, "motion.*finite numbers up to"),
+        ({"motion": [["a", "b", "c"]] * 5}, "motion.*numbers"),
+        ({"contact": np.zeros(6, bool)}, "contact"),
+        ({"contact": np.full(5, 2)}, "contact.*0 or 1"),
+        ({"contact": np.full(5, 0.5)}, "contact.*0 or 1"),
         ({"actions": np.zeros((6, 3))}, "exactly 5 steps"),
         ({"actions": np.zeros((5, 2))}, "for dx, dy, dyaw"),
         ({"actions": np.full((5, 3), np.nan)}, "actions.*finite"),
@@ -145,6 +220,12 @@ def damage(path: Path, kind: str) -> None:
                 file["poses"] = np.zeros((3, 4))
             elif kind == "missing":
                 del file["frames"]
+            elif kind == "motion":
+                file["motion"] = np.full((5, 3), np.nan, np.float32)
+            elif kind == "motion elsewhere":
+                file["motion"] = h5py.ExternalLink("other.h5", "motion")
+            elif kind == "contact":
+                file["contact"] = np.full(5, 7, np.uint8)
             elif kind == "text":
                 del file["actions"]
                 file["actions"] = np.array([b"x"] * 5)
@@ -169,6 +250,9 @@ class _Owned:
         ("json", "JSON"),
         ("huge", "pixels"),
         ("lengths", "poses"),
+        ("motion", "motion.*finite"),
+        ("motion elsewhere", "motion"),
+        ("contact", "contact.*0 or 1"),
         ("missing", "frames"),
         ("text", "actions"),
     ],

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from v2w_core.errors import V2WError
 from v2w_core.geometry import (
     actions_from_poses,
+    from_pose,
     integrate_actions,
     interpolate_poses,
     planar,
@@ -94,3 +95,10 @@ def test_bad_shapes(bad: np.ndarray) -> None:
         integrate_actions(bad)
     with pytest.raises(V2WError, match="shape"):
         planar(np.zeros((3, 2)))
+
+
+def test_poses_seen_from_a_pose_are_where_driving_from_it_leads():
+    rng = np.random.default_rng(3)
+    actions, start = rng.normal(size=(4, 6, 3)), np.array([2.0, -1.0, 2.5])
+    from_there = integrate_actions(actions, start)
+    np.testing.assert_allclose(from_pose(start, integrate_actions(actions)), from_there)

@@ -21,7 +21,7 @@ from v2w_core.config import WorldModelConfig
 from v2w_core.config_fields import RANGES
 from v2w_core.errors import CheckpointError
 from v2w_core.models.goal_distance import GoalDistanceConfig
-from v2w_core.testing import tiny_config
+from v2w_core.testing import geometric_config, tiny_config
 from v2w_core.transfer.released import released_config
 from v2w_core.world_model import WorldModel
 from v2w_core.yaml_files import YAMLError, parse_yaml, read_yaml
@@ -46,9 +46,9 @@ def refused(folder, match, within_s=2.0):
     assert len(str(caught.value)) < 2000
 
 
-def changed(field, value):
-    """The tiny model's configuration with one field of "unet.model_channels" changed."""
-    data = tiny_config().to_dict()
+def changed(field, value, make_config=tiny_config):
+    """A tiny model's configuration with one field such as "unet.model_channels" changed."""
+    data = make_config().to_dict()
     data["goal_distance"] = {"channels": 8, "metres": 0.4, "radians": 0.35}
     *path, name = field.split(".")
     target = data
@@ -84,7 +84,7 @@ def test_sizes_that_the_weights_do_not_have_are_refused_soon(folder, field):
 PARTS = {"WorldModelConfig": "", "ActionSpec": "action.", "ObservationSpec": "observation.",
          "AutoencoderConfig": "autoencoder.", "UNetConfig": "unet.", "DiffusionConfig":
          "diffusion.", "SamplingConfig": "sampling.",
-         "GoalDistanceConfig": "goal_distance."}  # fmt: skip
+         "GoalDistanceConfig": "goal_distance.", "ConditionConfig": "condition."}  # fmt: skip
 FIELDS = [part + name for owner, part in PARTS.items() for name in RANGES[owner]]
 ABSURD = [-1, 10**9, 10**400, float("nan"), float("inf"), -float("inf"), 1e300, "many", True,
           [[1]], {"a": 1}]  # fmt: skip
@@ -95,7 +95,7 @@ def test_numbers_out_of_range_are_refused_by_name(field):
     signed = field in ("action.low", "action.offset")
     for value in ABSURD[signed:]:
         for given_value in (value, [value] * 3):
-            data = changed(field, given_value)
+            data = changed(field, given_value, geometric_config)
             with pytest.raises(CheckpointError, match=field.rpartition(".")[2]):
                 WorldModelConfig.from_dict(data)
 
@@ -111,7 +111,7 @@ def test_numbers_out_of_range_are_refused_by_name(field):
 @settings(max_examples=300, deadline=None)
 def test_any_value_is_accepted_or_refused(field, value):
     try:
-        config = WorldModelConfig.from_dict(changed(field, value))
+        config = WorldModelConfig.from_dict(changed(field, value, geometric_config))
     except CheckpointError:
         return
     assert WorldModelConfig.from_dict(config.to_dict()) == config
@@ -122,7 +122,7 @@ def test_every_range_is_of_a_field_there_is():
         released_config("vid2world-recon"), goal_distance=GoalDistanceConfig()
     )
     found = {}
-    parts = [config]
+    parts = [config, geometric_config()]
     while parts:
         part = parts.pop()
         values = {item.name: getattr(part, item.name) for item in dataclasses.fields(part)}

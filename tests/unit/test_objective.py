@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_toys import small_unet
+from core_toys import small_model, small_unet
 
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.objective import (
     ObjectiveConfig,
     draw_noise_levels,
-    training_loss,
 )
 from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.diffusion.schedule import DiffusionConfig, NoiseSchedule, trailing_levels
+from v2w_core.diffusion.training_loss import (
+    ForcedClips,
+    Trained,
+    draw_depth,
+    imagined_past,
+    training_loss,
+    with_displacements,
+)
 from v2w_core.errors import V2WError
+from v2w_core.models.conditioning import shift_actions
+from v2w_core.models.motion_head import split_motion
+from v2w_core.testing import geometric_config, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +122,7 @@ def test_the_loss_repeats_and_reaches_every_weight(weighting, forced, schedule):
         given = actions.clone()
         given[:, -1] += last
         generator = torch.Generator().manual_seed(7)
-        return training_loss(unet, schedule, latents, given, config, generator)
+        return training_loss(Trained(unet, schedule), latents, given, config, generator)
 
     first = loss()
     first.backward()
@@ -128,7 +138,7 @@ def test_dropping_all_actions_makes_them_irrelevant(schedule):
     latents = random(1, 4, 4, 4, 4)
     config = ObjectiveConfig(action_dropout=1.0)
     losses = [
-        training_loss(unet, schedule, latents, random(1, 4, 3, seed=seed), config,
+        training_loss(Trained(unet, schedule), latents, random(1, 4, 3, seed=seed), config,
                                torch.Generator().manual_seed(0))
         for seed in (1, 2)
     ]  # fmt: skip
@@ -159,7 +169,8 @@ def test_the_imagined_past_is_the_models_own_and_the_loss_is_of_the_recorded_fra
     config = ObjectiveConfig(
         forced_probability=1, imagined_past_probability=1, forced_past_max_level=0
     )
-    loss = training_loss(unet, schedule, latents, actions, config, torch.Generator().manual_seed(1))
+    trained, generator = Trained(unet, schedule), torch.Generator().manual_seed(1)
+    loss = training_loss(trained, latents, actions, config, generator)
     (recorded, noise, level, with_gradients), (past, *_) = seen
     assert len(seen) == 2 and not with_gradients
     assert torch.equal(recorded, latents[:2]) and (level == 999).all()
@@ -178,3 +189,147 @@ def test_the_imagined_past_is_the_models_own_and_the_loss_is_of_the_recorded_fra
     assert gap < 0.2
     loss.backward()
     assert all(p.grad is not None for p in unet.parameters())
+
+
+@pytest.fixture(scope="module")
+def geometric():
+    """A model with a condition and a motion head, and what its loss is computed with."""
+    model = small_model(geometric_config)
+    return Trained(model.unet, model.schedule, model.condition, model.motion_head)
+
+
+def clips_of(latents, actions, **others):
+    known = torch.ones(actions.shape[:2], dtype=torch.bool)
+    known[:, 0] = False
+    return ForcedClips(latents, shift_actions(actions), known, **others)
+
+
+@pytest.mark.parametrize("forced", [0.0, 1.0])
+def test_the_loss_of_a_model_that_uses_geometry_reaches_every_weight(geometric, forced):
+    latents, actions = random(6, 6, 4, 4, 4), random(6, 6, 3, seed=1)
+    config = ObjectiveConfig(
+        forced_probability=forced, displacement_probability=0.5, imagined_past_probability=1,
+        self_rollout_depth=3, self_rollout_gradient_passes=2,
+    )  # fmt: skip
+
+    def loss(motion=0.0, last=0.0):
+        given, moved = actions.clone(), actions + motion
+        given[:, -1] += last
+        generator = torch.Generator().manual_seed(7)
+        return training_loss(geometric, latents, given, config, generator, motion=moved)
+
+    first = loss()
+    first.backward()
+    assert torch.equal(first, loss()) and torch.equal(first, loss(last=5.0))
+    assert not torch.equal(first, loss(motion=0.3))
+    missing = [
+        n for n, p in geometric.unet.named_parameters() if p.grad is None or not p.grad.any()
+    ]
+    assert missing == []
+    geometric.unet.zero_grad()
+
+
+@torch.no_grad()
+def test_teacher_forcing_gives_each_frame_what_a_rollout_gives_it(geometric):
+    """The targets of one pass are the frames of rollouts of length one, from the cache."""
+    latents, actions = random(2, 5, 4, 4, 4), random(2, 5, 3, seed=1)
+    clips = clips_of(latents, actions)
+    noise, clean = random(2, 5, 4, 4, 4, seed=2), torch.zeros(2, 5, dtype=torch.long)
+    velocity, means = geometric.teacher_forced(
+        latents, clean, noise, clean + 999, latents, clips, clips.action_mask
+    )
+    cache = None
+    for t in range(5):
+        now = slice(t, t + 1)
+        told = clips.actions[:, now], clips.action_mask[:, now]
+        before = latents[:, t - 1 : t] if t else torch.zeros_like(latents[:, :1])
+        moved = geometric.condition(before, told[0])
+        output, _ = geometric.unet(
+            torch.cat([noise[:, now], moved], dim=2), clean[:, now] + 999, *told, cache=cache
+        )
+        v, m = split_motion(output, 4)
+        torch.testing.assert_close(velocity[:, now], v, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(means[:, now], m, atol=1e-5, rtol=1e-4)
+        given = torch.cat([latents[:, now], moved], dim=2)
+        _, cache = geometric.unet(given, clean[:, now], *told, cache=cache)
+
+
+@pytest.mark.parametrize("make", [tiny_config, geometric_config])
+@torch.no_grad()
+def test_passes_as_many_as_frames_are_a_rollout(make):
+    """Self-rollouts: each pass makes every frame one step deeper."""
+    model = small_model(make)
+    trained = Trained(model.unet, model.schedule, model.condition, model.motion_head)
+    latents, actions = random(3, 6, 4, 4, 4), random(3, 6, 3, seed=1)
+    config, clips = ObjectiveConfig(min_past=2), clips_of(latents, actions)
+    found = {
+        depth: imagined_past(trained, clips, config, depth, torch.Generator().manual_seed(3))[0]
+        for depth in (1, 2, 5)
+    }
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(latents.shape, generator=generator)
+    cut = torch.randint(2, 7, (3, 1), generator=generator)
+    assert len(set(cut.flatten().tolist())) > 1
+    clean, rolled = torch.zeros(3, 6, dtype=torch.long), latents.clone()
+    for t in range(2, 6):
+        velocity, _ = trained.teacher_forced(
+            rolled, clean, noise, clean + 999, rolled, clips, clips.action_mask
+        )
+        rolled[:, t] = torch.where((cut <= t)[..., None, None], -velocity[:, t], latents[:, t])
+    torch.testing.assert_close(found[5], rolled, atol=1e-4, rtol=1e-4)
+    first = (torch.arange(6) == cut)[..., None, None, None]
+    second = (torch.arange(6) <= cut + 1)[..., None, None, None]
+    for depth, right in ((1, first), (2, second)):
+        torch.testing.assert_close(found[depth] * right, rolled * right, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(found[depth], rolled, atol=1e-2)
+
+
+def test_gradients_flow_through_the_last_passes_only(geometric):
+    latents, actions = random(2, 6, 4, 4, 4), random(2, 6, 3, seed=1)
+    clips = clips_of(latents, actions)
+    for passes, flows in ((0, False), (1, True), (2, True)):
+        config = ObjectiveConfig(self_rollout_depth=3, self_rollout_gradient_passes=passes)
+        frames, _ = imagined_past(geometric, clips, config, 3, torch.Generator().manual_seed(0))
+        assert frames.requires_grad == flows
+    with torch.no_grad():
+        frames, _ = imagined_past(geometric, clips, config, 3, torch.Generator().manual_seed(0))
+        assert not frames.requires_grad
+
+
+def test_imagined_pasts_get_deeper_as_the_training_goes_on():
+    config = ObjectiveConfig(self_rollout_depth=5, imagined_past_after=0.5)
+
+    def drawn(progress):
+        generator = torch.Generator().manual_seed(0)
+        return {draw_depth(config, progress, generator) for _ in range(200)}
+
+    assert drawn(0.5) == {1}
+    assert drawn(0.75) == {1, 2, 3}
+    assert drawn(1.0) == {1, 2, 3, 4, 5}
+    assert draw_depth(ObjectiveConfig(), 1.0, torch.Generator()) == 1
+
+
+def test_displacements_stand_for_commands_in_recorded_past_frames_only(geometric):
+    latents, actions = random(8, 6, 4, 4, 4), random(8, 6, 3, seed=1)
+    clips = clips_of(latents, actions, motion=shift_actions(actions + 1))
+    config, generator = ObjectiveConfig(displacement_probability=0.5), torch.Generator()
+    told = with_displacements(clips, config, generator.manual_seed(0))
+    assert torch.equal(told.actions, clips.actions)
+    measured = (told.past_actions == clips.motion).all(dim=(1, 2))
+    assert 0 < measured.sum() < 8
+    assert torch.equal(told.past_actions[~measured], clips.actions[~measured])
+    frames, told = imagined_past(geometric, told, config, 1, generator)
+    imagined = (frames != latents).any(dim=4).any(dim=3).any(dim=2)
+    assert imagined.any() and not imagined[:, :2].any()
+    commands = (told.past_actions == clips.actions).all(dim=2)
+    assert commands[imagined].all()
+    assert not commands[measured][:, 1].any()  # no action leads to the first frame
+
+
+@pytest.mark.parametrize("changes", [
+    {"self_rollout_depth": 0}, {"self_rollout_gradient_passes": 2}, {"motion_weight": -1.0},
+    {"motion_weight": float("nan")}, {"displacement_probability": 1.1},
+])  # fmt: skip
+def test_bad_settings_of_self_rollouts_are_named(changes):
+    with pytest.raises(V2WError, match=f"ObjectiveConfig.{next(iter(changes))}"):
+        ObjectiveConfig(**changes)

@@ -9,9 +9,10 @@ from core_toys import candidates, history, small_model
 
 from v2w_core.errors import V2WError
 from v2w_core.models.temporal_cache import Attended, CachePass
+from v2w_core.models.warped_previous import frames_before
 from v2w_core.rollout import autoregressive
 from v2w_core.rollout.autoregressive import IMAGINED_SEED
-from v2w_core.rollout.history import draw_noise
+from v2w_core.rollout.history import condition_of, draw_noise, with_condition
 from v2w_core.rollout.session import Session
 
 
@@ -35,8 +36,8 @@ def test_streaming_past_the_window_starts_from_the_newest_frames():
 @pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
-def test_past_the_window_the_newest_frames_are_encoded_anew(mode, monkeypatch):
-    model = small_model(imagined_history=mode, past_window="recompute")
+def test_past_the_window_the_newest_frames_are_encoded_anew(make_config, mode, monkeypatch):
+    model = small_model(make_config, imagined_history=mode, past_window="recompute")
     frames, past = history()
     inside = model.config.num_frames - len(frames)
     horizon = 2 * inside + 2
@@ -66,9 +67,11 @@ def test_past_the_window_the_newest_frames_are_encoded_anew(mode, monkeypatch):
 @torch.inference_mode()
 @pytest.mark.parametrize("num_sinks", [0, 2])
 @pytest.mark.parametrize("length", [4, 9])
-def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
+def test_the_ring_sees_its_sinks_and_the_newest_frames(make_config, num_sinks, length):
     """Against one pass over everything with a mask of what each frame may see."""
-    model = small_model(past_window="ring", num_sinks=num_sinks, imagined_history="reuse")
+    model = small_model(
+        make_config, past_window="ring", num_sinks=num_sinks, imagined_history="reuse"
+    )
     config, horizon = model.config, 14
     frames, past = history(length=length)
     actions = candidates(1, horizon)
@@ -99,8 +102,10 @@ def test_the_ring_sees_its_sinks_and_the_newest_frames(num_sinks, length):
             return Attended(None, (key, value), visible)
 
     told = model.tensor(config.action.normalise(known))[None]
-    v = model.unet._run(window, levels, told, mask, Masked(), None, None)
-    expected, _ = model.schedule.from_velocity(window, v, levels)
+    clean = torch.cat([model.encode(frames), ours])[None]
+    given = with_condition(window, condition_of(model, frames_before(clean), told))
+    v = model.unet._run(given, levels, told, mask, Masked(), None, None)
+    expected, _ = model.schedule.from_velocity(window, v[:, :, : window.shape[2]], levels)
     torch.testing.assert_close(ours, expected[0, length:], atol=1e-4, rtol=1e-4)
 
 

@@ -69,7 +69,7 @@ def test_an_experiment_is_the_papers(domain, imported):
     assert millions == pytest.approx(1440.91, abs=0.02)
     objective = build_dataclass(ObjectiveConfig, chosen["objective"], "objective")
     context = model.frame_context(tokens, 16)
-    error = diffusion_forcing_error(
+    error, _ = diffusion_forcing_error(
         model.unet, model.schedule, clip, level, clip, *told, objective, context
     )
     assert error.shape == (1, 16)

@@ -21,6 +21,19 @@ from v2w_core.world_model import WorldModel
 HORIZON = 3
 
 
+@pytest.fixture(scope="module")
+def model(make_config):
+    return small_model(make_config)
+
+
+def given(model, window, clean, known):
+    """The U-Net's input [1, T, ...] of noisy frames: beside each the clean one before, moved."""
+    if model.condition is None:
+        return window
+    before = torch.cat([torch.zeros_like(clean[:, :1]), clean[:, : window.shape[1] - 1]], dim=1)
+    return torch.cat([window, model.condition(before, known)], dim=2)
+
+
 @torch.inference_mode()
 def recomputed(model, frames, past, actions, seed):
     """The rollout of one candidate without any cache: the whole window at every network pass."""
@@ -42,12 +55,15 @@ def recomputed(model, frames, past, actions, seed):
         mask[0, 0] = False
         past_frames = [schedule.add_noise(c, n, small) for c, n in zip(clean, held, strict=True)]
 
-        def denoise(x, level, past_frames=past_frames, known=known, mask=mask):
+        before = torch.stack(clean)[None]
+
+        def denoise(x, level, past_frames=past_frames, known=known, mask=mask, before=before):
             window = torch.cat([torch.stack(past_frames)[None], x], dim=1)
             levels = torch.full(window.shape[:2], sampling.history_level)
             levels[:, -1:] = level
+            window = given(model, window, before, known[None])
             v, _ = model.unet(window, levels, known[None], mask)
-            return v[:, -1:]
+            return v[:, -1:, : x.shape[2]]
 
         x = ddim_sample(denoise, schedule, drawn[2 * step][None, None], sampling.num_steps)
         clean.append(x[0, 0])
@@ -167,8 +183,8 @@ def test_a_shorter_horizon_gives_the_beginning(model):
     assert not torch.equal(short, other)
 
 
-def test_sampling_noise_is_shared_so_batches_still_change_nothing():
-    session = small_model(eta=1.0).start(*history())
+def test_sampling_noise_is_shared_so_batches_still_change_nothing(make_config):
+    session = small_model(make_config, eta=1.0).start(*history())
     actions = candidates(3, HORIZON)
     together = session.imagine(actions).latents
     batched = session.imagine(actions, batch_size=1).latents
@@ -176,8 +192,8 @@ def test_sampling_noise_is_shared_so_batches_still_change_nothing():
 
 
 @torch.inference_mode()
-def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise():
-    model = small_model(imagined_history="reuse")
+def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise(make_config):
+    model = small_model(make_config, imagined_history="reuse")
     frames, past = history()
     actions = candidates(2, HORIZON)
     session = model.start(frames, past, seed=5)
@@ -199,8 +215,10 @@ def test_denoised_history_is_the_whole_window_with_the_future_as_pure_noise():
     past_latents = model.schedule.add_noise(model.encode(frames), noise(len(frames), 5), small)
     future = noise(2 * HORIZON, 5 + 1_000_003)[0::2]
     window = torch.cat([past_latents, future]).expand(2, -1, -1, -1, -1)
-    v, _ = model.unet(window, levels, model.tensor(spec.normalise(known)), mask)
-    expected, _ = model.schedule.from_velocity(window, v, levels)
+    clean = torch.cat([model.encode(frames).expand(2, -1, -1, -1, -1), cached], dim=1)
+    told = model.tensor(spec.normalise(known))
+    v, _ = model.unet(given(model, window, clean, told), levels, told, mask)
+    expected, _ = model.schedule.from_velocity(window, v[:, :, : window.shape[2]], levels)
     torch.testing.assert_close(cached, expected[:, len(frames) :], atol=1e-4, rtol=1e-4)
 
 
@@ -247,15 +265,15 @@ class TwoPasses(Eager):
 @pytest.mark.parametrize("mode", ["reencode", "reuse"])
 @pytest.mark.parametrize("num_steps", [1, 3])
 @pytest.mark.parametrize("scale", [0.0, 2.5])
-def test_guidance_in_one_pass_is_guidance_in_two(mode, num_steps, scale):
-    model = small_model(imagined_history=mode, guidance_rescale=0.7)
+def test_guidance_in_one_pass_is_guidance_in_two(make_config, mode, num_steps, scale):
+    model = small_model(make_config, imagined_history=mode, guidance_rescale=0.7).double()
     sampling = {"num_sampling_steps": num_steps, "guidance_scale": scale}
     results = []
     for backend in (Eager(model.unet), TwoPasses(model.unet)):
         session = model.start(*history())
         session.backend = backend
         results.append(session.imagine(candidates(3, 5), **sampling).latents)
-    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(results[0], results[1], atol=1e-9, rtol=1e-9)
 
 
 def test_frames_are_images_of_the_models_size(model):

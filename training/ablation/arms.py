@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from training.dataset import draw_windows
 from training.latent_video import LatentVideo
 from v2w_core.config import WorldModelConfig
-from v2w_core.diffusion.objective import ObjectiveConfig, training_loss
+from v2w_core.diffusion.objective import ObjectiveConfig
+from v2w_core.diffusion.training_loss import Trained, training_loss
 from v2w_core.models.conditioning import shift_actions
 from v2w_core.transfer.causal_transfer import causal_model
 from v2w_core.transfer.weight_transfer import TransferMode
@@ -141,7 +142,12 @@ class FineTuningTask:
         latents = self.train.latents[index].to(model.device)
         actions = self.train.actions[index].to(model.device)
         loss = training_loss(
-            model.unet, model.schedule, latents, actions, self.objective, generator, progress
+            Trained(model.unet, model.schedule),
+            latents,
+            actions,
+            self.objective,
+            generator,
+            progress,
         )
         return loss, {}
 

@@ -1,4 +1,4 @@
-"""A robot with a camera in a generated maze: a gymnasium environment over ViZDoom.
+"""A robot with a camera in a generated world: a gymnasium environment over ViZDoom.
 
 Actions are planar displacements in the body frame (dx, dy in metres, dyaw in radians) at 4 Hz.
 Within a step a deadbeat controller chooses thrusts, so that in free space the real displacement
@@ -23,8 +23,10 @@ from training.envs.doom_engine import (
     THRUST_TO_SPEED,
     DoomEngine,
 )
-from training.envs.maze import UNITS_PER_M, build_maze
+from training.envs.paths import Paths
 from training.envs.top_down import TopDownMap, draw_top_down
+from training.envs.world import UNITS_PER_M, World
+from training.envs.worlds import build_world
 from v2w_core.errors import V2WError
 from v2w_core.spec import ActionSpec
 
@@ -41,51 +43,77 @@ ACTION_SPEC = ActionSpec(
     rate_hz=TIC_HZ / STEP_TICS,
 )
 
-#: Difference of observed and commanded displacement from which a step counts as a collision.
-COLLISION_M = 0.02
+#: Difference of real and commanded displacement from which a step counts as one with contact.
+CONTACT_M = 0.02
 
 Pose = tuple[float, float, float]
 Observation = dict[str, Any]
 
 
 class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """First-person maze navigation. It is deterministic, and episodes never end.
+    """First-person navigation in a building. It is deterministic, and episodes never end.
 
     Observations: ``image`` uint8 [height, width, 3] RGB, ``pose`` float64 [3] (x m, y m, yaw rad).
 
     Args:
-        maze_seed: seed of the maze; the same seed gives the same map and textures.
+        world_seed: seed of the world; the same seed gives the same map and textures.
         image_size: (height, width) in pixels; the field of view is 90 degrees, meant for 4:3.
-        rows, columns: number of cells of 2.5 m.
+        world_name: "maze", the small one of 10 m x 8 m, or "rooms", buildings of 16 m x 16 m.
+
+    Attributes:
+        world: where the robot is.
+        paths: shortest ways and distances in it.
+
+    Raises:
+        V2WError: there is no such world, or ViZDoom does not start.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
 
     def __init__(
         self,
-        maze_seed: int = 0,
+        world_seed: int = 0,
         image_size: tuple[int, int] = (120, 160),
         *,
-        rows: int = 3,
-        columns: int = 4,
+        world_name: str = "maze",
     ) -> None:
         self.render_mode = "rgb_array"
         self.action_spec = ACTION_SPEC
-        self.maze_seed = int(maze_seed)
-        self.maze = build_maze(self.maze_seed, rows=rows, columns=columns)
-        self._engine = DoomEngine(self.maze, image_size)
+        world = build_world(world_name, int(world_seed))
+        self._engine = DoomEngine(world.textmap, image_size)
         self._turn_left_over = 0.0
-        box = gymnasium.spaces.Box
-        self.action_space = box(
+        self._set_world(world)
+        self.action_space = gymnasium.spaces.Box(
             np.array(ACTION_SPEC.low, np.float32), np.array(ACTION_SPEC.high, np.float32)
         )
-        size = np.array([*self.maze.size_m, math.pi])
+
+    def _set_world(self, world: World) -> None:
+        self.world, self.paths = world, Paths(world)
+        box = gymnasium.spaces.Box
+        size = np.array([*world.size_m, math.pi])
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "image": box(0, 255, (*self._engine.image_size, 3), np.uint8),
                 "pose": box(np.array([0.0, 0.0, -math.pi]), size, dtype=np.float64),
             }
         )
+
+    def enter(self, world_seed: int, world_name: str | None = None) -> None:
+        """Moves the robot into another world, somewhere; ``reset`` or ``teleport`` says where.
+
+        It takes some 20 ms, as the engine goes on and only loads another map.
+
+        Args:
+            world_seed: seed of the world.
+            world_name: kind of world; None: the same as now.
+
+        Raises:
+            V2WError: there is no such world.
+        """
+        world = build_world(world_name or self.world.name, int(world_seed))
+        self._engine.enter(world.textmap)
+        self._turn_left_over = 0.0
+        self._set_world(world)
 
     @property
     def pose(self) -> Pose:
@@ -96,11 +124,11 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def is_free(self, x: float, y: float) -> bool:
         """Whether the robot (a square of 1 m) fits at (x, y) in metres."""
-        return self.maze.is_free(x, y)
+        return self.world.is_free(x, y)
 
     def sample_free_pose(self, rng: np.random.Generator) -> Pose:
         """A random pose (x m, y m, yaw rad) in free space."""
-        return (*self.maze.sample_free(rng), float(rng.uniform(-math.pi, math.pi)))
+        return (*self.world.sample_free(rng), float(rng.uniform(-math.pi, math.pi)))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,13 +138,15 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         pose = (options or {}).get("pose")
         if pose is None:
             pose = self.sample_free_pose(self.np_random)
-        return self.teleport(*pose), {"action": np.zeros(3, np.float32), "collided": False}
+        still = np.zeros(3, np.float32)
+        return self.teleport(*pose), {"command": still, "motion": still.copy(), "contact": False}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """A step of 0.25 s with the displacement ``action`` [3] (dx m, dy m, dyaw rad).
 
-        ``info["action"]`` is the real displacement in the body frame at the start of the step,
-        ``info["collided"]`` whether a wall changed it.
+        ``info["command"]`` is ``action`` as float32, ``info["motion"]`` the displacement that
+        odometry reports, both in the body frame at the start of the step; ``info["contact"]`` says
+        whether a wall or an object changed the motion.
 
         Raises:
             V2WError: ``action`` is not three finite numbers within the bounds of ``ACTION_SPEC``.
@@ -124,10 +154,22 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         command = ACTION_SPEC.validate(np.asarray(action)[None], horizon=1, field="action")[0]
         before = self.pose
         self._move(command)
-        real = _relative(before, self.pose)
-        collided = math.hypot(real[0] - command[0], real[1] - command[1]) > COLLISION_M
-        info = {"action": np.array(real, np.float32), "collided": collided}
+        motion = _relative(before, self.pose)
+        off = math.hypot(motion[0] - command[0], motion[1] - command[1])
+        info = {
+            "command": command,
+            "motion": np.array(motion, np.float32),
+            "contact": off > CONTACT_M,
+        }
         return self._observe(), 0.0, False, False, info
+
+    def shortest_path_m(self, start: ArrayLike, goal: ArrayLike) -> float:
+        """Length in metres of the shortest way between two poses; see :meth:`Paths.path`."""
+        return self.paths.distance(start, goal)
+
+    def straight_line_blocked(self, start: ArrayLike, goal: ArrayLike) -> bool:
+        """Whether a wall or an object is on the straight line between two poses."""
+        return self.paths.straight_line_blocked(start, goal)
 
     def drive(self, vx: float, vy: float, wz: float, num_tics: int) -> Observation:
         """Applies a velocity command for ``num_tics`` tics of 1/36 s.
@@ -194,8 +236,8 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return poses, images
 
     def top_down_map(self, pixels_per_m: float = 48.0) -> TopDownMap:
-        """A picture of the maze from above, with the transform from metres to pixels."""
-        return draw_top_down(self.maze, pixels_per_m)
+        """A picture of the world from above, with the transform from metres to pixels."""
+        return draw_top_down(self.world, pixels_per_m)
 
     def render(self) -> NDArray[np.uint8]:
         """The camera image."""
@@ -273,7 +315,7 @@ class DoomMazeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if not all(math.isfinite(value) for value in (x, y, yaw)):
             raise V2WError("pose", "finite x, y and yaw", (x, y, yaw))
         # touching a wall is allowed, as the robot can drive there
-        if check and not self.maze.is_free(x, y, margin_m=-0.002):
+        if check and not self.world.is_free(x, y, margin_m=-0.002):
             raise V2WError("pose", "a free place, half a metre from every wall", (x, y))
         engine = self._engine
         self._brake()

@@ -23,7 +23,7 @@ import numpy as np
 import vizdoom as vzd
 from numpy.typing import NDArray
 
-from training.envs.maze import Maze
+from training.envs.udmf import MapFile
 from v2w_core.errors import V2WError
 
 ANGLE_STEPS = 65536
@@ -72,12 +72,12 @@ exec {engine} "$@"
 
 
 class DoomEngine:
-    """A running game with a maze that is empty except for the camera.
+    """A running game with a map that is empty except for the camera.
 
     Args:
-        maze: the map.
+        textmap: the map in UDMF.
         image_size: (height, width) in pixels; rendered at the engine's next larger resolution.
-        seed: seed of the game (without visible effect in an empty maze).
+        seed: seed of the game (without visible effect in an empty map).
 
     Attributes:
         x, y: position in map units, at the last observed tic.
@@ -85,7 +85,7 @@ class DoomEngine:
         angle: 0..65535, counter-clockwise from east, at the last observed tic.
     """
 
-    def __init__(self, maze: Maze, image_size: tuple[int, int], seed: int = 0) -> None:
+    def __init__(self, textmap: str, image_size: tuple[int, int], seed: int = 0) -> None:
         height, width = image_size
         if not (8 <= height <= 1200 and 8 <= width <= 1600):
             raise V2WError("image_size", "(height, width) within 8..1200 and 8..1600", image_size)
@@ -95,7 +95,8 @@ class DoomEngine:
         self.x = self.y = 0.0
         self.velocity = (0.0, 0.0)
         self.angle = 0
-        self._game = self._configure(maze, folder, seed)
+        self._map = MapFile(folder / "world.wad", textmap)
+        self._game = self._configure(folder, seed)
         self._close = weakref.finalize(self, _shut_down, self._game, folder)
         try:
             with _interrupts_blocked():
@@ -103,11 +104,20 @@ class DoomEngine:
         except Exception as error:
             self.close()
             raise V2WError("simulator", "ViZDoom did not start", str(error)) from error
+        self._warm_up()
+
+    def enter(self, textmap: str) -> None:
+        """Continues in another map, which takes a few milliseconds."""
+        self._map.replace(textmap)
+        self._game.new_episode()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
         for _ in range(WARM_UP_TICS):
             self.tic(0, 0, 0, observe=False)
         self.tic(0, 0, 0)
 
-    def _configure(self, maze: Maze, folder: Path, seed: int) -> Any:
+    def _configure(self, folder: Path, seed: int) -> Any:
         game = vzd.DoomGame()
         launcher = folder / "vizdoom"
         launcher.write_text(
@@ -121,7 +131,7 @@ class DoomEngine:
         game.set_vizdoom_path(str(launcher))
         game.set_doom_config_path(str(folder / "_vizdoom.ini"))
         game.set_doom_game_path(str(Path(vzd.__file__).parent / "freedoom2.wad"))
-        game.set_doom_scenario_path(str(maze.write_wad(folder / "maze.wad")))
+        game.set_doom_scenario_path(str(self._map.path))
         game.set_doom_map("map01")
         game.set_mode(vzd.Mode.PLAYER)
         game.set_screen_format(vzd.ScreenFormat.RGB24)

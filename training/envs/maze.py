@@ -1,109 +1,31 @@
-"""A seeded maze: open cells on a grid, written as a UDMF map that ViZDoom loads.
+"""The small maze: a seeded grid of cells of 2.5 m, all of which can be reached.
 
 The maze is a grid of blocks. Even block rows and columns are walls (0.25 m), odd ones cells
 (2.25 m); a wall block between two cells may be open. Wall textures differ between the faces of
 cells, and floors, ceilings and lights between cells, so that views identify their pose.
 
-Lengths here are map units unless a name says otherwise; 32 units = 1 m. x is east, y is north.
+Lengths here are map units; 32 units = 1 m. x is east, y is north.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from training.envs.maze_textures import CEILINGS, FLOORS, LIGHTS, WALLS, Colour
+from training.envs.textures import CEILINGS, FLOORS, LIGHTS, WALLS, Colour
+from training.envs.udmf import Passage, Sector, write_textmap
+from training.envs.world import CELL as LATTICE
+from training.envs.world import Face, World
 from v2w_core.errors import V2WError
 
-UNITS_PER_M = 32.0
-PLAYER_RADIUS = 16.0
 WALL = 8
 CELL = 72
-CEILING = 96
 
 #: Side of a block -> (row step, column step) to the next block.
 SIDES = {"south": (-1, 0), "north": (1, 0), "west": (0, -1), "east": (0, 1)}
 
 
-@dataclass(frozen=True)
-class Face:
-    """A textured wall face, from (x0, y0) to (x1, y1) with the open side on its right."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-    sector: int
-    texture: str
-    colour: Colour
-
-
-@dataclass(frozen=True)
-class Maze:
-    """A maze of ``rows`` x ``columns`` cells; the same seed gives the same maze.
-
-    Attributes:
-        xs, ys: block boundaries, int [columns * 2 + 2] and [rows * 2 + 2].
-        sector: int [blocks_y, blocks_x], the cell of each block, -1 for a solid block.
-        faces: all wall faces.
-        floors: mean colour of each cell's floor.
-        textmap: the map in UDMF.
-    """
-
-    seed: int
-    rows: int
-    columns: int
-    xs: NDArray[np.int64]
-    ys: NDArray[np.int64]
-    sector: NDArray[np.int64]
-    faces: tuple[Face, ...]
-    floors: tuple[Colour, ...]
-    textmap: str
-
-    @property
-    def size_m(self) -> tuple[float, float]:
-        """Outer size along x and y in metres."""
-        return float(self.xs[-1] / UNITS_PER_M), float(self.ys[-1] / UNITS_PER_M)
-
-    def is_free(self, x_m: float, y_m: float, margin_m: float = 0.02) -> bool:
-        """Whether the robot's 1 m x 1 m square around (x, y) in metres overlaps no wall."""
-        reach = PLAYER_RADIUS + margin_m * UNITS_PER_M
-        x, y = x_m * UNITS_PER_M, y_m * UNITS_PER_M
-        if not (x - reach >= 0 and y - reach >= 0):
-            return False
-        if not (x + reach <= self.xs[-1] and y + reach <= self.ys[-1]):
-            return False
-        left, right = np.searchsorted(self.xs, (x - reach, x + reach), side="right") - 1
-        low, high = np.searchsorted(self.ys, (y - reach, y + reach), side="right") - 1
-        return bool((self.sector[low : high + 1, left : right + 1] >= 0).all())
-
-    def sample_free(self, rng: np.random.Generator) -> tuple[float, float]:
-        """A free position (x m, y m), uniform over the free area."""
-        while True:
-            x = float(rng.uniform(0.0, self.size_m[0]))
-            y = float(rng.uniform(0.0, self.size_m[1]))
-            if self.is_free(x, y):
-                return x, y
-
-    def write_wad(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the map as a PWAD with one level, MAP01."""
-        lumps = (("MAP01", b""), ("TEXTMAP", self.textmap.encode("ascii")), ("ENDMAP", b""))
-        body, directory, offset = b"", b"", 12
-        for name, data in lumps:
-            directory += struct.pack("<ii8s", offset, len(data), name.encode("ascii"))
-            body += data
-            offset += len(data)
-        target = Path(path)
-        target.write_bytes(struct.pack("<4sii", b"PWAD", len(lumps), offset) + body + directory)
-        return target
-
-
-def build_maze(seed: int = 0, *, rows: int = 3, columns: int = 4, loops: float = 0.35) -> Maze:
+def build_maze(seed: int = 0, *, rows: int = 3, columns: int = 4, loops: float = 0.35) -> World:
     """A random maze in which every cell can be reached.
 
     Args:
@@ -128,14 +50,18 @@ def build_maze(seed: int = 0, *, rows: int = 3, columns: int = 4, loops: float =
     sectors = []
     for (floor, _), (ceiling, _) in zip(floors, ceilings, strict=True):
         light, colour = int(rng.integers(13, 17)) * 16 - 1, int(rng.choice(LIGHTS))
-        sectors.append(
-            f'sector{{heightfloor=0;heightceiling={CEILING};texturefloor="{floor}";'
-            f'textureceiling="{ceiling}";lightlevel={light};lightcolor={colour};}}'
-        )
+        sectors.append(Sector(floor, ceiling, light, colour))
     start = (WALL + CELL // 2, WALL + CELL // 2)
-    textmap = _textmap(faces, passages, sectors, start)
-    colours = tuple(colour for _, colour in floors)
-    return Maze(seed, rows, columns, xs, ys, sector, tuple(faces), colours, textmap)
+    cells = np.repeat(np.repeat(sector, np.diff(ys) // LATTICE, 0), np.diff(xs) // LATTICE, 1)
+    return World(
+        name="maze",
+        seed=seed,
+        sector=cells,
+        free=cells >= 0,
+        faces=tuple(faces),
+        floors=tuple(colour for _, colour in floors),
+        textmap=write_textmap(faces, passages, sectors, start),
+    )
 
 
 def _carve(rng: np.random.Generator, rows: int, columns: int, loops: float) -> NDArray[np.int64]:
@@ -211,10 +137,10 @@ def _boundaries(
     xs: NDArray[np.int64],
     ys: NDArray[np.int64],
     textures: dict[tuple[int, str], tuple[str, Colour]],
-) -> tuple[list[Face], list[tuple[int, int, int, int, int, int]]]:
-    """Wall faces, and passages (x0, y0, x1, y1, sector on the right, sector on the left)."""
+) -> tuple[list[Face], list[Passage]]:
+    """Wall faces, and passages between the sectors of cells."""
     faces: list[Face] = []
-    passages: list[tuple[int, int, int, int, int, int]] = []
+    passages: list[Passage] = []
     for r, c in np.argwhere(sector >= 0):
         left, right, low, high = (int(v) for v in (xs[c], xs[c + 1], ys[r], ys[r + 1]))
         lines = {
@@ -229,33 +155,5 @@ def _boundaries(
             if beyond < 0:
                 faces.append(Face(*lines[side], here, *textures[here, side]))
             elif beyond != here and side in ("north", "east"):
-                passages.append((*lines[side], here, beyond))
+                passages.append(Passage(*lines[side], here, beyond))
     return faces, passages
-
-
-def _textmap(
-    faces: list[Face],
-    passages: list[tuple[int, int, int, int, int, int]],
-    sectors: list[str],
-    start: tuple[int, int],
-) -> str:
-    vertices: dict[tuple[int, int], int] = {}
-    sides: list[str] = []
-    lines: list[str] = []
-
-    def vertex(x: int, y: int) -> int:
-        return vertices.setdefault((x, y), len(vertices))
-
-    for face in faces:
-        ends = f"v1={vertex(face.x0, face.y0)};v2={vertex(face.x1, face.y1)};"
-        lines.append(f"linedef{{{ends}sidefront={len(sides)};blocking=true;}}")
-        sides.append(f'sidedef{{sector={face.sector};texturemiddle="{face.texture}";}}')
-    for x0, y0, x1, y1, right, left in passages:
-        ends = f"v1={vertex(x0, y0)};v2={vertex(x1, y1)};"
-        count = len(sides)
-        lines.append(f"linedef{{{ends}sidefront={count};sideback={count + 1};twosided=true;}}")
-        sides += [f"sidedef{{sector={right};}}", f"sidedef{{sector={left};}}"]
-    skills = "".join(f"skill{i}=true;" for i in range(1, 6))
-    thing = f"thing{{x={start[0]};y={start[1]};angle=0;type=1;{skills}single=true;}}"
-    points = [f"vertex{{x={x};y={y};}}" for x, y in vertices]
-    return "\n".join(['namespace="zdoom";', *points, *sides, *lines, *sectors, thing]) + "\n"

@@ -29,7 +29,7 @@ class Run:
         stopped_at_goal: whether the robot was at the goal then.
         stop_reason: reason for the arrival.
         plan_s: planning time of every plan in seconds.
-        collisions: number of steps in which a wall changed the motion.
+        collisions: number of steps in which a wall or an object changed the motion.
         distances: the planner's estimate of the distance to the goal before every decision.
     """
 
@@ -98,9 +98,9 @@ def drive(
         for action in decision.actions[: max_steps + 1 - len(run.poses)]:
             observation, _, _, _, info = env.step(action)
             frames.append(observation["image"])
-            actions.append(info["action"])
+            actions.append(info["motion"])
             run.poses.append(np.asarray(env.pose))
-            run.collisions += bool(info["collided"])
+            run.collisions += bool(info["contact"])
             if run.reached_step is None and is_reached(as_pose(env.pose), case.goal_pose):
                 run.reached_step = len(run.poses) - 1
     return run

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from training.envs.worlds import world_of
 from v2w_core.data.episode import Episode, read_episode
 from v2w_core.errors import DataError, V2WError
 from v2w_core.geometry import planar, relative_motion
@@ -35,7 +36,7 @@ class GoalCase:
         steps: number of frames from the start to the goal.
         history_poses: [num_history, 3], the last one is the start.
         history_actions: [num_history - 1, 3], recorded displacements between them.
-        goal_pose: (x m, y m, yaw rad) in the maze.
+        goal_pose: (x m, y m, yaw rad) in the world.
     """
 
     episode: str
@@ -67,19 +68,20 @@ def is_reached(pose: Pose, goal: Pose) -> bool:
     return metres <= REACHED_M and radians <= REACHED_RAD
 
 
-def maze_seed_of(paths: Sequence[Path]) -> int:
-    """Seed of the maze in which all episodes were recorded.
+def world_of_episodes(paths: Sequence[Path]) -> tuple[str, int]:
+    """Name and seed of the world in which all episodes were recorded.
 
     Raises:
-        DataError: there is no episode, or they are not of one maze.
+        DataError: there is no episode, or they are not of one world.
     """
     if not paths:
         raise DataError("--episodes", "a folder with episodes of v2w collect", "no episode")
-    seeds = {read_episode(path).attributes.get("maze_seed") for path in paths}
-    if len(seeds) != 1 or None in seeds:
-        rule = "episodes of v2w collect, all of one maze"
-        raise DataError("--episodes", rule, f"maze seeds {sorted(map(str, seeds))}")
-    return int(seeds.pop() or 0)
+    worlds = {world_of(read_episode(path).attributes) for path in paths}
+    found = worlds.pop() if len(worlds) == 1 else None
+    if found is None:
+        shown = [f"{w[0]} {w[1]}" if w else "unknown" for w in sorted(worlds, key=str)]
+        raise DataError("--episodes", "episodes of v2w collect, all of one world", shown[:5])
+    return found
 
 
 def select_goals(
@@ -130,12 +132,13 @@ def select_goals(
 
 def _case(episode: Episode, start: int, ahead: int, num_history: int) -> GoalCase:
     first = start - num_history + 1
-    poses = planar(episode.poses)
+    poses, motion = planar(episode.poses), episode.motion
+    assert motion is not None, "the simulator's actions are planar"
     return GoalCase(
         episode=episode.path.name,
         start=start,
         steps=ahead,
         history_poses=poses[first : start + 1],
-        history_actions=episode.actions[first:start],
+        history_actions=motion[first:start],
         goal_pose=as_pose(poses[start + ahead]),
     )

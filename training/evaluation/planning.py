@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from training.envs.doom import ACTION_SPEC, DoomMazeEnv
     from training.evaluation.controllers import Factory, Settings
-    from training.evaluation.goals import maze_seed_of, select_goals
+    from training.evaluation.goals import select_goals, world_of_episodes
     from v2w_core.data.episode import list_episodes
     from v2w_core.files import write_text
     from v2w_core.media.pictures import write_png
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         num_candidates=args.candidates, num_iterations=args.iterations, num_execute=args.execute,
         deadline_s=args.deadline_s, imagination=imagination_settings(args),
     )  # fmt: skip
-    env = DoomMazeEnv(maze_seed_of(paths))
+    name, world_seed = world_of_episodes(paths)
+    env = DoomMazeEnv(world_seed, world_name=name)
     try:
         cases = select_goals(paths, args.goals, env=env, num_history=num_history, seed=args.seed)
         spec = ACTION_SPEC if model is None else model.config.action

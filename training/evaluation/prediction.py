@@ -141,9 +141,10 @@ def read_episodes(folder: Path, spec: ActionSpec) -> list[Episode]:
     """The folder's episodes.
 
     Raises:
-        V2WError: there are fewer than two, or their action space is not ``spec``.
+        V2WError: there are fewer than two, their action space is not ``spec``, or only some have
+            commands.
     """
-    from v2w_core.data.episode import list_episodes, read_episode
+    from v2w_core.data.episode import list_episodes, read_episode, require_commands_alike
 
     episodes = [read_episode(path) for path in list_episodes(folder)]
     if len(episodes) < 2:
@@ -151,6 +152,7 @@ def read_episodes(folder: Path, spec: ActionSpec) -> list[Episode]:
         raise V2WError("--episodes", rule, f"{len(episodes)} in {folder}")
     for episode in episodes:
         spec.require_same(episode.action_spec, field=f"{episode.path.name}: action_spec")
+    require_commands_alike(episodes)
     return episodes
 
 

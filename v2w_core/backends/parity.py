@@ -17,6 +17,7 @@ from v2w_core.backends.eager import Eager
 from v2w_core.device import exact_float32
 from v2w_core.errors import V2WError
 from v2w_core.rollout.interfaces import Dynamics, StepBackend
+from v2w_core.rollout.result import Rollouts
 from v2w_core.rollout.session import Session
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _imagined(
     select: tuple[int, int] | None = None,
     **sampling: Any,
 ) -> Tensor:
-    """Latents after a history of at least ``num_history`` frames.
+    """Latents and motion after a history of at least ``num_history`` frames, [K, horizon, values].
 
     Args:
         select: (frames, n): after so many frames, only every nth candidate goes on.
@@ -117,19 +118,23 @@ def _imagined(
     actions = synthetic_actions(model, num_candidates, horizon)
     rollout = session.rollout(actions, **sampling)
     if select is None or select[0] >= horizon:
-        return rollout.advance(horizon).latents.float()
+        return _values(rollout.advance(horizon))
     rollout.advance(select[0])
     rollout.select(range(0, num_candidates, select[1]))
-    return rollout.advance(horizon - select[0]).latents.float()
+    return _values(rollout.advance(horizon - select[0]))
+
+
+def _values(rollouts: Rollouts) -> Tensor:
+    return torch.cat([rollouts.latents.flatten(2), rollouts.motion_means], dim=2).float()
 
 
 @torch.inference_mode()
 def _joined(model: Dynamics, backend: StepBackend) -> Tensor:
-    """Velocities of a frame that joins the past, and of the next one, which sees it; both without
+    """Outputs for a frame that joins the past, and for the next one, which sees it; both without
     guidance and with it."""
     config, cache = model.config, synthetic_session(model, backend).history.cache
     generator = torch.Generator().manual_seed(3)
-    shape = (NUM_CANDIDATES, 1, *config.latent_shape)
+    shape = (NUM_CANDIDATES, 1, *config.input_shape)
     latents = torch.randn(shape, generator=generator).to(model.device)
     level = torch.full(shape[:2], config.sampling.history_level, device=model.device)
     actions = model.tensor(config.action.normalise(synthetic_actions(model, NUM_CANDIDATES, 1)))

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from v2w_core.data.notices import Notice
 
 #: The options, as argparse calls them.
-REPAIRS = ("motion_from", "tf_frames", "axes", "yaw_offset_deg", "stamps", "camera_offset_s")
+REPAIRS = (
+    "motion_from",
+    "tf_frames",
+    "axes",
+    "yaw_offset_deg",
+    "stamps",
+    "camera_offset_s",
+    "commands",
+)
 #: Maximum number of printed warnings.
 MAX_LINES = 20
 
@@ -22,6 +30,12 @@ def add_repairs(add: Callable[..., object]) -> None:
         "--motion-from",
         metavar="WHAT",
         help="pose (default), twist (integrate velocities), tf, or commands (integrate cmd_vel)",
+    )
+    add(
+        "--commands",
+        metavar="TOPIC",
+        help="velocity commands (Twist, TwistStamped), integrated, as actions beside the motion "
+        "(default: the displacement stands for both)",
     )
     add(
         "--tf-frames",

@@ -82,9 +82,18 @@ def describe(episode: Episode) -> dict[str, Any]:
         "units": list(episode.action_spec.units),
         "action_min": [float(item) for item in episode.actions.min(axis=0)],
         "action_max": [float(item) for item in episode.actions.max(axis=0)],
+        "actions_are": what_actions_are(episode),
+        "contact": None if episode.contact is None else float(episode.contact.mean()),
         "source": episode.source,
         "warnings": [notice.to_dict() for notice in notices_from(episode.attributes)],
     }
+
+
+def what_actions_are(episode: Episode) -> str:
+    """Commands (the motion is apart), displacements that stand for both, or what was recorded."""
+    if episode.has_commands:
+        return "commands"
+    return "as recorded" if episode.motion is None else "displacements"
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -108,7 +117,8 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    table = [("episode", "frames", "duration", "size", "rate", "actions", "source")]
+    head = ("episode", "frames", "duration", "size", "rate", "actions", "actions are", "source")
+    table = [head]
     for row in rows:
         ranges = [
             f"{name} {low:+.2f}..{high:+.2f} {unit}"
@@ -116,6 +126,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
                 row["names"], row["units"], row["action_min"], row["action_max"], strict=True
             )
         ]
+        touched = "" if row["contact"] is None else f", {row['contact']:.0%} with contact"
         table.append(
             (
                 Path(row["path"]).name,
@@ -124,6 +135,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
                 f"{row['height']}x{row['width']}",
                 f"{row['rate_hz']:g} Hz",
                 ", ".join(ranges[:MAX_RANGES]) + (", ..." if len(ranges) > MAX_RANGES else ""),
+                row["actions_are"] + touched,
                 row["source"],
             )
         )

@@ -132,6 +132,9 @@ def imagine(
         "psnr_copy_per_step": None if copy is None else copy.tolist(),
         "elapsed_s": rollouts.elapsed_s,
     }
+    if spec.is_planar:
+        spread = rollouts.pose_std[0].tolist() if session.predicts_motion else None
+        result |= {"poses": rollouts.poses[0].tolist(), "pose_std": spread}
     picture = RolloutPicture(
         history, imagined, actions, past, spec, truth, score,
         title=f"{episode.path.stem}, frame {start}",

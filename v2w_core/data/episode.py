@@ -1,13 +1,20 @@
 """The episode store: one HDF5 file per episode, written to a temporary name and renamed.
 
-Layout, format version 1 (T frames, A action dimensions):
+Layout, format version 2 (T frames, A action dimensions):
 
 * ``frames``     [T] variable-length uint8, one JPEG or PNG per frame
 * ``actions``    [T-1, A] float32, physical units; ``actions[i]`` leads from frame i to i + 1
+* ``motion``     [T-1, 3] float32, dx and dy in metres and dyaw in radians, in the body frame of
+  frame i: the displacement that odometry reports. Where it is there, ``actions`` are the commands
+  that the robot was given; where it is not, planar actions are the displacement, which stands for
+  both
+* ``contact``    [T-1] uint8, 1 where something was touched; absent where that is unknown
 * ``poses``      [T, 4] float64, x y z in metres and yaw in radians, in one fixed frame
 * ``stamps_ns``  [T] int64, strictly increasing
 * attributes: ``format_version``, ``action_spec`` (JSON), ``source``, ``image_format``,
   ``height``, ``width``, ``attributes`` (JSON, free)
+
+Version 1 had neither ``motion`` nor ``contact`` and is still read.
 
 Nothing in the file is ever executed: no pickles, no object arrays.
 """
@@ -16,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +32,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from v2w_core.data.episode_rows import check_contact, check_motion, check_rows
 from v2w_core.data.episode_writer import (
     FORMAT_VERSION,
     SUFFIX,
     EpisodeWriter,
-    check_rows,
     write_episode,
 )
 from v2w_core.data.hdf5 import attribute, checked_dataset, open_hdf5, rows_of_bytes
@@ -43,6 +51,7 @@ __all__ = [
     "is_episode",
     "list_episodes",
     "read_episode",
+    "require_commands_alike",
     "write_episode",
 ]
 
@@ -56,7 +65,8 @@ class Episode:
 
     Attributes:
         path: path of the file.
-        actions: float32 [T-1, A] in physical units.
+        actions: float32 [T-1, A] in physical units: commands where ``has_commands``, otherwise
+            what was recorded.
         poses: float64 [T, 4], x y z in metres, yaw in radians, in one fixed frame.
         stamps_ns: int64 [T], strictly increasing.
         action_spec: names, units, bounds and rate of the actions.
@@ -64,6 +74,11 @@ class Episode:
         image_size: (height, width) in pixels.
         image_format: "jpeg" or "png".
         attributes: additional attributes of the source (JSON values).
+        motion: float32 [T-1, 3], the displacement of each step (dx m, dy m, dyaw rad in the body
+            frame) as odometry reports it; None: unknown, as the actions are not planar.
+        contact: bool [T-1], whether something was touched in each step; None: unknown.
+        has_commands: whether actions and motion were recorded apart. If not, planar actions are
+            the displacement, which stands for both.
     """
 
     path: Path
@@ -75,6 +90,9 @@ class Episode:
     image_size: tuple[int, int]
     image_format: str = "jpeg"
     attributes: dict[str, Any] = field(default_factory=dict)
+    motion: NDArray[np.float32] | None = None
+    contact: NDArray[np.bool_] | None = None
+    has_commands: bool = False
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
@@ -155,13 +173,33 @@ def list_episodes(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(item for item in root.glob(f"*{SUFFIX}") if not item.name.startswith("."))
 
 
+def require_commands_alike(episodes: Sequence[Episode]) -> None:
+    """Checks that all episodes have commands, or that none has.
+
+    In one kind an action is what the robot was told, in the other what it did: a model cannot learn
+    both under one name.
+
+    Raises:
+        DataError: a mixture; the message names an episode of each kind.
+    """
+    told = [episode.path for episode in episodes if episode.has_commands]
+    others = [episode.path for episode in episodes if not episode.has_commands]
+    if told and others:
+        rule = (
+            f"all with commands or all without: {told[0]} has commands, {others[0]} has none; keep "
+            "the two in separate folders, or record those without again (v2w collect, v2w convert "
+            "--commands TOPIC)"
+        )
+        raise DataError("episodes", rule, f"{len(told)} with and {len(others)} without")
+
+
 def _parse(path: Path, file: h5py.File) -> Episode:
     name = str(path)
     if "format_version" not in file.attrs:
         raise DataError(name, "an episode written by v2w (no format_version in this file)")
     version = attribute(file, "format_version", int, name)
-    if version != FORMAT_VERSION:
-        rule = f"format version {FORMAT_VERSION}; a newer v2w wrote this file, or an older one"
+    if not 1 <= version <= FORMAT_VERSION:
+        rule = f"format version 1 to {FORMAT_VERSION}; a newer v2w wrote this file"
         raise DataError(f"{path}: format_version", rule, version)
     try:
         spec = ActionSpec.from_dict(json.loads(attribute(file, "action_spec", str, name)))
@@ -188,6 +226,16 @@ def _parse(path: Path, file: h5py.File) -> Episode:
     poses = np.asarray(values["poses"], dtype=np.float64)
     actions = check_rows(rows, values["actions"], poses, values["stamps_ns"], spec, name=name)
     stamps = np.asarray(values["stamps_ns"], dtype=np.int64)
+    motion = contact = None
+    names = set(file) if version >= 2 else set()
+    has_commands = "motion" in names
+    if has_commands:
+        recorded = checked_dataset(file, "motion", name, "f")[()]
+        motion = check_motion(rows, recorded, name=name)
+    elif spec.is_planar:
+        motion = actions[:, list(spec.planar_indices())].copy()
+    if "contact" in names:
+        contact = check_contact(rows, checked_dataset(file, "contact", name, "u")[()], name=name)
     return Episode(
         path=path,
         actions=actions,
@@ -198,6 +246,9 @@ def _parse(path: Path, file: h5py.File) -> Episode:
         image_size=size,
         image_format=attribute(file, "image_format", str, name),
         attributes=attributes,
+        motion=motion,
+        contact=contact,
+        has_commands=has_commands,
     )
 
 

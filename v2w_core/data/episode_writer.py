@@ -17,13 +17,16 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from v2w_core.errors import DataError, V2WError
-from v2w_core.geometry import MAX_COORDINATE_M, first_unusable
+from v2w_core.data.disk_file import DiskFile
+from v2w_core.data.episode_rows import check_contact, check_motion, check_rows
+from v2w_core.errors import DataError
 from v2w_core.images import ImageArray, ImageFormat, encode_image
 from v2w_core.spec import ActionSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUFFIX = ".h5"
+#: Number of frames that are written at once, which is also HDF5's unit of storage.
+_CHUNK = 64
 
 
 class EpisodeWriter:
@@ -64,12 +67,18 @@ class EpisodeWriter:
         self._poses: list[NDArray[np.float64]] = []
         self._stamps: list[int] = []
         self._actions: list[ArrayLike] = []
+        self._encoded: list[NDArray[np.uint8]] = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The name has the process id, so that the file of a killed writer is never reused.
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._file: h5py.File | None = h5py.File(self._temporary, "w")
+        self._disk = DiskFile(self._temporary)
+        self._file: h5py.File | None = h5py.File(self._disk, "w")
         self._frames = self._file.create_dataset(
-            "frames", shape=(0,), maxshape=(None,), chunks=(64,), dtype=h5py.vlen_dtype(np.uint8)
+            "frames",
+            shape=(0,),
+            maxshape=(None,),
+            chunks=(_CHUNK,),
+            dtype=h5py.vlen_dtype(np.uint8),
         )
 
     def __len__(self) -> int:
@@ -106,27 +115,46 @@ class EpisodeWriter:
                 "action", "none for the first frame: an action leads to a frame", action
             )
         self._size = size
-        self._frames.resize((index + 1,))
-        self._frames[index] = np.frombuffer(encoded, dtype=np.uint8)
+        self._encoded.append(np.frombuffer(encoded, dtype=np.uint8))
+        if len(self._encoded) == _CHUNK:
+            self._write_frames()
+            self._disk.check()
         self._poses.append(row)
         self._stamps.append(int(stamp_ns))
         if action is not None:
             self._actions.append(action)
 
+    def _write_frames(self) -> None:
+        done = len(self._frames)
+        self._frames.resize((done + len(self._encoded),))
+        self._frames[done:] = self._encoded
+        self._encoded.clear()
+
     def close(
-        self, actions: ArrayLike | None = None, *, action_spec: ActionSpec | None = None
+        self,
+        actions: ArrayLike | None = None,
+        *,
+        motion: ArrayLike | None = None,
+        contact: ArrayLike | None = None,
+        action_spec: ActionSpec | None = None,
     ) -> Path:
         """Checks and writes actions, poses and stamps, and renames the file to its final name.
 
         Args:
             actions: float [T-1, A], if they were not passed to ``add``.
+            motion: float [T-1, 3], the displacements (dx m, dy m, dyaw rad in the body frame) that
+                odometry reported, where the actions are commands; None: the actions are all that
+                is known, and planar ones are the displacements themselves.
+            contact: bool [T-1], in which steps something was touched; None: unknown.
             action_spec: replaces the spec of the constructor.
         """
         if self._file is None:
             raise DataError(str(self.path), "close once", "a closed writer")
         try:
-            self._write_rest(actions, action_spec or self._spec)
+            self._write_rest(actions, motion, contact, action_spec or self._spec)
             self._file.close()
+            self._disk.close()
+            self._disk.check()
             os.replace(self._temporary, self.path)
         except BaseException:
             self.abort()
@@ -134,13 +162,26 @@ class EpisodeWriter:
         self._file = None
         return self.path
 
-    def _write_rest(self, actions: ArrayLike | None, spec: ActionSpec) -> None:
+    def _write_rest(
+        self,
+        actions: ArrayLike | None,
+        motion: ArrayLike | None,
+        contact: ArrayLike | None,
+        spec: ActionSpec,
+    ) -> None:
         assert self._file is not None
         rows: Any = self._actions if actions is None else actions
         poses = np.array(self._poses, dtype=np.float64).reshape(-1, 4)
         stamps = np.array(self._stamps, dtype=np.int64)
         checked = check_rows(len(self), rows, poses, stamps, spec, name="episode")
         file = self._file
+        if motion is not None:
+            file["motion"] = check_motion(len(self), motion, name="episode")
+        if contact is not None:
+            touched = check_contact(len(self), contact, name="episode")
+            file["contact"] = touched.astype(np.uint8)
+        if self._encoded:
+            self._write_frames()
         file["actions"], file["poses"], file["stamps_ns"] = checked, poses, stamps
         assert self._size is not None
         file.attrs["format_version"] = FORMAT_VERSION
@@ -158,14 +199,9 @@ class EpisodeWriter:
         """Deletes the temporary file; the target is left unchanged."""
         if self._file is not None:
             file, self._file = self._file, None
-            try:
+            with suppress(OSError, RuntimeError):
                 file.close()
-            except (OSError, RuntimeError):
-                # The disk is full: HDF5 gives the file up only once what it holds is written.
-                with suppress(OSError):
-                    os.truncate(self._temporary, 0)
-                with suppress(OSError, RuntimeError):
-                    file.close()
+            self._disk.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
@@ -193,6 +229,8 @@ def write_episode(
     stamps_ns: ArrayLike,
     action_spec: ActionSpec,
     source: str,
+    motion: ArrayLike | None = None,
+    contact: ArrayLike | None = None,
     attributes: Mapping[str, Any] | None = None,
     image_format: ImageFormat = "jpeg",
     quality: int = 95,
@@ -220,64 +258,16 @@ def write_episode(
     with writer:
         for frame, pose, stamp in zip(pictures, pose_rows, stamps, strict=True):
             writer.add(np.asarray(frame), pose, int(stamp))
-        return writer.close(actions)
+        return writer.close(actions, motion=motion, contact=contact)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the pictures of a closed episode file."""
+    with h5py.File(path, "r") as file:
+        return int(file.attrs["height"]), int(file.attrs["width"])
 
 
 def replace_action_spec(path: Path, spec: ActionSpec) -> None:
     """Replaces the ActionSpec of a closed episode file in place."""
     with h5py.File(path, "r+") as file:
         file.attrs["action_spec"] = json.dumps(spec.to_dict())
-
-
-def check_rows(
-    num_frames: int,
-    actions: ArrayLike,
-    poses: NDArray[np.float64],
-    stamps_ns: NDArray[Any],
-    spec: ActionSpec,
-    *,
-    name: str,
-) -> NDArray[np.float32]:
-    """Checks the arrays of an episode against each other.
-
-    Args:
-        num_frames: number of frames, T.
-        actions: [T-1, A].
-        poses: [T, 4].
-        stamps_ns: [T].
-        spec: the action space.
-        name: name of the episode in error messages.
-
-    Returns:
-        the actions as float32 [T-1, A].
-
-    Raises:
-        DataError: wrong shapes, NaN or infinity, poses beyond MAX_COORDINATE_M, or stamps that are
-            negative or do not increase.
-    """
-    if num_frames < 2:
-        raise DataError(f"{name}: frames", "at least 2 frames", num_frames)
-    if poses.shape != (num_frames, 4):
-        rule = f"[{num_frames}, 4] (x y z yaw), one for each frame"
-        raise DataError(f"{name}: poses", rule, list(poses.shape))
-    bad = first_unusable(poses)
-    if bad is not None:
-        rule = f"finite numbers up to {MAX_COORDINATE_M:g} m or rad"
-        raise DataError(f"{name}: poses", rule, f"{poses[bad]} at {bad}")
-    if stamps_ns.shape != (num_frames,):
-        rule = f"[{num_frames}], one for each frame"
-        raise DataError(f"{name}: stamps_ns", rule, list(stamps_ns.shape))
-    if stamps_ns.min() < 0 or stamps_ns.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{name}: stamps_ns", "from 0 to 2^63 - 1", int(stamps_ns.min()))
-    falls = np.flatnonzero(np.diff(stamps_ns.astype(np.int64)) <= 0)
-    if falls.size:
-        index = int(falls[0])
-        pair = [int(item) for item in stamps_ns[index : index + 2]]
-        raise DataError(f"{name}: stamps_ns[{index + 1}]", "strictly increasing stamps", pair)
-    try:
-        checked = spec.validate(actions, horizon=num_frames - 1, field="actions", bounds=False)
-    except V2WError as error:
-        raise DataError(f"{name}: {error.field}", error.rule, error.value) from error
-    if checked.ndim != 2:
-        raise DataError(f"{name}: actions", f"[{num_frames - 1}, {spec.dim}]", list(checked.shape))
-    return checked

@@ -7,6 +7,7 @@ noisy ones after it, as in a rollout.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +17,10 @@ from torch import Tensor
 from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.errors import V2WError
 from v2w_core.models.attention import Context
-from v2w_core.models.conditioning import concat_first_frame, shift_actions
+from v2w_core.models.conditioning import concat_first_frame
+from v2w_core.models.motion_head import MotionHead, split_motion
 from v2w_core.models.unet import UNet
+from v2w_core.models.warped_previous import WarpedPrevious, frames_before
 
 #: Options that are probabilities or shares, between 0 and 1.
 SHARES = (
@@ -27,7 +30,11 @@ SHARES = (
     "imagined_past_probability",
     "imagined_past_after",
     "action_dropout",
+    "displacement_probability",
 )
+#: Share of the noise levels, the highest, at which the motion head is trained: what it says counts
+#: where nothing can be seen of the frame itself.
+MOTION_LEVELS = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,15 @@ class ObjectiveConfig:
             model learns to continue from its own errors.
         imagined_past_after: share of the training after which imagined pasts are used; before it,
             imagined frames are too poor to learn from.
+        self_rollout_depth: how many imagined frames deep imagined pasts are at most, see
+            :func:`v2w_core.diffusion.training_loss.imagined_past`. The depth of a step is drawn
+            between 1 and a limit that grows to this over the rest of the training.
+        self_rollout_gradient_passes: through how many of the last passes of an imagined past the
+            gradient flows; 0: the model learns from its errors, but not how to make better pasts.
+        displacement_probability: share of the teacher-forced clips whose recorded past frames have
+            the measured displacement as their action in place of the command, as on a robot whose
+            commands nobody recorded.
+        motion_weight: weight of the motion head's loss, where there is a head.
         action_dropout: probability that a frame's action is the null action (0.2 in the paper).
         weighting: "velocity" weighs all levels alike, "x0" by 1 - alpha-bar, which makes the
             loss the error of the predicted clean frame.
@@ -62,6 +78,10 @@ class ObjectiveConfig:
     forced_past_max_level: int = 200
     imagined_past_probability: float = 0.0
     imagined_past_after: float = 0.5
+    self_rollout_depth: int = 1
+    self_rollout_gradient_passes: int = 0
+    displacement_probability: float = 0.0
+    motion_weight: float = 0.05
     action_dropout: float = 0.2
     weighting: Literal["velocity", "x0"] = "x0"
 
@@ -72,6 +92,16 @@ class ObjectiveConfig:
         if self.blind_probability > self.past_probability:
             rule = "at most past_probability"
             raise V2WError("ObjectiveConfig.blind_probability", rule, self.blind_probability)
+        if not 1 <= self.self_rollout_depth <= 64:
+            rule = "from 1 to 64 frames"
+            raise V2WError("ObjectiveConfig.self_rollout_depth", rule, self.self_rollout_depth)
+        passes = self.self_rollout_gradient_passes
+        if not 0 <= passes <= self.self_rollout_depth:
+            rule = "from 0 to self_rollout_depth"
+            raise V2WError("ObjectiveConfig.self_rollout_gradient_passes", rule, passes)
+        if not 0 <= self.motion_weight < math.inf:
+            rule = "a number of at least 0"
+            raise V2WError("ObjectiveConfig.motion_weight", rule, self.motion_weight)
         if self.weighting not in ("velocity", "x0"):
             raise V2WError("ObjectiveConfig.weighting", "velocity or x0", self.weighting)
 
@@ -97,49 +127,6 @@ def draw_noise_levels(
     return torch.where(mode < config.past_probability, with_past, levels)
 
 
-def training_loss(
-    unet: UNet,
-    schedule: NoiseSchedule,
-    latents: Tensor,
-    actions: Tensor,
-    config: ObjectiveConfig,
-    generator: torch.Generator,
-    progress: float = 1.0,
-    *,
-    context: Context | None = None,
-    zero_first_action: bool = False,
-) -> Tensor:
-    """Scalar loss of one step: diffusion forcing or, for a share of the steps, teacher forcing.
-
-    Args:
-        latents: [B, T, C, H, W], clean and normalised.
-        actions: [B, T, A] normalised; actions[:, t] leads from frame t to t+1 (the last is unused).
-        generator: CPU generator of levels, noise and dropout; makes a step reproducible.
-        progress: share of the training that is done, 0..1.
-        context: text and image tokens, for models with ``context_dim`` (diffusion forcing only).
-        zero_first_action: whether frame 0 has a zero action, dropped out like any other, instead
-            of the null action (see ``CompatConfig``).
-    """
-    forced = bool(torch.rand((), generator=generator) < config.forced_probability)
-    if forced:
-        half = max(len(latents) // 2, 1)
-        latents, actions = latents[:half], actions[:half]
-    batch, num_frames = latents.shape[:2]
-    keep = torch.rand(batch, num_frames, generator=generator) >= config.action_dropout
-    keep[:, 0] &= zero_first_action
-    aligned, action_mask = shift_actions(actions), keep.to(latents.device)
-    if forced:
-        imagine = config.imagined_past_probability if progress >= config.imagined_past_after else 0
-        return _teacher_forcing_loss(
-            unet, schedule, latents, aligned, action_mask, config, generator, imagine
-        )
-    levels = draw_noise_levels(batch, num_frames, schedule.num_levels, config, generator)
-    noise = _noise_like(latents, generator)
-    return diffusion_forcing_error(
-        unet, schedule, latents, levels, noise, aligned, action_mask, config, context
-    ).mean()
-
-
 def diffusion_forcing_error(
     unet: UNet,
     schedule: NoiseSchedule,
@@ -150,7 +137,8 @@ def diffusion_forcing_error(
     action_mask: Tensor | None,
     config: ObjectiveConfig,
     context: Context | None = None,
-) -> Tensor:
+    condition: WarpedPrevious | None = None,
+) -> tuple[Tensor, Tensor]:
     """Error [B, T] of each frame's velocity for given noise levels and noise.
 
     Args:
@@ -162,13 +150,21 @@ def diffusion_forcing_error(
         action_mask: [B, T], False where the action is the null action.
         config: only ``weighting`` is used.
         context: text and image tokens, for models with ``context_dim``.
+        condition: of a model with one.
+
+    Returns:
+        the error, and the motion head's means [B, T, 6]; [B, T, 0] without a head.
     """
-    noised = _NoisedFrames(schedule, latents, levels, noise)
+    noised = NoisedFrames(schedule, latents, levels, noise)
     x = noised.latents
-    if unet.config.in_channels > latents.shape[2]:
+    if condition is not None:
+        assert actions is not None
+        x = torch.cat([x, condition(frames_before(latents), actions)], dim=2)
+    elif unet.config.in_channels > latents.shape[2]:
         x = concat_first_frame(x, latents[:, :1])
-    predicted, _ = unet(x, noised.level, actions, action_mask, context=context)
-    return noised.error(predicted, config)
+    output, _ = unet(x, noised.level, actions, action_mask, context=context)
+    predicted, means = split_motion(output, latents.shape[2])
+    return noised.error(predicted, config), means
 
 
 def video_loss(
@@ -189,71 +185,39 @@ def video_loss(
     """
     batch, num_frames = latents.shape[:2]
     level = torch.randint(schedule.num_levels, (batch, 1), generator=generator)
-    levels, noise = level.expand(batch, num_frames), _noise_like(latents, generator)
-    error = diffusion_forcing_error(unet, schedule, latents, levels, noise, None, None, config)
+    levels, noise = level.expand(batch, num_frames), noise_like(latents, generator)
+    error, _ = diffusion_forcing_error(unet, schedule, latents, levels, noise, None, None, config)
     return error.mean()
 
 
-def _teacher_forcing_loss(
-    unet: UNet,
-    schedule: NoiseSchedule,
-    latents: Tensor,
+def motion_error(
+    head: MotionHead,
+    means: Tensor,
     actions: Tensor,
-    action_mask: Tensor,
-    config: ObjectiveConfig,
-    generator: torch.Generator,
-    imagined_past_probability: float,
+    motion: Tensor,
+    levels: Tensor,
+    known: Tensor,
+    num_levels: int,
 ) -> Tensor:
-    shape = latents.shape[:2]
-    low = torch.rand(shape, generator=generator).square() * (config.forced_past_max_level + 1)
-    high = 1 - torch.rand(shape, generator=generator).square()
-    last = schedule.num_levels - 1
-    high = (high * schedule.num_levels).long().clamp(max=last)
-    blind = torch.rand(shape, generator=generator) < config.blind_probability
-    before = latents
-    if bool(torch.rand((), generator=generator) < imagined_past_probability):
-        before = _imagined_past(unet, schedule, latents, actions, config.min_past, generator)
-    past_noise, noise = _noise_like(latents, generator), _noise_like(latents, generator)
-    past = _NoisedFrames(schedule, before, low.long().clamp(max=last), past_noise)
-    targets = _NoisedFrames(schedule, latents, torch.where(blind, last, high), noise)
-    _, predicted = unet.forward_teacher_forced(
-        past.latents, past.level, targets.latents, targets.level, actions, action_mask
-    )
-    return targets.error(predicted, config)[:, 1:].mean()  # the first frame has no past
+    """Mean loss of the motion head over frames of high noise levels whose action is known.
 
-
-@torch.no_grad()
-def _imagined_past(
-    unet: UNet,
-    schedule: NoiseSchedule,
-    latents: Tensor,
-    actions: Tensor,
-    min_past: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """The clips [B, T, C, H, W] with imagined frames from a random frame on.
-
-    Each is imagined in one sampling step from pure noise, given the recorded frames before it.
+    Args:
+        means: [B, T, 6], of the head.
+        actions, motion: [B, T, A], normalised; command and displacement that lead to each frame.
+        levels: [B, T], noise levels; of the highest share MOTION_LEVELS counts.
+        known: [B, T], False where the action is the null action.
     """
-    shape, last = latents.shape[:2], schedule.num_levels - 1
-    action_mask = torch.ones(shape, dtype=torch.bool, device=latents.device)
-    action_mask[:, 0] = False
-    clean = torch.zeros(shape, dtype=torch.long, device=latents.device)
-    noise = _noise_like(latents, generator)
-    level = torch.full_like(clean, last)
-    _, velocity = unet.forward_teacher_forced(latents, clean, noise, level, actions, action_mask)
-    imagined, _ = schedule.from_velocity(noise, velocity.float(), level)
-    imagined = imagined / schedule.scale[last]
-    cut = torch.randint(min_past, shape[1] + 1, (shape[0], 1), generator=generator)
-    after = (torch.arange(shape[1])[None] >= cut).to(latents.device)
-    return torch.where(after[..., None, None, None], imagined, latents)
+    chosen = (known & (levels >= (1 - MOTION_LEVELS) * num_levels)).float()
+    loss = head.loss(means, actions, motion)
+    return (loss * chosen).sum() / chosen.sum().clamp(min=1)
 
 
-def _noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
+def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of a CPU generator, shape and device of ``latents``."""
     return torch.randn(latents.shape, generator=generator).to(latents.device)
 
 
-class _NoisedFrames:
+class NoisedFrames:
     """Dynamically rescaled frames with noise added, and the error of a predicted velocity."""
 
     def __init__(

@@ -32,8 +32,10 @@ class UNetConfig:
     """Sizes and options of the U-Net. The defaults are ours; the released models differ.
 
     Attributes:
-        in_channels, out_channels: latent channels of the input (twice as many with a first-frame
-            latent) and of the output.
+        in_channels, out_channels: channels of the input (latents, and those of the first frame or
+            of a condition) and of the output (latents, and those of a motion head).
+        condition_channels: how many of the input's last channels are a condition, which goes with
+            the action: a frame whose action is masked is given zeros instead.
         model_channels, channel_mult: channels of level i are model_channels * channel_mult[i].
         attention_levels: levels (0 = full resolution) with spatial and temporal transformers.
         head_dim: channels of an attention head.
@@ -68,12 +70,16 @@ class UNetConfig:
     image_context: bool = False
     frame_stride: int | None = None
     height_causal_out: bool = False
+    condition_channels: int = 0
 
     def __post_init__(self) -> None:
         if self.norm_scope not in ("frame", "clip"):
             raise V2WError("UNetConfig.norm_scope", "frame or clip", self.norm_scope)
         if self.temporal_kernel % 2 != 1:
             raise V2WError("UNetConfig.temporal_kernel", "an odd number", self.temporal_kernel)
+        if not 0 <= self.condition_channels < self.in_channels:
+            rule = "from 0 to below in_channels"
+            raise V2WError("UNetConfig.condition_channels", rule, self.condition_channels)
         for mult in self.channel_mult:
             channels = mult * self.model_channels
             if channels % self.norm_groups or channels % self.head_dim:
@@ -149,7 +155,7 @@ class UNet(nn.Module):
         """One pass over the newest frames.
 
         Args:
-            latents: [B, T, C, H, W] noisy latents of the newest T frames.
+            latents: [B, T, C_in, H, W] noisy latents of the newest T frames, and a condition.
             noise_level: [B, T] diffusion timestep of each frame, 0..999.
             actions: [B, T, A] normalised and aligned: actions[:, t] leads to frame t.
             action_mask: [B, T], 0 where the action is replaced by the null action. None: nowhere.
@@ -179,13 +185,15 @@ class UNet(nn.Module):
         target_noise_level: Tensor,
         actions: Tensor,
         action_mask: Tensor | None = None,
+        past_actions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Teacher forcing: each target is denoised given the past frames before it.
 
         Args:
-            past, targets: [B, T, C, H, W], the same frames nearly clean and with more noise.
+            past, targets: [B, T, C_in, H, W], the same frames nearly clean and with more noise.
             past_noise_level, target_noise_level: [B, T].
             actions, action_mask: as in :meth:`forward`, the same for past and targets.
+            past_actions: of the past, where they are others.
 
         Returns:
             velocities of the past and of the targets, [B, T, C_out, H, W] each.
@@ -197,7 +205,7 @@ class UNet(nn.Module):
         latents = torch.cat([past, targets])
         level = torch.cat([past_noise_level, target_noise_level])
         mask = None if action_mask is None else torch.cat([action_mask, action_mask])
-        both = torch.cat([actions, actions])
+        both = torch.cat([actions if past_actions is None else past_actions, actions])
         v = self._run(latents, level, both, mask, TeacherForcingPass(), None, None)
         v_past, v_targets = v.chunk(2)
         return v_past, v_targets
@@ -222,7 +230,7 @@ class UNet(nn.Module):
             embedding = embedding + self.fps_embedding(frame_stride)[:, None]
         if actions is not None:
             embedding = embedding + self.action_embed(actions, action_mask)
-        h = latents.permute(0, 1, 3, 4, 2)
+        h = self._given(latents, action_mask).permute(0, 1, 3, 4, 2)
         skips: list[Tensor] = []
         for index, stage in enumerate(self.input_blocks):
             h = stage(h, embedding, context, cache_pass)
@@ -234,6 +242,15 @@ class UNet(nn.Module):
             h = stage(torch.cat([h, skips.pop()], dim=-1), embedding, context, cache_pass)
         v: Tensor = self.out(h).permute(0, 1, 4, 2, 3)
         return v
+
+    def _given(self, latents: Tensor, action_mask: Tensor | None) -> Tensor:
+        """The input, with zeros in place of the condition where the action is masked."""
+        num_channels = self.config.condition_channels
+        if num_channels == 0 or action_mask is None:
+            return latents
+        plain, condition = latents.tensor_split([-num_channels], dim=2)
+        known = action_mask[..., None, None, None].to(latents.dtype)
+        return torch.cat([plain, condition * known], dim=2)
 
     def _check_strictly_causal(self) -> None:
         """Raises V2WError for models whose frames depend on later ones: they cannot be cached."""

@@ -16,8 +16,13 @@ from v2w_core.diffusion.sampler import ddim_sample
 from v2w_core.errors import Interrupted
 from v2w_core.rollout.base_session import RolloutRequest
 from v2w_core.rollout.frame_denoiser import FrameDenoiser
-from v2w_core.rollout.history import EncodedHistory, at_history_level, draw_noise
-from v2w_core.rollout.interfaces import NoisyFrames, StepBackend
+from v2w_core.rollout.history import (
+    EncodedHistory,
+    at_history_level,
+    condition_of,
+    draw_noise,
+)
+from v2w_core.rollout.interfaces import Imagined, NoisyFrames, StepBackend
 
 #: Added to a request's seed for the noise of imagined frames, so that it is not the history's.
 IMAGINED_SEED = 1_000_003
@@ -50,20 +55,22 @@ class AutoregressiveRollout:
         self._num_past = history.cache.num_frames
         self._newest: NoisyFrames | None = None  # imagined, and not in the past yet
         self._latents: list[Tensor] = []
+        self._motion: list[Tensor] = []
 
-    def advance(self, num_frames: int) -> Tensor:
-        """Imagines more frames; returns the latents [K, n, C, h, w] of all frames so far."""
+    def advance(self, num_frames: int) -> Imagined:
+        """Imagines more frames; returns all frames so far."""
         for _ in range(num_frames):
             if self._request.interrupt is not None and self._request.interrupt():
                 raise Interrupted
             self._next_frame()
-        return torch.cat(self._latents, dim=1)
+        return Imagined(torch.cat(self._latents, dim=1), torch.cat(self._motion, dim=1))
 
     def select(self, indices: Tensor) -> None:
         """Only the candidates ``indices`` [K'], ascending, go on."""
         self._actions, self._action_mask = self._actions[indices], self._action_mask[indices]
         self._past = self._backend.select(self._past, indices)
         self._latents = [frame[indices] for frame in self._latents]
+        self._motion = [frame[indices] for frame in self._motion]
         if self._newest is not None:
             self._newest = NoisyFrames(*(item[indices] for item in self._newest))
 
@@ -72,8 +79,9 @@ class AutoregressiveRollout:
         if self._num_past + (self._newest is not None) >= self._model.config.num_frames:
             self._slide_window()
         action = self._actions[:, step : step + 1]
+        condition = condition_of(self._model, self._frame_before(), action)
         denoiser = FrameDenoiser(
-            self._backend, self._past, self._newest, action, self._action_mask,
+            self._backend, self._past, self._newest, action, self._action_mask, condition,
             scale=self._request.guidance_scale, rescale=sampling.guidance_rescale,
             keep=self._reuse,
         )  # fmt: skip
@@ -83,13 +91,24 @@ class AutoregressiveRollout:
             generator=self._generator,
         )  # fmt: skip
         self._latents.append(x)
+        assert denoiser.motion is not None
+        self._motion.append(denoiser.motion)
         self._num_past += self._newest is not None or self._reuse
         if self._reuse:
             self._past = denoiser.past_after
         else:
             self._past = denoiser.past
             noise = self._history_noise[step].expand_as(x)
-            self._newest = at_history_level(self._model, x, noise, action, self._action_mask)
+            self._newest = at_history_level(
+                self._model, x, noise, action, self._action_mask, condition
+            )
+
+    def _frame_before(self) -> Tensor:
+        """The newest frame of every candidate, clean, [K, 1, C, h, w]."""
+        if self._latents:
+            return self._latents[-1]
+        newest = self._history.latents[-1:]
+        return newest.expand(len(self._actions), *newest.shape)
 
     def _slide_window(self) -> None:
         """The trained window is full: its oldest frame is evicted, or a new window begins."""

@@ -15,12 +15,19 @@ from v2w_core.errors import V2WError
 from v2w_core.rollout.candidate_rollout import CandidateRollout
 from v2w_core.rollout.interfaces import Dynamics
 from v2w_core.rollout.result import Rollouts
+from v2w_core.spec import FloatArray
 
 
 class RolloutRequest(NamedTuple):
-    """Actions [K, horizon, A], normalised, and how frames are sampled from them."""
+    """Actions [K, horizon, A] and how frames are sampled from them.
+
+    Attributes:
+        actions: normalised.
+        commands: the same in physical units.
+    """
 
     actions: Tensor
+    commands: FloatArray
     num_steps: int
     guidance_scale: float
     seed: int
@@ -41,6 +48,11 @@ class BaseSession(ABC):
     @abstractmethod
     def num_history(self) -> int:
         """Frames in the history."""
+
+    @property
+    def predicts_motion(self) -> bool:
+        """Whether ``Rollouts.motion`` is predicted; otherwise it is the commands."""
+        return self.model.motion_head is not None
 
     @property
     def max_horizon(self) -> int:
@@ -105,6 +117,7 @@ class BaseSession(ABC):
             raise V2WError("batch_size", "at least 1", batch_size)
         request = RolloutRequest(
             self.model.tensor(spec.normalise(actions)),
+            actions,
             sampling.num_steps if num_sampling_steps is None else num_sampling_steps,
             sampling.guidance_scale if guidance_scale is None else guidance_scale,
             self.seed if seed is None else seed,

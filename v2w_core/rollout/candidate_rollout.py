@@ -14,8 +14,9 @@ from torch import Tensor
 
 from v2w_core.device import out_of_memory
 from v2w_core.errors import V2WError
-from v2w_core.rollout.interfaces import BatchRollout, Dynamics
+from v2w_core.rollout.interfaces import BatchRollout, Dynamics, Imagined
 from v2w_core.rollout.result import Rollouts
+from v2w_core.spec import FloatArray
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class CandidateRollout:
 
     Args:
         actions: [K, horizon, A], normalised.
+        commands: the same in physical units.
         batch_size: candidates of a micro-batch.
         start: begins the rollout of one micro-batch of the actions.
         context: is entered around the steps of the back end.
@@ -43,6 +45,7 @@ class CandidateRollout:
         self,
         model: Dynamics,
         actions: Tensor,
+        commands: FloatArray,
         batch_size: int,
         start: Callable[[Tensor], BatchRollout],
         context: Callable[[], AbstractContextManager[None]],
@@ -50,11 +53,12 @@ class CandidateRollout:
         self.num_frames = 0
         self._model = model
         self._actions = actions
+        self._commands = commands
         self._batch_size = batch_size
         self._start = start
         self._context = context
         self._in_flight: BatchRollout | None = None  # of all candidates, when they are one batch
-        self._latents: Tensor | None = None
+        self._imagined: Imagined | None = None
         self._frames_imagined = 0
         self._elapsed_s = 0.0
 
@@ -73,13 +77,17 @@ class CandidateRollout:
         began = time.perf_counter()
         with self._context():
             if self._in_flight is not None:
-                self._latents = self._in_flight.advance(num_frames)
+                self._imagined = self._in_flight.advance(num_frames)
                 self._frames_imagined += len(self._actions) * num_frames
             else:
-                self._latents = self._in_batches(self.num_frames + num_frames)
+                self._imagined = self._in_batches(self.num_frames + num_frames)
         self.num_frames += num_frames
         self._elapsed_s += time.perf_counter() - began
-        return Rollouts(self._latents, self._elapsed_s, self._frames_imagined, self._model)
+        commands = self._commands[:, : self.num_frames]
+        return Rollouts(
+            self._imagined.latents, self._elapsed_s, self._frames_imagined, self._model, commands,
+            self._imagined.motion,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def select(self, indices: ArrayLike) -> None:
@@ -93,19 +101,19 @@ class CandidateRollout:
         if len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= number:
             raise V2WError("indices", f"some of 0 to {number - 1}", chosen.tolist())
         rows = torch.from_numpy(chosen).to(self._actions.device)
-        self._actions = self._actions[rows]
-        if self._latents is not None:
-            self._latents = self._latents[rows]
+        self._actions, self._commands = self._actions[rows], self._commands[chosen]
+        if self._imagined is not None:
+            self._imagined = self._imagined.select(rows)
         if self._in_flight is not None:
             with self._context():
                 self._in_flight.select(rows)
 
-    def _in_batches(self, num_frames: int) -> Tensor:
-        """Latents of the first ``num_frames`` frames of all candidates, from the beginning.
+    def _in_batches(self, num_frames: int) -> Imagined:
+        """The first ``num_frames`` frames of all candidates, from the beginning.
 
         Where memory runs out all the same (others use it too), half as many are tried.
         """
-        parts: list[Tensor] = []
+        parts: list[Imagined] = []
         done = 0
         while done < len(self._actions):
             actions = self._actions[done : done + self._batch_size]
@@ -120,10 +128,10 @@ class CandidateRollout:
             self._frames_imagined += len(actions) * num_frames
             self._in_flight = begun[0] if len(actions) == len(self._actions) else None
             del begun  # before the next one begins: one cache at a time
-        return torch.cat(parts)
+        return Imagined(*(torch.cat(items) for items in zip(*parts, strict=True)))
 
-    def _begin(self, actions: Tensor, num_frames: int) -> tuple[BatchRollout, Tensor] | None:
-        """The rollout of one micro-batch and its latents; None where fewer candidates may fit."""
+    def _begin(self, actions: Tensor, num_frames: int) -> tuple[BatchRollout, Imagined] | None:
+        """The rollout of one micro-batch and its frames; None where fewer candidates may fit."""
         try:
             batch = self._start(actions)
             return batch, batch.advance(num_frames)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from v2w_core.device import exact_float32
 from v2w_core.models.temporal_cache import Cache
+from v2w_core.models.warped_previous import frames_before
 from v2w_core.rollout.interfaces import Dynamics, NoisyFrames
 
 
@@ -56,7 +57,8 @@ class EncodedHistory:
             cache = cache.evict(config.sampling.num_sinks)
         noise = self.noise[None, [self.num_seen % len(self.noise)]]
         mask = torch.ones(1, 1, dtype=torch.bool, device=latent.device)
-        frame = at_history_level(self.model, latent[None], noise, action[None], mask)
+        condition = condition_of(self.model, self.latents[None, -1:], action[None])
+        frame = at_history_level(self.model, latent[None], noise, action[None], mask, condition)
         cache = _encoded(self.model, frame, cache)
         return replace(
             self, cache=cache, latents=latents, actions=actions, num_seen=self.num_seen + 1
@@ -80,24 +82,45 @@ class EncodedHistory:
         )
 
 
+def condition_of(model: Dynamics, before: Tensor, actions: Tensor) -> Tensor | None:
+    """The condition's channels of frames; None where the model has no condition.
+
+    Args:
+        before: [B, T, C, h, w], the clean frames before each of them.
+        actions: [B, T, A], normalised, each leading from there to the frame itself.
+    """
+    return None if model.condition is None else model.condition(before, actions)
+
+
+def with_condition(latents: Tensor, condition: Tensor | None) -> Tensor:
+    """Noisy latents as the U-Net is given them, [B, T, C_in, h, w]."""
+    return latents if condition is None else torch.cat([latents, condition], dim=2)
+
+
 def at_history_level(
-    model: Dynamics, latents: Tensor, noise: Tensor, actions: Tensor, action_mask: Tensor
-) -> NoisyFrames:
-    """Clean frames [B, T, C, h, w] at the small noise level of history (Vid2World, Algorithm 2)."""
+    model: Dynamics, latents: Tensor, noise: Tensor, actions: Tensor, action_mask: Tensor,
+    condition: Tensor | None,
+) -> NoisyFrames:  # fmt: skip
+    """Clean frames [B, T, C, h, w] at the small noise level of history (Vid2World, Algorithm 2).
+
+    Args:
+        condition: see :func:`condition_of`.
+    """
     level = torch.full(
         latents.shape[:2], model.config.sampling.history_level, dtype=torch.long,
         device=latents.device,
     )  # fmt: skip
     noisy = model.schedule.add_noise(latents, noise, level)
-    return NoisyFrames(noisy, level, actions, action_mask)
+    return NoisyFrames(with_condition(noisy, condition), level, actions, action_mask)
 
 
 def first_frames(model: Dynamics, latents: Tensor, actions: Tensor, noise: Tensor) -> NoisyFrames:
     """The first frames [B, T, ...] of a window: no known action leads to the very first of them."""
     mask = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
     mask[:, 0] = False
+    condition = condition_of(model, frames_before(latents), actions)
     return at_history_level(
-        model, latents, noise[: latents.shape[1]].expand_as(latents), actions, mask
+        model, latents, noise[: latents.shape[1]].expand_as(latents), actions, mask, condition
     )
 
 

@@ -18,15 +18,17 @@ from v2w_core.diffusion.schedule import NoiseSchedule
 from v2w_core.images import ImageArray
 from v2w_core.models.attention import Context
 from v2w_core.models.image_context.image_context import ImageContext
+from v2w_core.models.motion_head import MotionHead
 from v2w_core.models.temporal_cache import Cache
 from v2w_core.models.unet import UNet
+from v2w_core.models.warped_previous import WarpedPrevious
 
 
 class NoisyFrames(NamedTuple):
     """Some frames as the U-Net is given them, each [B, T, ...].
 
     Attributes:
-        latents: [B, T, C, h, w], noised to their levels.
+        latents: [B, T, C_in, h, w], noised to their levels, and the condition's channels.
         noise_level: [B, T], integers; see :class:`v2w_core.diffusion.schedule.NoiseSchedule`.
         actions: [B, T, A], normalised; each leads to its frame.
         action_mask: [B, T], True where the action is given.
@@ -85,7 +87,7 @@ class StepBackend(Protocol):
         """Velocity of the newest frame.
 
         Args:
-            latents: [B, T, C, H, W] of the newest frame (T 1), or of a finished frame and the
+            latents: [B, T, C_in, H, W] of the newest frame (T 1), or of a finished frame and the
                 newest (T 2).
             noise_level, actions, action_mask: see :class:`NoisyFrames`.
             past: from :meth:`start` or an earlier step.
@@ -93,8 +95,9 @@ class StepBackend(Protocol):
             guided: also computes the unconditional branch, in which the newest action is masked.
 
         Returns:
-            v [B, 1, C, H, W] (guided: [B, 2, C, H, W], the unconditional branch second), and the
-            past with the first of the T frames added (unchanged when ``keep`` is False).
+            the network's output [B, 1, C_out, H, W], velocity and motion head (guided:
+            [B, 2, C_out, H, W], the unconditional branch second), and the past with the first of
+            the T frames added (unchanged when ``keep`` is False).
         """
 
     def evict(self, past: Any, index: int) -> Any:
@@ -108,11 +111,27 @@ class StepBackend(Protocol):
         """The past of the candidates ``indices`` [K'], ascending; the whole batch's ends."""
 
 
+class Imagined(NamedTuple):
+    """All frames of a rollout so far, each [K, n, ...].
+
+    Attributes:
+        latents: [K, n, C, h, w], normalised.
+        motion: [K, n, 6], the motion head's means (``MotionHead.predict``); [K, n, 0] without one.
+    """
+
+    latents: Tensor
+    motion: Tensor
+
+    def select(self, indices: Tensor) -> Imagined:
+        """Of some of the candidates."""
+        return Imagined(*(item[indices] for item in self))
+
+
 class BatchRollout(Protocol):
     """The rollout of one batch, in progress."""
 
-    def advance(self, num_frames: int) -> Tensor:
-        """``num_frames`` more; returns the latents [K, n, C, h, w] of all frames so far."""
+    def advance(self, num_frames: int) -> Imagined:
+        """Imagines ``num_frames`` more; returns all frames so far."""
 
     def select(self, indices: Tensor) -> None:
         """Only these candidates go on."""
@@ -122,6 +141,8 @@ class Dynamics(Protocol):
     """The model as rollouts and back ends see it; ``WorldModel`` fulfils it.
 
     Attributes:
+        condition: makes the condition's channels; None of a model without them.
+        motion_head: reads what the U-Net says of the motion; None of a model without a head.
         memory_budget: bytes that a rollout's candidates may take; None: a share of what the device
             has free when a rollout begins.
     """
@@ -130,6 +151,8 @@ class Dynamics(Protocol):
     unet: UNet
     schedule: NoiseSchedule
     image_context: ImageContext | None
+    condition: WarpedPrevious | None
+    motion_head: MotionHead | None
     memory_budget: int | None
 
     @property

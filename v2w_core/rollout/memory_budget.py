@@ -198,7 +198,7 @@ def _peak(model: Dynamics, batch: int, num_suffix: int, guided: bool) -> int:
     config, like = model.config, model.tensor(())
 
     def frames(batch: int, time: int) -> tuple[Tensor, ...]:
-        latents = like.new_zeros(batch, time, *config.latent_shape)
+        latents = like.new_zeros(batch, time, *config.input_shape)
         level = torch.zeros(batch, time, dtype=torch.long, device=like.device)
         actions = like.new_zeros(batch, time, config.action.dim)
         return latents, level, actions, level.bool()

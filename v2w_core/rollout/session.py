@@ -73,6 +73,7 @@ class Session(BaseSession):
         return CandidateRollout(
             self.model,
             request.actions,
+            request.commands,
             size,
             partial(AutoregressiveRollout, history, backend, request),
             backend.rollout_context,

@@ -19,9 +19,10 @@ from v2w_core.diffusion.window_sampler import Noise, WindowSampler
 from v2w_core.errors import Interrupted
 from v2w_core.images import ImageArray
 from v2w_core.models.conditioning import concat_first_frame
+from v2w_core.models.motion_head import no_motion
 from v2w_core.rollout.base_session import BaseSession, RolloutRequest
 from v2w_core.rollout.candidate_rollout import CandidateRollout
-from v2w_core.rollout.interfaces import Dynamics
+from v2w_core.rollout.interfaces import Dynamics, Imagined
 
 
 class WindowSession(BaseSession):
@@ -63,6 +64,7 @@ class WindowSession(BaseSession):
         return CandidateRollout(
             self.model,
             request.actions,
+            request.commands,
             batch_size or 1,
             lambda actions: WindowRollout(self, actions, request),
             nullcontext,
@@ -109,11 +111,12 @@ class WindowRollout:
         num_frames = session.num_history + actions.shape[1]
         self._state = self._sampler.start(history, num_frames, _shared_noise(session, request.seed))
 
-    def advance(self, num_frames: int) -> Tensor:
-        """Imagines more frames; latents [K, n, C, h, w] of all frames so far."""
+    def advance(self, num_frames: int) -> Imagined:
+        """Imagines more frames; returns all frames so far."""
         for _ in range(num_frames):
             self._state = self._sampler.next_frame(self._denoiser, self._state)
-        return self._state.frames[:, self._num_history :]
+        latents = self._state.frames[:, self._num_history :]
+        return Imagined(latents, no_motion(latents))
 
     def select(self, indices: Tensor) -> None:
         """Only these candidates go on."""

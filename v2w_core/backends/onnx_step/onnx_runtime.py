@@ -196,7 +196,7 @@ class OnnxRuntime:
         given |= past.prefix | past.sums | past.suffix  # referenced until the run is over
         for name, value in given.items():
             binding.bind_input(**_bound(name, value))
-        v = latents.new_empty(batch_size, 1 + guided, *latents.shape[2:])
+        v = latents.new_empty(batch_size, 1 + guided, *self._model.config.output_shape)
         made = {"velocity": v}
         sums = {name: torch.empty_like(value) for name, value in past.sums.items()} if keep else {}
         if keep:
@@ -255,7 +255,7 @@ def write_graphs(
             model.unet, num_frames, weights, keep=keep, guided=guided, precision=precision,
             num_slots=num_slots,
         )  # fmt: skip
-        graph.write(model.config.latent_shape).save(folder / file, Path(file).stem)
+        graph.write(model.config.input_shape).save(folder / file, Path(file).stem)
     weights.save(folder)
 
 

@@ -74,16 +74,17 @@ class StepGraph(LayerGraph):
         self._num_convs = 0
 
     @torch.inference_mode()
-    def write(self, latent_shape: tuple[int, int, int]) -> GraphWriter:
-        """The whole network for latents of this shape (C, H, W)."""
-        g, (channels, height, width) = self.g, latent_shape
+    def write(self, input_shape: tuple[int, int, int]) -> GraphWriter:
+        """The whole network for input of this shape (C_in, H, W)."""
+        g, (channels, height, width) = self.g, input_shape
         time = self.num_frames
         x = g.cast(g.input("latents", ["batch", time, channels, height, width]), g.dtype)
         if time > 1:
             x = g.transpose(x, 1, 0, 2, 3, 4)
-        x = g.transpose(g.reshape(x, -1, channels, height, width), 0, 2, 3, 1)
-        h = Map(g.reshape(x, -1, channels), channels, height, width)
-        embedding = g.silu(self._embedding())
+        known = g.op("Cast", g.reshape(self._per_frame("mask", [], BOOL), -1, 1), to=g.dtype)
+        x = self._given(g.reshape(x, -1, channels, height, width), known, channels)
+        h = Map(g.reshape(g.transpose(x, 0, 2, 3, 1), -1, channels), channels, height, width)
+        embedding = g.silu(self._embedding(known))
         skips = []
         for index, stage in enumerate(self.unet.input_blocks):
             h = self._stage(h, stage, embedding)
@@ -103,8 +104,19 @@ class StepGraph(LayerGraph):
         g.output("velocity", g.cast(v, FLOAT), ["batch", wanted, h.channels, height, width])
         return g
 
-    def _embedding(self) -> str:
-        """[T * B, E] of noise levels and actions."""
+    def _given(self, x: str, known: str, channels: int) -> str:
+        """Pictures [T * B, C, H, W] with zeros for the condition where the action is masked."""
+        g, num_condition = self.g, self.unet.config.condition_channels
+        if num_condition == 0:
+            return x
+        first = channels - num_condition
+        ends = (g.ints(0), g.ints(first)), (g.ints(first), g.ints(channels))
+        plain, condition = (g.op("Slice", x, *end, g.ints(1)) for end in ends)
+        masked = g.op("Mul", condition, g.reshape(known, -1, 1, 1, 1))
+        return g.op("Concat", plain, masked, axis=1)
+
+    def _embedding(self, known: str) -> str:
+        """[T * B, E] of noise levels and actions; ``known`` [T * B, 1] masks actions."""
         g, unet = self.g, self.unet
         level = self._per_frame("level", [], INT64)
         level = g.op("Cast", g.reshape(level, -1, 1), to=FLOAT)
@@ -132,7 +144,6 @@ class StepGraph(LayerGraph):
                 actions = g.linear(actions, layer.weight, layer.bias)
             else:
                 actions = g.silu(actions)
-        known = g.op("Cast", g.reshape(self._per_frame("mask", [], BOOL), -1, 1), to=g.dtype)
         return g.op("Add", embedding, g.op("Mul", actions, known))
 
     def _per_frame(self, name: str, shape: Shape, dtype: int = FLOAT) -> str:

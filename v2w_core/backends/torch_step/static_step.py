@@ -151,7 +151,7 @@ class StaticStep(nn.Module):
         suffix: list[Tensor],
         sums: list[Tensor],
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Velocity [B, 1 or 2, C, H, W] float32 and, where the first frame joins the past, its
+        """Output [B, 1 or 2, C_out, H, W] float32 and, where the first frame joins the past, its
         keys and values [B, N, 1, d] and the new sums. What is given is not changed.
 
         Args:
@@ -191,7 +191,7 @@ def example_arguments(
     """Arguments of :meth:`StaticStep.forward`, all zero, for whoever compiles it."""
     device = model.device
     lead = (batch_size, variant.num_frames)
-    latents = torch.zeros(*lead, *model.config.latent_shape, device=device)
+    latents = torch.zeros(*lead, *model.config.input_shape, device=device)
     level = torch.zeros(lead, dtype=torch.long, device=device)
     actions = torch.zeros(*lead, model.config.action.dim, device=device)
     mask = torch.zeros(lead, dtype=torch.bool, device=device)

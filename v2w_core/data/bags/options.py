@@ -9,6 +9,8 @@ from v2w_core.data.bags.topics import MOTIONS
 from v2w_core.errors import DataError
 
 AXES = ("enu", "ned", "camera")
+#: Twice what any clock that counts from 1970 shows.
+MAX_OFFSET_S = 4e9
 STAMPS = ("auto", "header", "receive")
 
 
@@ -29,6 +31,8 @@ class BagOptions:
         tf_frames: names of the fixed frame and the body's, for transforms.
         axes: axes of the poses: "enu" (ROS), "ned", or "camera" (z forward, x right, y down).
         yaw_offset_deg: added to the recorded heading.
+        commands: topic of the velocity commands, which become the actions; None: the displacement
+            stands for them.
     """
 
     image_topic: str | None = None
@@ -44,6 +48,7 @@ class BagOptions:
     tf_frames: tuple[str, str] | None = None
     axes: str = "enu"
     yaw_offset_deg: float = 0.0
+    commands: str | None = None
 
     def __post_init__(self) -> None:
         choices = {"stamps": STAMPS, "motion_from": MOTIONS, "axes": AXES}
@@ -51,6 +56,9 @@ class BagOptions:
             if getattr(self, name) not in allowed:
                 option = f"--{name.replace('_', '-')}"
                 raise DataError(option, f"one of {', '.join(allowed)}", getattr(self, name))
+        if self.commands is not None and self.motion_from == "commands":
+            rule = "not with --motion-from commands: the motion would be the commands themselves"
+            raise DataError("--commands", rule, self.commands)
         if not (math.isfinite(self.rate_hz) and self.rate_hz > 0):
             raise DataError("rate_hz", "a positive number of images a second", self.rate_hz)
         if self.max_gap_s is not None and not self.max_gap_s > 0:
@@ -61,7 +69,8 @@ class BagOptions:
             raise DataError(
                 "end_s", f"a number of seconds above start_s {self.start_s:g}", self.end_s
             )
-        if not abs(self.camera_offset_s) < 1e9:
-            raise DataError("--camera-offset-s", "a number of seconds", self.camera_offset_s)
+        if not abs(self.camera_offset_s) < MAX_OFFSET_S:
+            rule = f"a number of seconds below {MAX_OFFSET_S:g}"
+            raise DataError("--camera-offset-s", rule, self.camera_offset_s)
         if not abs(self.yaw_offset_deg) <= 360:
             raise DataError("--yaw-offset", "degrees from -360 to 360", self.yaw_offset_deg)

@@ -35,7 +35,7 @@ class SourceKind:
 _BAG_OPTIONS = (
     "image_topic", "odom_topic", "rate_hz", "max_gap_s", "start_s", "end_s", "action_low",
     "action_high", "stamps", "camera_offset_s", "motion_from", "tf_frames", "axes",
-    "yaw_offset_deg",
+    "yaw_offset_deg", "commands",
 )  # fmt: skip
 
 KINDS: dict[str, SourceKind] = {

@@ -30,17 +30,25 @@ class Segment:
         indices: int64 [T], indices of the images in the recording.
         stamps_ns: int64 [T], their stamps.
         poses: float64 [T, 4], x y z (m) and yaw (rad) at those stamps.
+        commands: float32 [T-1, 3], what the robot was told from one image to the next; None:
+            unknown.
     """
 
     indices: Int64Array
     stamps_ns: Int64Array
     poses: NDArray[np.float64]
+    commands: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def actions(self) -> NDArray[np.float32]:
+        """The commands, or where they are unknown the motion, float32 [T-1, 3]."""
+        return self.motion if self.commands is None else self.commands
+
+    @property
+    def motion(self) -> NDArray[np.float32]:
         """Displacements (dx m, dy m, dyaw rad) between successive images, float32 [T-1, 3]."""
         return cast(NDArray[np.float32], actions_from_poses(self.poses).astype(np.float32))
 

@@ -65,7 +65,9 @@ class Resampler(nn.Module):
         dim, inner = config.dim, config.dim * config.ff_mult
         num_tokens = config.num_frames * config.num_queries
         self.latents = nn.Parameter(torch.empty(1, num_tokens, dim))
-        nn.init.normal_(self.latents, std=dim**-0.5)
+        nn.init.normal_(self.latents)
+        with torch.no_grad():
+            self.latents.div_(dim**0.5)
         self.proj_in = nn.Linear(config.in_dim, dim)
         self.layers = nn.ModuleList(
             nn.ModuleList(

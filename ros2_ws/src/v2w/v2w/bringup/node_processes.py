@@ -11,7 +11,12 @@ from typing import Any
 import yaml
 
 from v2w.bringup import pipeline as pipelines
-from v2w.bringup.parameter_files import check_params_files, names_checkpoint, value_of
+from v2w.bringup.parameter_files import (
+    check_params_files,
+    full_name,
+    names_checkpoint,
+    value_of,
+)
 from v2w.bringup.pipeline import NAV2_FILE, NONE, WATCHDOG, Pipeline
 from v2w.bringup.ros_environment import config_folder
 from v2w.bringup.ros_names import check_namespace, check_topic_name
@@ -105,6 +110,7 @@ def commands(
     result = {}
     for node in wanted:
         given = _arguments(f"{node}.yaml", params_files, chosen[node], full)
+        given += ["--enclave", full_name(node, full)]  # whose keys it has, with SROS 2
         result[node] = [sys.executable, "-m", f"v2w.nodes.{node}", *given]
     for stage, path in _found(way):
         remappings = {"__node": stage.name} | dict(stage.remappings)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.envs.maze import UNITS_PER_M, Maze
-from training.envs.top_down import draw_top_down
+from training.envs.top_down import cells_of_pixels, draw_top_down
+from training.envs.world import World
 from training.evaluation.goals import REACHED_M
 from v2w.demo.goals import Pose
 from v2w.demo.records import Trajectory
@@ -82,25 +82,20 @@ def frame_box(
     cv2.rectangle(image, (x - 1, y - 1), (x + width, y + height), colour, thickness, cv2.LINE_AA)
 
 
-class MazeMap:
-    """The maze from above, with methods that draw onto a copy of it.
+class WorldMap:
+    """The world from above, with methods that draw onto a copy of it.
 
     Args:
-        maze: the maze, drawn with dark floors and bright walls so that paths are seen well.
+        world: the world, drawn with dark floors and bright walls so that paths are seen well.
         width: of the picture in pixels.
     """
 
-    def __init__(self, maze: Maze, width: int) -> None:
-        self._scale = width / maze.size_m[0]
-        self._base = draw_top_down(maze, self._scale)
+    def __init__(self, world: World, width: int) -> None:
+        self._scale = width / world.size_m[0]
+        self._base = draw_top_down(world, self._scale)
         picture = self._base.image.astype(np.float64)
-        floor = np.zeros(picture.shape[:2], dtype=bool)
-        per_unit = self._scale / UNITS_PER_M
-        columns = np.round(maze.xs * per_unit).astype(int)
-        rows = len(floor) - np.round(maze.ys * per_unit).astype(int)
-        for row, column in np.argwhere(maze.sector >= 0):
-            where = slice(max(rows[row + 1], 0), rows[row])
-            floor[where, columns[column] : columns[column + 1]] = True
+        row, column = cells_of_pixels(world, self._scale)
+        floor = world.free[row[:, None], column[None]]
         picture[floor] *= 0.36
         picture[~floor] = 0.55 * picture[~floor] + 95.0
         self._picture = np.clip(picture, 0, 255).astype(np.uint8)

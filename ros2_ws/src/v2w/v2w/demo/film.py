@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from training.envs.maze import Maze
+from training.envs.world import World
 from training.evaluation.goals import errors
 from v2w.demo.draw import (
     BACKGROUND,
@@ -20,7 +20,7 @@ from v2w.demo.draw import (
     INK,
     PANEL,
     PLANNED,
-    MazeMap,
+    WorldMap,
     frame_box,
     paste,
     put_text,
@@ -40,16 +40,16 @@ PLAY, TITLE, ENDING = 2, 20, 30
 STEP_S = 0.25
 
 
-def film(records: list[GoalRecord], maze: Maze) -> Iterator[UInt8Array]:
+def film(records: list[GoalRecord], world: World) -> Iterator[UInt8Array]:
     """Yield the pictures of drive.mp4, RGB uint8 [548, 1280, 3], FPS of them a second."""
-    painter = _Painter(MazeMap(maze, MAP_W), len(records))
+    painter = _Painter(WorldMap(world, MAP_W), len(records))
     for record in records:
         yield from painter.goal(record)
 
 
 class _Painter:
-    def __init__(self, maze: MazeMap, num_goals: int) -> None:
-        self._maze = maze
+    def __init__(self, world: WorldMap, num_goals: int) -> None:
+        self._world = world
         self._num_goals = num_goals
 
     def goal(self, record: GoalRecord) -> Iterator[UInt8Array]:
@@ -172,15 +172,15 @@ class _Painter:
         width = put_text(canvas, MAP_X, TOP - 24, "From above", bold=True)
         put_text(canvas, MAP_X + width + 10, TOP - 23, "(the robot does not know the map)", size=14,
                  colour=FAINT)  # fmt: skip
-        image = self._maze.blank()
-        self._maze.goal(image, record.goal.pose)
-        self._maze.path(image, driven, DRIVEN, 4)
+        image = self._world.blank()
+        self._world.goal(image, record.goal.pose)
+        self._world.path(image, driven, DRIVEN, 4)
         if moment.plan is not None and moment.phase == "driving":
-            self._maze.candidates(image, moment.plan.candidates)
-            self._maze.path(image, moment.plan.path, PLANNED, 3)
-        self._maze.robot(image, moment.pose)
-        canvas[TOP : TOP + self._maze.height, MAP_X : MAP_X + self._maze.width] = image
-        legend(canvas, MAP_X, TOP + self._maze.height + 12)
+            self._world.candidates(image, moment.plan.candidates)
+            self._world.path(image, moment.plan.path, PLANNED, 3)
+        self._world.robot(image, moment.pose)
+        canvas[TOP : TOP + self._world.height, MAP_X : MAP_X + self._world.width] = image
+        legend(canvas, MAP_X, TOP + self._world.height + 12)
 
 
 def legend(canvas: UInt8Array, x: int, y: int) -> None:

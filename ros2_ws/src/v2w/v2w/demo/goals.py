@@ -81,7 +81,7 @@ def choose_goals(env: DoomMazeEnv, num_goals: int, seed: int) -> list[DemoGoal]:
             start = env.sample_free_pose(rng)
             found = _from(env, rng, start, attempts=10)
         if found is None:
-            raise V2WError("--maze-seed", "a maze with room to drive", env.maze_seed)
+            raise V2WError("--maze-seed", "a maze with room to drive", env.world.seed)
         pose, steps = found
         image = env.teleport(*pose)["image"]
         goals.append(DemoGoal(kind, start, pose, steps, image, continues))
@@ -102,7 +102,7 @@ def _from(
         far = math.hypot(pose[0] - start[0], pose[1] - start[1]) >= MIN_DISTANCE_M
         places = np.concatenate([path[1:], straight[1:]])
         if far and all(
-            env.maze.is_free(float(x), float(y), margin_m=CLEARANCE_M) for x, y, _ in places
+            env.world.is_free(float(x), float(y), margin_m=CLEARANCE_M) for x, y, _ in places
         ):
             return pose, steps
     return None

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.envs.maze import Maze
+from training.envs.world import World
 from v2w.demo.draw import (
     BACKGROUND,
     DRIVEN,
     FAINT,
     GOAL,
     PLANNED,
-    MazeMap,
+    WorldMap,
     paste,
     put_text,
 )
@@ -117,15 +117,15 @@ class Outcome:
         )
 
 
-def write_results(outcome: Outcome, maze: Maze) -> None:
+def write_results(outcome: Outcome, world: World) -> None:
     """Write the three files; each appears complete or not at all."""
     out = outcome.settings.out
     out.mkdir(parents=True, exist_ok=True)
-    video = write_video(out / "drive.mp4", film(outcome.records, maze), FPS)
+    video = write_video(out / "drive.mp4", film(outcome.records, world), FPS)
     sections = [_summary(outcome)]
     if video.stat().st_size <= LARGEST_VIDEO:
         sections.append(Section("The drive", videos=[("drive.mp4", video)]))
-    above = MazeMap(maze, 640)
+    above = WorldMap(world, 640)
     sections += [_goal_section(record, above) for record in outcome.records]
     sections += [_times(outcome), _futures(outcome.futures)]
     write_report(out / "report.html", "v2w demo: a robot drives by its imagination", sections)
@@ -151,7 +151,7 @@ def _summary(outcome: Outcome) -> Section:
     return Section("What happened", text, table=outcome.rows())
 
 
-def _goal_section(record: GoalRecord, maze: MazeMap) -> Section:
+def _goal_section(record: GoalRecord, world: WorldMap) -> Section:
     goal = record.goal
     kind = "an image" if goal.kind == "image" else "a pose"
     verdict = "reached" if record.reached else "missed"
@@ -164,7 +164,7 @@ def _goal_section(record: GoalRecord, maze: MazeMap) -> Section:
     )
     pictures = [
         ("Where it started, where it should go, where it stopped.", _views(record)),
-        ("From above: every plan, and the way that was driven.", _map(record, maze)),
+        ("From above: every plan, and the way that was driven.", _map(record, world)),
     ]
     plan = next((plan for plan in record.plans if len(plan.frames)), None)
     if plan is not None:
@@ -189,20 +189,20 @@ def _views(record: GoalRecord) -> UInt8Array:
     return sheet
 
 
-def _map(record: GoalRecord, maze: MazeMap) -> UInt8Array:
-    image = maze.blank()
-    maze.goal(image, record.goal.pose)
+def _map(record: GoalRecord, world: WorldMap) -> UInt8Array:
+    image = world.blank()
+    world.goal(image, record.goal.pose)
     for plan in record.plans:
-        maze.path(image, plan.path, PLANNED, 1)
-    maze.path(image, record.driven, DRIVEN, 4)
-    maze.dot(image, record.start_pose, DRIVEN, 7)
-    maze.robot(image, record.final_pose)
-    canvas = np.full((maze.height + 60, maze.width, 3), BACKGROUND, dtype=np.uint8)
-    canvas[: maze.height] = image
+        world.path(image, plan.path, PLANNED, 1)
+    world.path(image, record.driven, DRIVEN, 4)
+    world.dot(image, record.start_pose, DRIVEN, 7)
+    world.robot(image, record.final_pose)
+    canvas = np.full((world.height + 60, world.width, 3), BACKGROUND, dtype=np.uint8)
+    canvas[: world.height] = image
     for index, (colour, text) in enumerate(
         ((GOAL, "goal, 0.4 m around"), (DRIVEN, "driven"), (PLANNED, "plans"))
     ):
-        left, top = 12 + index * 200, maze.height + 20
+        left, top = 12 + index * 200, world.height + 20
         canvas[top + 7 : top + 11, left : left + 22] = colour
         put_text(canvas, left + 30, top, text, size=14, colour=FAINT)
     return canvas

@@ -62,7 +62,7 @@ def run_demo(settings: DemoSettings) -> int:
             return 1
         outcome = Outcome(settings, records, futures, time.monotonic() - began)
         say(f"the nodes are stopped; writing {settings.out}: drive.mp4, report.html, result.json")
-        write_results(outcome, env.maze)
+        write_results(outcome, env.world)
     say(f"done: {outcome.num_reached} of {len(records)} goals reached")
     print(outcome.table())
     print(f"look at {settings.out}/drive.mp4 and {settings.out}/report.html")

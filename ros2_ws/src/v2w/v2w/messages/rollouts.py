@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from v2w_msgs.msg import Rollout
 from v2w_msgs.srv import Imagine
 
 from v2w.messages import conversions, images
 from v2w.navigation.history import NS, Snapshot, UInt8Array
+from v2w_core.geometry import from_pose
 from v2w_core.spec import ActionSpec
 
 NONE, JPEG, PNG, RAW = FORMATS = (
@@ -19,7 +21,13 @@ NONE, JPEG, PNG, RAW = FORMATS = (
 
 
 def rollout_message(
-    spec: ActionSpec, snapshot: Snapshot, actions: ArrayLike, *, odom_frame: str, base_frame: str
+    spec: ActionSpec,
+    snapshot: Snapshot,
+    actions: ArrayLike,
+    poses: ArrayLike,
+    *,
+    odom_frame: str,
+    base_frame: str,
 ) -> Any:
     """A v2w_msgs/Rollout with actions and path; it has no frames, and its cost is NaN.
 
@@ -27,11 +35,12 @@ def rollout_message(
         spec: the model's action space.
         snapshot: the history that the rollout starts from.
         actions: [horizon, A] in physical units.
+        poses: [horizon, 3], (x m, y m, yaw rad) after each step, relative to the newest frame.
         odom_frame: frame of the path; base_frame: frame of the actions.
     """
     stamp = int(snapshot.stamps_ns[-1])
     here = snapshot.poses[-1][[0, 1, 3]]
-    path = conversions.planar_path(actions, spec, here)
+    path = np.concatenate([here[None], from_pose(here, poses)])
     return Rollout(
         header=conversions.header_message(stamp, odom_frame),
         actions=conversions.sequence_message(actions, spec, stamp, base_frame),

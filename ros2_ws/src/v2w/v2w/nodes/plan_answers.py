@@ -16,6 +16,7 @@ from v2w.navigation.history import Snapshot
 from v2w.navigation.planning import PlanOutcome
 from v2w.nodes.model_node import ModelNode
 from v2w.nodes.plan_goals import PlanGoal
+from v2w_core.geometry import from_pose
 
 
 class PlanAnswers:
@@ -40,20 +41,22 @@ class PlanAnswers:
     def _spec(self) -> Any:
         return self._node.model.config.action  # type: ignore[union-attr]
 
-    def _path_of(self, actions: Any, snapshot: Snapshot) -> Any:
-        poses = conversions.planar_path(actions, self._spec, snapshot.poses[-1][[0, 1, 3]])
+    def _path_message(self, poses: Any, snapshot: Snapshot) -> Any:
+        """A nav_msgs/Path of poses relative to the newest frame of the history."""
+        path = from_pose(snapshot.poses[-1][[0, 1, 3]], poses)
         stamp = int(snapshot.stamps_ns[-1])
-        return conversions.path_message(poses, stamp, self._spec.dt_s, self._node.odom_frame)
+        return conversions.path_message(path, stamp, self._spec.dt_s, self._node.odom_frame)
 
     def feedback(self, goal: PlanGoal, report: IterationReport, snapshot: Snapshot) -> Any:
-        """The action's feedback after an iteration."""
+        """The action's feedback after an iteration; its path integrates the commands."""
+        commanded = conversions.planar_path(report.action_sequence, self._spec, (0.0, 0.0, 0.0))
         return PlanAction.Feedback(
             iteration=report.iteration,
             num_iterations=report.num_iterations,
             candidates_evaluated=report.num_scored,
             best_cost=float(report.cost),
             mean_cost=float(report.mean_cost),
-            best_path=self._path_of(report.action_sequence, snapshot),
+            best_path=self._path_message(commanded, snapshot),
             elapsed=conversions.duration_message(time.monotonic() - goal.began),
         )
 
@@ -63,7 +66,7 @@ class PlanAnswers:
         """Fill an answer of the service or the action; frames [horizon, H, W, 3], or None."""
         result, node = outcome.result, self._node
         rollout = rollouts.rollout_message(
-            self._spec, snapshot, result.action_sequence,
+            self._spec, snapshot, result.action_sequence, result.poses[1:],
             odom_frame=node.odom_frame, base_frame=node.base_frame,
         )  # fmt: skip
         rollout.cost = float(result.cost)
@@ -83,7 +86,7 @@ class PlanAnswers:
     def show(self, outcome: PlanOutcome, snapshot: Snapshot, frames: Any | None) -> None:
         """Publish path, markers and imagined frames for RViz, where somebody subscribes."""
         result, stamp, node = outcome.result, int(snapshot.stamps_ns[-1]), self._node
-        self._path.publish(self._path_of(result.action_sequence, snapshot))
+        self._path.publish(self._path_message(result.poses, snapshot))
         if self._markers.get_subscription_count():
             best = result.ranking[: node.get_parameter("max_markers").value]
             paths = conversions.planar_path(

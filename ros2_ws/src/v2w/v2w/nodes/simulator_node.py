@@ -1,4 +1,4 @@
-"""simulator_node: a robot in a generated maze, with camera, odometry and velocity commands.
+"""simulator_node: a robot in a generated world, with camera, odometry and velocity commands.
 
 The simulated world follows the clock in whole camera periods: on a busy machine frames come late,
 but none is left out, and their stamps stay regular. The node publishes ground truth as odometry and
@@ -51,12 +51,13 @@ class SimulatorNode(AutostartNode):
         self.create_service(Teleport, "~/teleport", self._on_teleport)
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Build the maze and start the game engine."""
+        """Build the world and start the game engine."""
         try:
             from training.envs.doom import TIC_HZ, DoomMazeEnv
 
             self._tic_hz = TIC_HZ
-            self._env = DoomMazeEnv(maze_seed=self.get_parameter("maze_seed").value)
+            seed, world = (self.get_parameter(name).value for name in ("maze_seed", "world"))
+            self._env = DoomMazeEnv(seed, world_name=world)
             self._env.reset(seed=0)
         except ImportError as error:
             self.problem = f"the simulator needs the extra sim: pip install 'v2w[sim]' ({error})"
@@ -106,7 +107,8 @@ class SimulatorNode(AutostartNode):
             (TransformBroadcaster.close, self._transforms),
         ]
         self.get_logger().info(
-            f"maze {values['maze_seed']}, {values['camera_rate']:g} Hz camera on {topic}"
+            f"{values['world']} {values['maze_seed']}, "
+            f"{values['camera_rate']:g} Hz camera on {topic}"
         )
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:

@@ -87,8 +87,9 @@ class WorldModelNode(ModelNode):
             for index, actions in enumerate(candidates):
                 self._go_on()
                 rollout = rollout_message(
-                    spec, snapshot, actions, odom_frame=self.odom_frame, base_frame=self.base_frame
-                )
+                    spec, snapshot, actions, rollouts.poses[index],
+                    odom_frame=self.odom_frame, base_frame=self.base_frame,
+                )  # fmt: skip
                 rollout.candidate_index = index
                 if frames is not None:
                     fill_frames(

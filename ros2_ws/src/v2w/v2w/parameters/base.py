@@ -5,7 +5,11 @@ from __future__ import annotations
 from v2w.parameters.parameter import TOPIC, Parameter
 
 SIMULATOR = (
-    Parameter("maze_seed", 0, "", "Seed of the generated maze.", 0, 2**31 - 1, fixed=True),
+    Parameter(
+        "world", "maze", "", "Kind of world: the small maze, or buildings with rooms.",
+        choices=("maze", "rooms"), fixed=True,
+    ),
+    Parameter("maze_seed", 0, "", "Seed of the generated world.", 0, 2**31 - 1, fixed=True),
     Parameter(
         "camera_rate", 12.0, "Hz", "Rate of camera images and odometry.", 1.0, 36.0, fixed=True
     ),

@@ -70,3 +70,47 @@ CEILINGS: tuple[tuple[str, Colour], ...] = (
 
 #: Colours of light as UDMF numbers 0xRRGGBB, pale, so that textures keep their colours.
 LIGHTS: tuple[int, ...] = (0xFFFFFF, 0xFFE8D0, 0xD8E8FF, 0xE0FFD8, 0xFFDCEC, 0xFFF6C8)
+
+#: Sides of objects: boxes, panels, shelves and metal.
+OBJECTS: tuple[tuple[str, Colour], ...] = (
+    ("CRATE2", (80, 80, 78)),
+    ("CRATE3", (97, 85, 70)),
+    ("CRATELIT", (97, 85, 72)),
+    ("PANBOOK", (94, 72, 48)),
+    ("SILVER1", (117, 117, 117)),
+    ("COMPUTE1", (98, 99, 102)),
+    ("WOOD8", (66, 48, 31)),
+    ("PLAT1", (64, 58, 51)),
+    ("METAL3", (35, 31, 23)),
+    ("SUPPORT2", (88, 88, 88)),
+    ("ZELDOOR", (94, 93, 93)),
+    ("AQRUST05", (70, 60, 50)),
+    ("BRONZE1", (61, 44, 23)),
+    ("AQSECT03", (58, 51, 43)),
+    ("PANCASE1", (90, 64, 34)),
+)
+
+#: Walls of large worlds, which have more of them.
+MORE_WALLS: tuple[tuple[str, Colour], ...] = (
+    *WALLS,
+    ("PANRED", (105, 56, 27)),
+    ("PANBLUE", (77, 56, 53)),
+    ("STUCCO1", (85, 66, 49)),
+    ("CEMENT6", (123, 121, 118)),
+    ("PORAN", (243, 115, 23)),
+    ("MARBLE1", (71, 75, 49)),
+    ("SMSTONE6", (81, 99, 53)),
+    ("STARG1", (103, 105, 80)),
+    ("STARTAN2", (113, 92, 72)),
+    ("ESPIG1", (81, 87, 59)),
+    ("AQCONC05", (52, 40, 22)),
+    ("SP_HOT1", (98, 0, 0)),
+    ("A-CAMO4", (42, 89, 32)),
+    ("SKIRTING", (145, 96, 56)),
+    ("TANROCK2", (132, 108, 86)),
+    ("WOOD12", (81, 61, 40)),
+    ("ICKWALL1", (109, 109, 109)),
+    ("A-TILE", (52, 66, 39)),
+    ("AQPIPE04", (36, 31, 22)),
+    ("GSTONE1", (63, 67, 43)),
+)
