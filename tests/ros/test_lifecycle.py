@@ -14,6 +14,7 @@ from ros_harness import (
     PATIENCE_S,
     Nodes,
     Robot,
+    begins_to_drive,
     pose_goal,
     stopped,
     wait_for,
@@ -131,8 +132,7 @@ def test_deactivation_ends_a_plan_within_an_iteration_and_stops_the_robot(
         executing: list[Bool] = []
         robot.node.create_subscription(Bool, "planner_node/executing", executing.append, LATCHED)
         robot.ready("planner_node")
-        assert robot.plan(goal_pose=pose_goal(9.0, 0.0), num_iterations=1).error_code == 0
-        wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
+        begins_to_drive(robot, pose_goal(9.0, 0.0))
         client = robot.node.create_client(Plan, "planner_node/plan")
         assert client.wait_for_service(PATIENCE_S)
         goal = compressed_message(np.full((32, 32, 3), 90, np.uint8), Header())

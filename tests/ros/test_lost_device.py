@@ -16,6 +16,7 @@ from ros_harness import (
     PATIENCE_S,
     Nodes,
     Robot,
+    begins_to_drive,
     pose_goal,
     sequence,
     stopped,
@@ -102,8 +103,7 @@ def test_a_strict_planner_stops_the_robot_when_its_device_is_lost(start: Start) 
     robot.velocity = 0.0
     ahead = pose_goal(1.0, 0.0, frame_id="base_link")
     small = {"num_iterations": 2, "num_candidates": 8}
-    assert robot.plan(goal_pose=ahead, **small).error_code == 0
-    wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
+    begins_to_drive(robot, ahead)
     lost.touch()
     frame = np.full((32, 32, 3), 90, np.uint8)
     goal: CompressedImage = compressed_message(frame, ahead.header)

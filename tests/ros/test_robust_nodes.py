@@ -28,6 +28,7 @@ from ros_harness import (
     PATIENCE_S,
     Nodes,
     Robot,
+    begins_to_drive,
     pose_goal,
     sequence,
     stopped,
@@ -374,8 +375,7 @@ def test_an_error_in_a_callback_stops_the_robot_and_the_node_goes_on(
     robot.velocity = 0.0
     try:
         robot.ready(PLANNER)
-        assert robot.plan(goal_pose=AHEAD, num_iterations=2, num_candidates=8).error_code == 0
-        wait_for(lambda: robot.commands and not stopped(robot), PATIENCE_S, "driving")
+        begins_to_drive(robot, AHEAD)
         broken.touch()
         wait_for(lambda: stopped(robot), PATIENCE_S, "a stop")
         message = robot.reaches(PLANNER, ModelStatus.ERROR).message

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import qos_profile_sensor_data
 from ros_harness import PATIENCE_S, Nodes, Robot, sequence, wait_for
+from sensor_msgs.msg import Image
 from v2w_msgs.msg import ModelStatus
 from v2w_msgs.srv import Imagine
 
 from v2w.errors import CODES
 from v2w.messages import images
+from v2w.messages.conversions import header_message
 
 NONE, PNG, RAW = Imagine.Request.NONE, Imagine.Request.PNG, Imagine.Request.RAW
 FORWARD = np.tile(np.float32([0.1, 0.0, 0.0]), (4, 1))
@@ -21,6 +24,7 @@ FORWARD = np.tile(np.float32([0.1, 0.0, 0.0]), (4, 1))
 @pytest.fixture(scope="module", autouse=True)
 def world_model(nodes: Nodes, robot: Robot, checkpoint: Path) -> None:
     patient = {"max_history_age": 3.0}  # a busy machine may pause for longer than the default
+    patient |= {"queue_mib": 1, "max_answer_mib": 1}
     values = {"checkpoint": str(checkpoint), "device": "cpu", "status_period": 0.2} | patient
     nodes.start(["world_model_node"], {"world_model_node": values})
     robot.ready("world_model_node")
@@ -100,6 +104,14 @@ def test_bad_frame_format(robot: Robot) -> None:
     assert answer.error_code == CODES["INVALID_REQUEST"]
 
 
+def test_an_answer_that_would_be_too_large_is_refused_with_the_figures(robot: Robot) -> None:
+    many = [sequence(np.tile(FORWARD, (2, 1)))] * 64
+    answer = robot.imagine(candidates=many, frame_format=RAW)
+    assert answer.error_code == CODES["INVALID_REQUEST"]
+    assert "512 frames, up to 2 MiB" in answer.error_msg and "max_answer_mib" in answer.error_msg
+    assert not answer.rollouts
+
+
 def test_a_moment_that_is_not_in_the_buffer(robot: Robot) -> None:
     stamp = robot.node.get_clock().now().to_msg()
     stamp.sec -= 1000
@@ -154,6 +166,25 @@ def test_diagnostics(robot: Robot) -> None:
 
 def imagines(robot: Robot) -> bool:
     return robot.imagine(candidates=[sequence(FORWARD)]).error_code == 0
+
+
+def test_of_a_large_camera_fewer_messages_are_queued(robot: Robot, nodes: Nodes) -> None:
+    """480 KB a message: two of them fit into the MiB that this node may queue."""
+    large = robot.node.create_publisher(Image, "image_raw", qos_profile_sensor_data)
+    picture = np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8)
+
+    def shorter() -> bool:
+        stamp = robot.node.get_clock().now().nanoseconds
+        large.publish(images.image_message(picture, header_message(stamp, "camera")))
+        time.sleep(0.1)
+        return "0.5 MiB, 2 are queued" in nodes.log("world_model_node")
+
+    wait_for(shorter, PATIENCE_S, "a shorter queue")
+    robot.node.destroy_publisher(large)
+    count = nodes.log("world_model_node").count("are queued")
+    robot.ready("world_model_node")
+    wait_for(lambda: imagines(robot), PATIENCE_S, "frames of the queue that is shorter")
+    assert nodes.log("world_model_node").count("are queued") == count == 1
 
 
 def test_a_stale_history_is_refused_and_recovers(robot: Robot) -> None:

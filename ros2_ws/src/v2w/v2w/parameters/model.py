@@ -65,6 +65,11 @@ COMMON = (
         1, 1000, fixed=True,
     ),
     Parameter(
+        "queue_mib", 64, "MiB",
+        "Memory of the queued camera messages: of large ones fewer than queue_depth are queued, "
+        "but no fewer than 2.", 1, 2**20, fixed=True,
+    ),
+    Parameter(
         "buffer_duration", 3.0, "s", "How long camera and odometry messages are kept.",
         0.5, 60.0, fixed=True,
     ),
