@@ -27,6 +27,8 @@ PLACES_A_STEP = 6
 YAW_WEIGHT_M = 0.5
 #: Metres that a step which hits a wall counts as.
 HIT_M = 0.5
+#: How the steps' costs become one, as for goal poses [m].
+SOFT_MINIMUM = SoftMinimum(temperature=0.2)
 
 
 def drive_on_map(
@@ -66,7 +68,6 @@ class MapCost:
     paths: Paths
     start: Pose
     goal: Pose
-    soft_minimum: SoftMinimum = SoftMinimum(temperature=0.2)
     needs_rollouts: bool = False
 
     def __call__(self, context: CostContext) -> Costs:
@@ -74,7 +75,7 @@ class MapCost:
         metres = self.paths.distances(poses[..., :2], self.goal)
         radians = np.abs(wrap_angle(poses[..., 2] - self.goal[2]))
         away = metres + YAW_WEIGHT_M * radians * np.exp(-metres)
-        return self.soft_minimum(away) + HIT_M * hits.sum(axis=1)
+        return SOFT_MINIMUM(away) + HIT_M * hits.sum(axis=1)
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,7 @@ def draw_drives(
             env.enter(record["world_seed"])
         tiles.append(_tile(env, {name: records[number] for name, records in drives.items()}))
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
-    padded = [
-        np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0))) for t in tiles
-    ]
+    padded = [np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0))) for t in tiles]
     rows = [np.stack(padded[i : i + 3]) for i in range(0, len(padded), 3)]
     colours = ", ".join(f"{NAMES[name]} {name}" for name in drives)
     label = f"{colours}; white dot start, yellow goal"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: What a step of the shortest way is worth: a robot that cruises.
 STEP_M = 0.4
+#: By how much the shortest way around a wall is longer than the straight line, at least.
+DETOUR_M = 1.0
 #: Frames of the drive before the start: the longest history that a model can have.
 MAX_HISTORY = 16
 #: How many starts are tried for one goal, and how many goals for one start.
@@ -61,8 +63,8 @@ class Suite:
 SUITES = {
     "near": Suite(0, (4, 8), "where an exploring robot is 4 to 8 steps later", 16, 0),
     "far": Suite(1, (12, 30), "12 to 30 steps of 0.4 m along the shortest way", 16, 2),
-    "walls": Suite(2, (6, 16), "6 to 16 steps of 0.4 m along the shortest way, where a robot that "
-                   "heads for the goal and slides along what it meets does not get", 16, 2),
+    "walls": Suite(2, (6, 16), "6 to 16 steps of 0.4 m along the shortest way, a detour of 1 m or "
+                   "more; a robot that heads straight for the goal fails", 16, 2),
 }  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def _far(env: DoomMazeEnv, explorer: Explorer, start: Pose, rng: np.random.Gener
 
 
 def _walls(env: DoomMazeEnv, explorer: Explorer, start: Pose, rng: np.random.Generator) -> Found:
-    """A random place behind a wall: heading for it does not lead there."""
+    """A random place behind a wall: it is a detour, and heading straight for it fails."""
     found = _elsewhere(env, start, rng, "walls")
     return None if found is None or straight_drive(env, start, found[0]) else found
 
@@ -153,9 +155,11 @@ def _elsewhere(env: DoomMazeEnv, start: Pose, rng: np.random.Generator, name: st
         goal = as_pose(env.sample_free_pose(rng))
         if math.hypot(goal[0] - start[0], goal[1] - start[1]) > high * STEP_M:
             continue
-        if name == "walls" and not env.straight_line_blocked(start, goal):
+        way_m = env.shortest_path_m(start, goal)
+        detour_m = way_m - math.hypot(goal[0] - start[0], goal[1] - start[1])
+        if name == "walls" and detour_m < DETOUR_M:
             continue
-        steps = env.shortest_path_m(start, goal) / STEP_M
+        steps = way_m / STEP_M
         if low <= steps <= high:
             return goal, math.ceil(steps)
     return None

@@ -29,8 +29,9 @@ def wilson(count: int, total: int) -> Interval:
     share, spread = count / total, Z**2 / total
     middle = share + spread / 2
     half = Z * math.sqrt(share * (1 - share) / total + spread / total / 4)
-    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
-    return max(low, 0.0), min(high, 1.0)  # rounding errors
+    low = (middle - half) / (1 + spread) if count else 0.0  # exactly, without a rounding error
+    high = (middle + half) / (1 + spread) if count < total else 1.0
+    return low, high
 
 
 def resampled(num_items: int, seed: int = 0) -> NDArray[np.int64]:
