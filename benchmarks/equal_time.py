@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from training.dataset import Clips, draw_windows, load_clips
 from training.ema import EMA
+from training.muon import MuonAdamW
 from training.tasks import EncodedClips, WorldModelTask, measured_actions
 from v2w_core.checkpoint import default_checkpoint
 from v2w_core.config import WorldModelConfig
@@ -65,6 +66,7 @@ class Arm:
     objective: Mapping[str, Any] = field(default_factory=dict)
     unet: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float = LEARNING_RATE
+    muon: bool = False
 
 
 INFINITE, THREE = (None,), (None, 1.0, 3.0)
@@ -87,6 +89,13 @@ ARMS = {
     "self-rollouts, gradient through 2": Arm(
         THREE, motion_head=True, objective={**DEEP, "self_rollout_gradient_passes": 2}
     ),
+    **{
+        f"planes and motion head, Muon at {rate:g}": Arm(
+            THREE, motion_head=True, muon=True, learning_rate=rate
+        )
+        for rate in (1e-3, 2e-3, 4e-3)
+    },
+    "planes and motion head, AdamW at 2e-3": Arm(THREE, motion_head=True, learning_rate=2e-3),
 }
 
 
@@ -190,7 +199,12 @@ def optimised(task: WorldModelTask, arm: Arm, seconds: float) -> dict[str, float
     """Trains for so much processor time; the network has its averaged weights afterwards."""
     network, step, spent = task.module, 0, 0.0
     ema = EMA(network, EMA_DECAY)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1.0, betas=(0.9, 0.99))
+    settings = {"lr": arm.learning_rate, "betas": (0.9, 0.99), "weight_decay": 0.01}
+    optimizer: torch.optim.Optimizer
+    if arm.muon:
+        optimizer = MuonAdamW(network, **settings)
+    else:
+        optimizer = torch.optim.AdamW(network.parameters(), **settings)
     network.train()
     while spent < seconds:
         began = time.process_time()

@@ -158,7 +158,7 @@ def rewritten() -> Any:
 def rollout(model: WorldModel, backend: StepBackend, batch: int) -> tuple[Tensor, float]:
     """Velocities of steps in which a frame joins the past, and the frames a second."""
     generator, lead = torch.Generator().manual_seed(0), (STEPS, batch, 2)
-    latents = torch.randn(*lead, *model.config.latent_shape, generator=generator)
+    latents = torch.randn(*lead, *model.config.input_shape, generator=generator)
     actions = 2 * torch.rand(*lead, model.config.action.dim, generator=generator) - 1
     level = torch.tensor([model.config.sampling.history_level, 999]).repeat(batch, 1)
     velocities, mask = [], torch.ones(lead[1:], dtype=torch.bool)

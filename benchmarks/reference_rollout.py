@@ -16,6 +16,7 @@ from torch import Tensor
 
 from v2w_core.diffusion.guidance import guide
 from v2w_core.diffusion.sampler import ddim_sample
+from v2w_core.rollout.history import condition_of, with_condition
 
 if TYPE_CHECKING:
     from v2w_core.world_model import UInt8Array, WorldModel
@@ -70,18 +71,21 @@ class WindowRecomputed:
         level = level.to(actions.device)
         clean = self._clean.expand(num_candidates, *self._clean.shape)
         window = schedule.add_noise(clean, self._noise.expand_as(clean), level)
-        frames = []
+        history = clean.shape[1]
         for step in range(horizon):
             num_frames = window.shape[1] + 1
-            denoiser = _Denoiser(self, window, told[:, :num_frames], guidance_scale)
+            told_so_far = told[:, :num_frames]
+            before = torch.cat([torch.zeros_like(clean[:, :1]), clean], dim=1)
+            condition = condition_of(self.model, before, told_so_far)
+            denoiser = _Denoiser(self, window, told_so_far, condition, guidance_scale)
             x = initial[step].expand(num_candidates, 1, *initial.shape[1:])
             x = ddim_sample(
                 denoiser, schedule, x, num_sampling_steps, eta=sampling.eta, generator=generator
             )
-            frames.append(x)
+            clean = torch.cat([clean, x], dim=1)
             noisy = schedule.add_noise(x, held[step].expand_as(x), level[:, :1])
             window = torch.cat([window, noisy], dim=1)
-        return torch.cat(frames, dim=1)
+        return clean[:, history:]
 
     def timed_pass(self, *given: Tensor) -> Tensor:
         """Velocity of the newest frame, from a pass over the whole window."""
@@ -106,11 +110,13 @@ class _Denoiser:
     """Velocity of the newest frame behind a window of finished ones."""
 
     def __init__(
-        self, rollout: WindowRecomputed, window: Tensor, actions: Tensor, scale: float
-    ) -> None:
+        self, rollout: WindowRecomputed, window: Tensor, actions: Tensor,
+        condition: Tensor | None, scale: float,
+    ) -> None:  # fmt: skip
         self.rollout = rollout
         self.window = window
         self.actions = actions
+        self.condition = condition
         self.scale = scale
         self.known = torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
         self.known[:, 0] = False
@@ -119,11 +125,11 @@ class _Denoiser:
         sampling = self.rollout.model.config.sampling
         levels = torch.full(self.actions.shape[:2], sampling.history_level, device=x.device)
         levels[:, -1:] = level
-        clip = torch.cat([self.window, x], dim=1)
-        v = self.rollout.timed_pass(clip, levels, self.actions, self.known)
+        clip = with_condition(torch.cat([self.window, x], dim=1), self.condition)
+        v = self.rollout.timed_pass(clip, levels, self.actions, self.known)[:, :, : x.shape[2]]
         if self.scale == 1.0:
             return v
         without = self.known.clone()
         without[:, -1] = False
         plain = self.rollout.timed_pass(clip, levels, self.actions, without)
-        return guide(v, plain, self.scale, sampling.guidance_rescale)
+        return guide(v, plain[:, :, : x.shape[2]], self.scale, sampling.guidance_rescale)

@@ -17,13 +17,19 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from v2w.bringup import parent
-from v2w.bringup.parameter_files import check_params_files, names_checkpoint
+from v2w.bringup import parent, ros_environment
+from v2w.bringup.parameter_files import check_params_files, full_name, names_checkpoint
 
 ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
@@ -40,6 +46,11 @@ ARGUMENTS = {
     "autostart": ("true", "true: the nodes activate themselves; false: a lifecycle manager."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
+    "discovery": (
+        "",
+        "Who finds the nodes: localhost or subnet; empty: what ROS_AUTOMATIC_DISCOVERY_RANGE says, "
+        "else localhost.",
+    ),
 }
 TOPICS = ("image_topic", "odom_topic")
 ENGINE = ("device", "backend", "precision", "strict_backend", "memory_budget_mib")
@@ -79,6 +90,14 @@ def ended(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
     return None if context.is_shutdown else Shutdown(reason=f"{event.process_name} ended")
 
 
+def discovery(context: LaunchContext) -> list:
+    """What lets DDS find nodes on this machine only, unless it is told otherwise; and who does."""
+    wanted = LaunchConfiguration("discovery").perform(context)
+    variables, line = ros_environment.discovery(os.environ, wanted)
+    settings: list = [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+    return [*settings, LogInfo(msg=line)]
+
+
 def nodes(context: LaunchContext) -> list:
     """The nodes to start, for the arguments of this launch."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
@@ -108,6 +127,7 @@ def nodes(context: LaunchContext) -> list:
             output="screen",
             on_exit=ended,
             additional_env={parent.VARIABLE: str(os.getpid())},
+            ros_arguments=["--enclave", full_name(name, value["namespace"])],
             **TIMEOUTS,
         )
 
@@ -135,4 +155,5 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=nodes)])
+    functions = [OpaqueFunction(function=function) for function in (discovery, nodes)]
+    return LaunchDescription([*declared, *functions])

@@ -80,6 +80,7 @@ class BagMaker:
         encoding: str = "rgb8",
         data: np.ndarray | None = None,
         delay_ns: int = 20_000_000,
+        big_endian: bool = False,
     ) -> None:
         """An Image, or with encoding "jpeg" or "png" a CompressedImage."""
         header = self._header(stamp_ns, "camera")
@@ -96,7 +97,7 @@ class BagMaker:
                 height=frame.shape[0],
                 width=frame.shape[1],
                 encoding=encoding,
-                is_bigendian=0,
+                is_bigendian=int(big_endian),
                 step=frame[0].nbytes,
                 data=np.ascontiguousarray(frame).view(np.uint8).reshape(-1),
             )
@@ -169,6 +170,7 @@ class BagMaker:
         quaternion: tuple[float, float, float, float] | None = None,
         z: float = 0.25,
         frame: str = "odom",
+        child: str = "base_link",
     ) -> None:
         types = self.store.types
         x, y, yaw = pose
@@ -186,7 +188,7 @@ class BagMaker:
         kind = "nav_msgs/msg/Odometry"
         message = types[kind](
             header=header,
-            child_frame_id="base_link",
+            child_frame_id=child,
             pose=types["geometry_msgs/msg/PoseWithCovariance"](pose=body, covariance=np.zeros(36)),
             twist=types["geometry_msgs/msg/TwistWithCovariance"](
                 twist=twist, covariance=np.zeros(36)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,15 @@ def converted(source: Path, out: Path, *options: str) -> list[Episode]:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Runs v2w convert, which must exit with 2 and leave nothing; returns the message."""
+    """Runs v2w convert, which must exit with 2 and leave nothing; returns the message.
+
+    It names the field, the rule and the value, in at most ten lines.
+    """
     capsys.readouterr()
     assert main(["convert", *map(str, arguments)]) == 2
     out = Path(str(arguments[1]))
     assert not out.exists() or not any(out.iterdir())
-    return capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert len(message.splitlines()) <= 10
+    assert re.search(r"^v2w convert: error: .+: .+ \(got .+\)$", message, re.MULTILINE | re.DOTALL)
+    return message

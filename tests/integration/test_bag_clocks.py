@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,65 @@ def test_stamps_of_whole_seconds_are_refused_with_the_way_out(
     assert "--stamps receive" in fails(capsys, bag, tmp_path / "out")
     (episode,) = converted(bag, tmp_path / "out", "--stamps", "receive")
     assert right(episode)
+
+
+def test_a_drift_of_one_percent_is_told(tmp_path: Path) -> None:
+    """Long before it is as large as an offset that would be told."""
+    maker = BagMaker(tmp_path / "drive").drive(8.0, camera=None)
+    bag = cameras(maker, 160, lambda n: START_NS + round(n * 49.5 * MS)).close()
+    notices = {notice.code: notice for notice in scan_bag(bag).notices}
+    assert set(notices) == {"clock_drift"}
+    assert notices["clock_drift"].numbers["drift_s"] == pytest.approx(0.06, abs=0.02)
+
+
+def test_images_that_are_late_by_chance_do_not_drift(tmp_path: Path) -> None:
+    """A radio link holds images back for a moment now and then."""
+    maker, rng = BagMaker(tmp_path / "drive").drive(8.0, camera=None), np.random.default_rng(0)
+    for number in range(160):
+        late = 20 * MS + round(rng.exponential(60) * MS)
+        maker.image(START_NS + number * 50 * MS, number, delay_ns=late)
+    assert {notice.code for notice in scan_bag(maker.close()).notices} <= {"disorder"}
+
+
+def test_a_camera_that_is_behind_by_less_than_half_a_second(tmp_path: Path) -> None:
+    maker = BagMaker(tmp_path / "drive").drive(6.0, camera=None)
+    bag = cameras(maker, 100, lambda n: START_NS + n * 50 * MS - 350 * MS).close()
+    (notice,) = scan_bag(bag).notices
+    assert notice.code == "camera_clock" and "--camera-offset-s 0.36" in notice.remedy
+
+
+def test_clocks_of_different_epochs_are_refused_with_the_number_that_mends_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The camera counts from when it was switched on."""
+    maker = BagMaker(tmp_path / "drive").drive(3.0, camera=None)
+    bag = cameras(maker, 60, lambda n: 77 * 10**9 + n * 50 * MS).close()
+    message = fails(capsys, bag, tmp_path / "out")
+    offset = re.search(r"--camera-offset-s (\d+\.\d+) mends", message)
+    assert offset is not None and len(message.splitlines()) <= 10
+    (episode,) = converted(bag, tmp_path / "out", "--camera-offset-s", offset[1])
+    assert right(episode)
+
+
+@pytest.mark.parametrize("stamps", ["auto", "receive"])
+def test_an_odometry_without_stamps(tmp_path: Path, stamps: str) -> None:
+    maker = BagMaker(tmp_path / "drive").drive(3.0, odom=None)
+    for number in range(-2, 160):
+        at = START_NS + number * 20 * MS
+        maker.odometry(0, pose_at(number * 0.02), delay_ns=at + MS)
+    (episode,) = converted(maker.close(), tmp_path / "out", "--stamps", stamps)
+    assert right(episode)
+    assert codes(episode) == ({"stamps_unset"} if stamps == "auto" else set())
+
+
+def test_a_clock_that_is_set_forward_is_a_gap(tmp_path: Path) -> None:
+    maker = BagMaker(tmp_path / "drive")
+    for number in range(100):
+        stamp = START_NS + number * 50 * MS + (7 * 10**9 if number >= 50 else 0)
+        maker.image(stamp, number, delay_ns=START_NS + number * 50 * MS + MS - stamp)
+    for number in range(-2, 255):
+        stamp = START_NS + number * 20 * MS + (7 * 10**9 if number >= 125 else 0)
+        receive = START_NS + number * 20 * MS + MS
+        maker.odometry(stamp, pose_at(number * 0.02), delay_ns=receive - stamp)
+    episodes = converted(maker.close(), tmp_path / "out")
+    assert len(episodes) == 2 and all(right(episode) for episode in episodes)

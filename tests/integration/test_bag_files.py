@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import yaml
 from backports import zstd
-from bagmaker import START_NS, BagMaker, picture, pose_at
+from bagmaker import START_NS, BagMaker, pose_at
 from convert_toys import converted, fails
 from mcapmaker import write_mcap
 from test_bag_motion import codes, right
@@ -195,110 +191,6 @@ def test_ros_channels_of_other_recorders(
     file = tmp_path / "drive.mcap"
     write_mcap(file, channels, rows, chunk=chunk, ended=ended, profile="ros1" if ros1 else "")
     assert whole(file, tmp_path / "out")
-
-
-def test_foxglove_channels_in_json(tmp_path: Path) -> None:
-    def time_of(stamp: int) -> dict[str, int]:
-        return {"sec": stamp // 10**9, "nsec": stamp % 10**9}
-
-    rows = []
-    for number in range(60):
-        stamp = START_NS + number * 50_000_000
-        encoded = cv2.imencode(".png", picture(number)[..., ::-1])[1].tobytes()
-        image = {"format": "png", "data": base64.b64encode(encoded).decode()}
-        image |= {"timestamp": time_of(stamp), "frame_id": "camera"}
-        rows.append((1, stamp, json.dumps(image).encode()))
-    for number in range(-2, 152):
-        stamp, (x, y, yaw) = START_NS + number * 20_000_000, pose_at(number / 50)
-        pose = {
-            "position": {"x": x, "y": y, "z": 0.0},
-            "orientation": {"x": 0.0, "y": 0.0, "z": np.sin(yaw / 2), "w": np.cos(yaw / 2)},
-        }
-        message = {"timestamp": time_of(stamp), "frame_id": "map", "pose": pose}
-        rows.append((2, stamp, json.dumps(message).encode()))
-    channels = [
-        ("/camera", "json", "foxglove.CompressedImage", "jsonschema", b"{}"),
-        ("/pose", "json", "foxglove.PoseInFrame", "jsonschema", b"{}"),
-    ]
-    file = write_mcap(tmp_path / "drive.mcap", channels, rows)
-    (episode,) = converted(file, tmp_path / "out", "--odom-topic", "/pose")
-    assert right(episode) and [shown(frame) for frame in episode.frames()] == NUMBERS
-
-
-def test_foxglove_channels_in_protobuf(tmp_path: Path) -> None:
-    pytest.importorskip("google.protobuf")
-    from protobuf_toys import compressed_image, frame_transform, schema
-
-    rows = []
-    for number in range(60):
-        stamp = START_NS + number * 50_000_000
-        encoded = cv2.imencode(".png", picture(number)[..., ::-1])[1].tobytes()
-        rows.append((1, stamp, compressed_image(stamp, encoded, "png")))
-    for number in range(-2, 152):
-        stamp = START_NS + number * 20_000_000
-        rows.append((2, stamp, frame_transform(stamp, "odom", "base_link", pose_at(number / 50))))
-    channels = [
-        ("/camera", "protobuf", "foxglove.CompressedImage", "protobuf", schema()),
-        ("/tf", "protobuf", "foxglove.FrameTransform", "protobuf", schema()),
-    ]
-    file = write_mcap(tmp_path / "drive.mcap", channels, rows, chunk=20)
-    (episode,) = converted(file, tmp_path / "out", "--odom-topic", "/tf")
-    assert right(episode) and [shown(frame) for frame in episode.frames()] == NUMBERS
-
-
-@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "a\\b", "x" * 300, "a\nb"])
-def test_names_that_would_leave_the_folder(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
-    before = sorted(tmp_path.rglob("*"))
-    message = fails(capsys, bag, tmp_path / "out", "--name", name)
-    assert "--name" in message and len(message.splitlines()) <= 10
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_places_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
-    (tmp_path / "file").write_text("notes")
-    for dest in (tmp_path / "file", tmp_path / "file" / "below"):
-        message = fails_beside(capsys, bag, dest)
-        assert "dest" in message or str(dest) in message
-    assert (tmp_path / "file").read_text() == "notes"
-
-
-def fails_beside(capsys: pytest.CaptureFixture[str], bag: Path, dest: Path) -> str:
-    from v2w_core.cli import main
-
-    capsys.readouterr()
-    assert main(["convert", str(bag), str(dest)]) == 2
-    return capsys.readouterr().err
-
-
-def test_a_full_disk(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from v2w_core.data import episode_writer
-
-    def full(*_: object) -> bytes:
-        raise OSError(28, os.strerror(28))
-
-    bag = BagMaker(tmp_path / "drive").drive(1.0).close()
-    monkeypatch.setattr(episode_writer, "encode_image", full)
-    assert "no space left" in fails(capsys, bag, tmp_path / "out")
-    assert list_episodes(tmp_path / "out") == []
-
-
-def test_a_preview_on_a_place_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from v2w_core.cli import main
-
-    converted(BagMaker(tmp_path / "drive").drive(1.0).close(), tmp_path / "out")
-    (tmp_path / "file").write_text("notes")
-    capsys.readouterr()
-    arguments = ["data", "preview", str(tmp_path / "out"), "--out", str(tmp_path / "file" / "x")]
-    assert main(arguments) == 2
-    assert "error" in capsys.readouterr().err
 
 
 def test_an_interrupted_conversion_of_many_bags_goes_on(

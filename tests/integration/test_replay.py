@@ -17,7 +17,7 @@ from v2w_core.errors import V2WError
 from v2w_core.geometry import relative_motion
 from v2w_core.replay.recording import read_recording
 from v2w_core.replay.replay import choose_moments
-from v2w_core.testing import tiny_config
+from v2w_core.testing import geometric_config, tiny_config
 from v2w_core.world_model import WorldModel
 
 CONFIG = tiny_config()
@@ -185,3 +185,15 @@ def test_a_bag_that_needs_repair_is_replayed_as_it_is_converted(root, tmp_path, 
     assert np.abs(mended.tracks[0].actions - moved).max() < 5e-3
     assert replay(root, "episode.h5", "--yaw-offset", "90", "--out", str(tmp_path / "x")) == 2
     assert "only for a bag" in capsys.readouterr().err
+
+
+def test_a_model_with_a_motion_head_is_held_to_the_odometry(root, tmp_path, capsys):
+    checkpoint = WorldModel.build(geometric_config()).save_pretrained(tmp_path / "geometric")
+    result = tmp_path / "result.json"
+    arguments = ["--checkpoint", str(checkpoint), "--horizon", "3", "--max-rollouts", "2",
+                 "--out", str(tmp_path / "out"), "--json", str(result)]  # fmt: skip
+    assert main(["replay", str(root / "drive"), *arguments]) == 0
+    assert "displacement of a step is off by 0.0 cm" in capsys.readouterr().out
+    numbers = json.loads(result.read_text())  # untrained: it believes the command, which is it
+    assert numbers["motion_m"] == pytest.approx(0, abs=1e-6)
+    assert len(numbers["motion_rad_per_step"]) == 3

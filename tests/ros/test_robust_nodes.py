@@ -17,7 +17,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from ros_harness import (
@@ -208,6 +210,21 @@ def test_odometry_that_is_no_pose_is_dropped_and_counted(
     for name in before:
         robot.ready(name)
         assert diagnosed(name)["errors in callbacks"] == "0"
+
+
+@pytest.mark.usefixtures("active")
+@pytest.mark.parametrize("kind", [SetParameters, SetParametersAtomically])
+def test_a_parameter_of_a_type_that_does_not_exist_is_refused(
+    robot: Robot, diagnosed: Callable[[str], dict[str, str]], kind: Any
+) -> None:
+    wrong = ParameterMessage(name="horizon", value=ParameterValue(type=77))
+    right = Parameter("settle_time", value=1.25).to_parameter_msg()
+    name = "set_parameters" if kind is SetParameters else "set_parameters_atomically"
+    answer = robot.call(kind, f"{PLANNER}/{name}", kind.Request(parameters=[wrong, right]))
+    results = answer.results if kind is SetParameters else [answer.result]
+    assert [result.successful for result in results] == [False, True][: len(results)]
+    assert "'horizon'" in results[0].reason and "77" in results[0].reason
+    assert diagnosed(PLANNER)["errors in callbacks"] == "0"
 
 
 @pytest.mark.usefixtures("active")

@@ -15,8 +15,8 @@ HORIZON = 4
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_steps", "scale"), [(1, 1.0), (3, 2.5)])
-def test_recomputed_windows_are_the_cached_rollout(num_steps, scale):
-    model = small_model(guidance_rescale=0.7, eta=1.0)
+def test_recomputed_windows_are_the_cached_rollout(make_config, num_steps, scale):
+    model = small_model(make_config, guidance_rescale=0.7, eta=1.0)
     frames, past = history()
     actions = candidates(2, HORIZON)
     asked = {"num_sampling_steps": num_steps, "guidance_scale": scale}

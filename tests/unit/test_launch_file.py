@@ -39,7 +39,10 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     kind = type("Kind", (), {})
     stand_in("launch", LaunchContext=kind, LaunchDescription=kind)
-    stand_in("launch.actions", DeclareLaunchArgument=kind, OpaqueFunction=kind, Shutdown=kind)
+    stand_in(
+        "launch.actions", DeclareLaunchArgument=kind, LogInfo=SimpleNamespace, OpaqueFunction=kind,
+        SetEnvironmentVariable=lambda name, value: (name, value), Shutdown=kind,
+    )  # fmt: skip
     stand_in("launch.events")
     stand_in("launch.events.process", ProcessExited=kind)
     stand_in("launch.substitutions", LaunchConfiguration=Argument)
@@ -69,6 +72,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         assert all(node.additional_env == {"V2W_PARENT": str(os.getpid())} for node in nodes)
         return {getattr(node, "name", "rviz2"): node.parameters for node in started}
 
+    launch.file = file  # type: ignore[attr-defined]
     return launch
 
 
@@ -112,3 +116,27 @@ def test_rviz_is_looked_for_before_anything_is_started(launched: Any, tmp_path: 
         launched(rviz="true")
     executable.touch()
     assert "rviz2" in launched(rviz="true")
+
+
+def test_the_nodes_are_found_on_this_machine_only_unless_told_otherwise(
+    launched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_DISCOVERY_SERVER"):
+        monkeypatch.delenv(name, raising=False)
+
+    def set_by(wanted: str) -> tuple[dict[str, str], str]:
+        Argument.values = {"discovery": wanted}
+        *variables, line = launched.file["discovery"](None)
+        return dict(variables), line.msg
+
+    variables, line = set_by("")
+    assert variables == {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"} and "only this" in line
+    variables, line = set_by("subnet")
+    assert variables == {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"} and "this subnet" in line
+    with pytest.raises(V2WError, match="one of localhost, subnet"):
+        set_by("everywhere")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SYSTEM_DEFAULT")
+    assert set_by("") == (
+        {}, "DDS: ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT, as in the environment"
+    )  # fmt: skip
+    assert set_by("localhost")[0] == {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

@@ -80,15 +80,23 @@ class AblationConfig:
             raise V2WError("scales", "guidance scales above 1", self.scales)
 
     def world_model(self, network: WorldModelConfig) -> WorldModelConfig:
-        """Configuration of the causal model: that of ``network`` with a smaller U-Net."""
+        """Configuration of the causal model: that of ``network`` with a smaller U-Net, which is
+        given latents only."""
+        latents = network.autoencoder.latent_channels
         unet = dataclasses.replace(
             network.unet,
+            in_channels=latents,
+            out_channels=latents,
+            condition_channels=0,
             model_channels=self.model_channels,
             channel_mult=self.channel_mult,
             head_dim=self.model_channels,
             attention_levels=tuple(range(1, len(self.channel_mult))),
         )
-        return dataclasses.replace(network, unet=unet, sampling=self.sampling, goal_distance=None)
+        return dataclasses.replace(
+            network, unet=unet, sampling=self.sampling, goal_distance=None, condition=None,
+            motion_head=False,
+        )  # fmt: skip
 
 
 class Ablation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
     if args.kind not in ("auto", *KINDS):
         raise DataError("--kind", f"one of auto, {', '.join(KINDS)}", args.kind)
     kind = find_kind(args.source) if args.kind == "auto" else args.kind
+    if args.json:
+        _check_place(args.json)
     source = KINDS[kind].open(args.source, **_options(args, kind))
     done = convert(
         source,
@@ -141,6 +144,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_place(path: Path) -> None:
+    """Raises DataError if the summary cannot be written, before anything else is."""
+    folder = next(item for item in path.absolute().parents if item.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise DataError("--json", "a file in a folder that can be written", str(path))
+
+
 def _undecoded(done: Converted) -> list[Notice]:
     from v2w_core.data.notices import Notice
 
@@ -148,10 +158,15 @@ def _undecoded(done: Converted) -> list[Notice]:
         Notice("bag_left_out", f"{why} (what follows in this bag is left out)")
         for why in done.failed
     ]
+    if len(done.sizes) > 1:
+        sizes = ", ".join(f"{height}x{width}" for height, width in sorted(done.sizes))
+        text = f"the episodes' pictures have {len(done.sizes)} sizes: {sizes}"
+        found.append(Notice("sizes", text, "--image-size HxW makes them one"))
     if not done.undecoded:
         return found
-    shown = ", ".join(done.undecoded[:5]) + (", ..." if len(done.undecoded) > 5 else "")
-    text = f"{len(done.undecoded)} pictures cannot be decoded and are left out: {shown}"
+    more = len(done.undecoded) - 5
+    shown = ", ".join(done.undecoded[:5]) + (f", and {more} more" if more > 0 else "")
+    text = f"{len(done.undecoded)} pictures cannot be decoded and are left out: at {shown}"
     return [*found, Notice("undecoded", text, "what they leave is a gap")]
 
 
@@ -206,6 +221,7 @@ def _report(kind: str, facts: dict[str, Any], done: Converted) -> None:
 
 def observation_from(text: str | None, resize: str) -> ObservationSpec | None:
     """ "48x64" -> ObservationSpec of height 48 and width 64; None stays None."""
+    from v2w_core.image_header import check_size
     from v2w_core.spec import ObservationSpec
 
     if text is None:
@@ -215,4 +231,6 @@ def observation_from(text: str | None, resize: str) -> ObservationSpec | None:
         raise DataError("image-size", "HEIGHTxWIDTH in pixels, e.g. 48x64", text)
     if resize not in ("stretch", "crop", "pad"):
         raise DataError("resize", "one of stretch, crop, pad", resize)
-    return ObservationSpec(int(parts[0]), int(parts[1]), resize)  # type: ignore[arg-type]
+    height, width = int(parts[0]), int(parts[1])
+    check_size(height, width, field="image-size")
+    return ObservationSpec(height, width, resize)  # type: ignore[arg-type]

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from v2w_core.replay.replay import choose_moments, replay
     from v2w_core.replay.report import (
         format_table,
+        motion_line,
         summarise,
         table,
         video_frames,
@@ -107,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"{recording.source.name}: {len(replays)} rollouts, {horizon} steps ahead")
     print(format_table(table(result)))
+    if line := motion_line(result):
+        print(line)
     fps = config.action.rate_hz
     video = write_video(args.out / "replay.mp4", video_frames(replays), fps)
     report = write_replay_report(args.out / "report.html", result, recording, replays, video, notes)

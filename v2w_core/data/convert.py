@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.data.episode import is_episode
-from v2w_core.data.episode_writer import SUFFIX, EpisodeWriter, replace_action_spec
+from v2w_core.data.episode_writer import (
+    SUFFIX,
+    EpisodeWriter,
+    image_size,
+    replace_action_spec,
+)
 from v2w_core.data.finished import Finished, Written
 from v2w_core.data.sources.recording import Recording, RecordingSet
 from v2w_core.data.sources.resample import bounds_around
@@ -34,7 +39,8 @@ class Converted:
         action_min, action_max: [A], minimum and maximum of all actions.
         num_outside: number of steps with an action outside the bounds.
         too_short: lengths of the recordings that were left out.
-        undecoded: frames that could not be decoded: recording and number.
+        undecoded: frames that could not be decoded: recording and time.
+        sizes: heights and widths of the pictures.
         failed: of several bags, why single ones could not be read to their end.
     """
 
@@ -46,6 +52,7 @@ class Converted:
     num_outside: int = 0
     too_short: list[int] = field(default_factory=list)
     undecoded: list[str] = field(default_factory=list)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,6 +62,7 @@ class Converted:
     def add(self, actions: NDArray[np.float32], path: Path) -> None:
         """Adds an episode with actions [T-1, A] that was written to ``path``."""
         self.paths.append(path)
+        self.sizes.add(image_size(path))
         self.lengths.append(len(actions) + 1)
         self.action_min = np.minimum(self.action_min, actions.min(axis=0))
         self.action_max = np.maximum(self.action_max, actions.max(axis=0))
@@ -217,7 +225,8 @@ class _Job:
             for index, (frame, pose, stamp) in enumerate(rows):
                 count()
                 if frame is None:
-                    self.done.undecoded.append(f"{recording.name}[{index}]")
+                    at = f"{recording.time_of(index):.2f} s"
+                    self.done.undecoded.append(f"{recording.name} {at}".strip())
                 elif self.observation:
                     frame = resize_frame(frame, self.observation)
                 shape = None if frame is None else frame.shape

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from v2w_core.data.disk_file import DiskFile
 from v2w_core.data.episode_rows import check_contact, check_motion, check_rows
 from v2w_core.errors import DataError
 from v2w_core.images import ImageArray, ImageFormat, encode_image
@@ -70,7 +71,8 @@ class EpisodeWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The name has the process id, so that the file of a killed writer is never reused.
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._file: h5py.File | None = h5py.File(self._temporary, "w")
+        self._disk = DiskFile(self._temporary)
+        self._file: h5py.File | None = h5py.File(self._disk, "w")
         self._frames = self._file.create_dataset(
             "frames",
             shape=(0,),
@@ -116,6 +118,7 @@ class EpisodeWriter:
         self._encoded.append(np.frombuffer(encoded, dtype=np.uint8))
         if len(self._encoded) == _CHUNK:
             self._write_frames()
+            self._disk.check()
         self._poses.append(row)
         self._stamps.append(int(stamp_ns))
         if action is not None:
@@ -150,6 +153,8 @@ class EpisodeWriter:
         try:
             self._write_rest(actions, motion, contact, action_spec or self._spec)
             self._file.close()
+            self._disk.close()
+            self._disk.check()
             os.replace(self._temporary, self.path)
         except BaseException:
             self.abort()
@@ -194,14 +199,9 @@ class EpisodeWriter:
         """Deletes the temporary file; the target is left unchanged."""
         if self._file is not None:
             file, self._file = self._file, None
-            try:
+            with suppress(OSError, RuntimeError):
                 file.close()
-            except (OSError, RuntimeError):
-                # The disk is full: HDF5 gives the file up only once what it holds is written.
-                with suppress(OSError):
-                    os.truncate(self._temporary, 0)
-                with suppress(OSError, RuntimeError):
-                    file.close()
+            self._disk.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
@@ -259,6 +259,12 @@ def write_episode(
         for frame, pose, stamp in zip(pictures, pose_rows, stamps, strict=True):
             writer.add(np.asarray(frame), pose, int(stamp))
         return writer.close(actions, motion=motion, contact=contact)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the pictures of a closed episode file."""
+    with h5py.File(path, "r") as file:
+        return int(file.attrs["height"]), int(file.attrs["width"])
 
 
 def replace_action_spec(path: Path, spec: ActionSpec) -> None:

@@ -36,11 +36,14 @@ class Track:
         frames: RGB uint8 [T, h, w, 3] at the model's size.
         actions: float32 [T-1, A], physical units; actions[i] leads from frame i to i + 1.
         times_s: float64 [T], seconds after the first image of the recording.
+        motion: float32 [T-1, 3], the displacement of each step (dx m, dy m, dyaw rad in the body
+            frame); None: unknown, as the actions are not planar.
     """
 
     frames: ImageArray
     actions: NDArray[np.float32]
     times_s: NDArray[np.float64]
+    motion: NDArray[np.float32] | None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -164,7 +167,8 @@ def _good_tracks(
         first = before + 1
         if after - first >= 2:
             frames = stack_frames(images[first:after], topic)
-            yield Track(frames, actions[first : after - 1], times_s[first:after])
+            moved = actions[first : after - 1]  # by odometry: the displacement stands for both
+            yield Track(frames, moved, times_s[first:after], moved)
 
 
 def _from_episode(
@@ -184,5 +188,7 @@ def _from_episode(
                         (start_s, end_s))  # fmt: skip
     first, stop = int(kept[0]), int(kept[-1]) + 1
     frames = resize_frames(episode.frames(first, stop), observation)
-    track = Track(frames, episode.actions[first : stop - 1], times[first:stop])
+    steps = slice(first, stop - 1)
+    motion = None if episode.motion is None else episode.motion[steps]
+    track = Track(frames, episode.actions[steps], times[first:stop], motion)
     return Recording(path, action, (track,))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from v2w_core.errors import V2WError
+from v2w_core.geometry import Float64Array
 from v2w_core.media.rollout_sheet import RolloutPicture
 from v2w_core.metrics.steps import StepScores
 from v2w_core.replay.recording import Recording
@@ -30,11 +31,17 @@ class Moment:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A rollout with its scores against the recorded frames."""
+    """A rollout with its scores against the recorded frames.
+
+    Attributes:
+        motion_error: float64 [horizon, 3], the predicted displacement of each step less the
+            recorded one (dx m, dy m, dyaw rad); None of a model that does not predict motion.
+    """
 
     moment: Moment
     picture: RolloutPicture
     scores: StepScores
+    motion_error: Float64Array | None = None
 
 
 def choose_moments(
@@ -135,4 +142,7 @@ def replay(
             history, imagined, actions, past, recording.action_spec, recorded, scores.psnr,
             title=f"{recording.source.name} at {moment.time_s:.2f} s",
         )  # fmt: skip
-        yield Replayed(moment, picture, scores)
+        error = None
+        if session.predicts_motion and track.motion is not None:
+            error = rollouts.motion[0] - track.motion[now : now + horizon]
+        yield Replayed(moment, picture, scores, error)

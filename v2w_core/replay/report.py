@@ -23,7 +23,7 @@ MAX_PICTURES = 12
 def summarise(recording: Recording, replays: Sequence[Replayed]) -> dict[str, Any]:
     """The contents of metrics.json: scores of each rollout, and means over the rollouts."""
     scores = [item.scores for item in replays]
-    return {
+    return _motion(replays) | {
         "source": str(recording.source),
         "num_rollouts": len(replays),
         "num_frames": recording.num_frames,
@@ -47,6 +47,31 @@ def summarise(recording: Recording, replays: Sequence[Replayed]) -> dict[str, An
             for item in replays
         ],
     }
+
+
+def _motion(replays: Sequence[Replayed]) -> dict[str, Any]:
+    """Mean errors of the predicted displacements; nothing of a model that predicts none."""
+    errors = [item.motion_error for item in replays if item.motion_error is not None]
+    if not errors:
+        return {}
+    metres = [np.hypot(error[:, 0], error[:, 1]) for error in errors]
+    radians = [np.abs(error[:, 2]) for error in errors]
+    return {
+        "motion_m": float(np.mean(np.concatenate(metres))),
+        "motion_rad": float(np.mean(np.concatenate(radians))),
+        "motion_m_per_step": mean_per_step(metres),
+        "motion_rad_per_step": mean_per_step(radians),
+    }
+
+
+def motion_line(result: dict[str, Any]) -> str:
+    """A sentence about the predicted displacements; empty of a model that predicts none."""
+    if "motion_m" not in result:
+        return ""
+    return (
+        f"The predicted displacement of a step is off by {100 * result['motion_m']:.1f} cm and "
+        f"{np.degrees(result['motion_rad']):.2f} degrees (mean)."
+    )
 
 
 def table(result: dict[str, Any]) -> list[list[object]]:
@@ -102,7 +127,8 @@ def write_replay_report(
         f"Copy: the last given frame repeated. PSNR is counted up to {PSNR_LIMIT_DB:g} dB."
     )
     sections = [
-        Section("Result", "\n\n".join([text, *notes, about]), table=table(result),
+        Section("Result", "\n\n".join(filter(None, [text, *notes, about, motion_line(result)])),
+                table=table(result),
                 pictures=_curves(result, replays)),
         Section("Video", "Recorded and imagined, one rollout after another.",
                 videos=[(video.name, video)]),

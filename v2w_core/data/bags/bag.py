@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from v2w_core.data.bags.compression import ZSTD_MAGIC, unpack_file, unzstd
+from v2w_core.data.bags.compression import MAX_MESSAGE, ZSTD_MAGIC, unpack, unpack_file
 from v2w_core.data.bags.container import Container, Message, Opener, Raw, Topic
 from v2w_core.data.bags.decode import decoder_for, ros_kind
 from v2w_core.data.bags.files import BagFiles, format_of, is_packed
@@ -23,9 +23,10 @@ from v2w_core.errors import DataError, V2WError
 FORMATS: tuple[tuple[bytes, Opener], ...] = (
     (b"\x89MCAP0\r\n", McapFile),
     (b"SQLite format 3\0", SqliteFile),
-    (b"#ROSBAG V", Ros1File),
+    (b"#ROSBAG V2.0", Ros1File),
 )
-RULE = "a complete bag; this one is damaged, truncated, or of a kind that cannot be read"
+#: What may make a whole file of a damaged one, by format.
+_MENDS = {".mcap": "mcap recover", ".bag": "rosbag reindex", ".db3": "sqlite3 OLD .recover"}
 
 
 class Bag:
@@ -68,7 +69,7 @@ class Bag:
                 for message in item.messages(names):
                     # CDR starts with a zero: this is a message that rosbag2 has compressed.
                     if message.raw[:4] == ZSTD_MAGIC and message.topic.encoding == "cdr":
-                        yield message._replace(raw=unzstd(message.raw))
+                        yield message._replace(raw=unpack(message.raw, "zstd", MAX_MESSAGE))
                     else:
                         yield message
 
@@ -104,6 +105,10 @@ def open_bag(files: BagFiles) -> Iterator[Bag]:
         import rosbags  # noqa: F401
     except ImportError as error:
         raise DataError("bag", "needs rosbags: pip install 'v2w[data]'", str(error)) from error
+    if not files.files:
+        raise DataError(
+            str(files.path), "a folder with the bag's files", str(files.notices[0].text)
+        )
     with ExitStack() as stack:
         containers, notices, broken = [], list(files.notices), []
         for path in files.files:
@@ -121,7 +126,9 @@ def open_bag(files: BagFiles) -> Iterator[Bag]:
             raise broken[0]
         bag = Bag(files.path, containers, notices)
         if not bag.topics:
-            rule = "a bag with messages; this one is damaged, or its recorder was killed at once"
+            rule = "a bag with messages; its recorder wrote none, was it started before the robot?"
+            if bag.notices:
+                rule = f"a bag with messages; this one is damaged: {bag.notices[0]}"
             raise DataError(str(files.path), rule, "no messages")
         yield bag
 
@@ -131,14 +138,17 @@ def _plain(path: Path, stack: ExitStack) -> Path:
     if not is_packed(path):
         return path
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="v2w-bag-")))
-    target = folder / f"{path.name.rsplit('.', 1)[0]}"
+    target = folder / path.stem
     try:
         unpack_file(path, target)
     except ImportError as error:
-        rule = f"an unpacked bag: zstd -d {path.name}"
+        rule = f"an unpacked bag: unpack {path.name} (zstd -d, lz4 -d)"
         raise DataError(str(path), rule, str(error)) from error
+    except (V2WError, MemoryError):
+        raise
     except Exception as error:
-        rule = f"a whole Zstandard file; try zstd -d {path.name}, and free space in {folder.parent}"
+        rule = f"a whole packed file; try to unpack it (zstd -d {path.name}), with free space in "
+        rule += str(folder.parent)
         raise DataError(str(path), rule, f"{type(error).__name__}: {error}") from error
     return target
 
@@ -150,9 +160,19 @@ def _open(path: Path) -> Container:
         for magic, opener in FORMATS:
             if start.startswith(magic):
                 return opener(path)
+        if start.startswith(b"#ROSBAG V"):
+            rule = "a ROS 1 bag of format 2.0; rosbag fix of the ROS that recorded it converts it"
+            raise DataError(str(path), rule, start.split(b"\n")[0].decode(errors="replace"))
+        if start.startswith(b"version https"):
+            rule = "a bag; this is a pointer to one: git lfs pull fetches it"
+            raise DataError(str(path), rule, "a pointer of Git LFS")
         what = "an empty file" if not start else f"a file that starts with {start[:8]!r}"
-        advice = {".mcap": "mcap recover", ".bag": "rosbag reindex", ".db3": "ros2 bag reindex"}
-        raise DataError(str(path), f"{RULE} ({advice[format_of(path) or '.mcap']} may help)", what)
+        raise DataError(str(path), _whole(path), what)
+
+
+def _whole(path: Path) -> str:
+    mends = _MENDS[format_of(path) or ".mcap"]
+    return f"a complete bag; this one is damaged, truncated, or no bag at all ({mends} may help)"
 
 
 @contextmanager
@@ -162,5 +182,10 @@ def _guard(path: Path) -> Iterator[None]:
         yield
     except (V2WError, GeneratorExit, KeyboardInterrupt):
         raise
+    except ImportError as error:
+        rule = "needs packages: pip install 'v2w[data]'"
+        raise DataError(str(path), rule, str(error)) from error
+    except OSError as error:
+        raise DataError(str(path), "a file that can be read", str(error)) from error
     except Exception as error:
-        raise DataError(str(path), RULE, f"{type(error).__name__}: {error}") from error
+        raise DataError(str(path), _whole(path), f"{type(error).__name__}: {error}") from error

@@ -23,7 +23,9 @@ FEW = 10
 #: A stamp that lies so far from both of its neighbours was never set, or is garbage.
 FAR_NS = 5 * SECOND
 #: Clocks of two topics whose offsets differ by more are told; images take time to arrive.
-LATE_S, EARLY_S, DRIFT_S = 0.5, -0.15, 0.15
+LATE_S, EARLY_S, DRIFT_S = 0.25, -0.15, 0.15
+#: A drift that is told from this share of the time on, where it stands out of the noise.
+DRIFT_RATE = 0.003
 #: Time between two epochs on the common time line.
 EPOCH_GAP_NS = 3600 * SECOND
 
@@ -116,19 +118,19 @@ def choose_stamps(
         count = int((~good).sum())
         text = f"{topic}: {count} of {len(good)} messages have a stamp far from their neighbours'"
         text += f" (the first is {header_ns[~good][0] / SECOND:.3f} s) and are left out"
-        notices.append(Notice("stamps_odd", text, "", {"messages": count}))
+        notices.append(Notice("stamps_odd", text, "what they leave is a gap", {"messages": count}))
     index = np.flatnonzero(good).astype(np.int64)
     kept = chosen[index]
     steps, disorder = _steps(kept, receive_ns[index])
     if disorder:
         text = f"{topic}: {disorder} messages were out of order by their stamps and are sorted"
-        notices.append(Notice("disorder", text, "", {"messages": disorder}))
+        notices.append(Notice("disorder", text, "nothing to do", {"messages": disorder}))
     if steps.size:
         back = float(kept[steps[0] - 1] - kept[steps[0]]) / SECOND
         text = f"{topic}: the clock ran backwards {len(steps)} times (first by {back:.3f} s, at "
         text += f"message {int(index[steps[0]])}); a new episode starts there"
         numbers = {"times": len(steps), "back_s": round(back, 3)}
-        notices.append(Notice("clock_set_back", text, "", numbers))
+        notices.append(Notice("clock_set_back", text, "nothing to do", numbers))
     return Times(topic, index, kept, receive_ns[index], steps, by_header, tuple(notices))
 
 
@@ -141,10 +143,10 @@ def compare_clocks(camera: Times, motion: Times) -> tuple[Notice, ...]:
         return ()
     first, second = (item for item in late if item is not None)
     apart = float(np.median(first) - np.median(second))
-    drift = float(np.median(first[-len(first) // 4 :]) - np.median(first[: -(-len(first) // 4)]))
-    drift -= float(
-        np.median(second[-len(second) // 4 :]) - np.median(second[: -(-len(second) // 4)])
-    )
+    drift = _change(first) - _change(second)
+    seconds = float(np.ptp(camera.stamps_ns)) / SECOND
+    noise = sum(float(np.median(np.abs(np.diff(item)))) for item in (first, second))
+    drifts = abs(drift) > max(DRIFT_RATE * seconds, 4 * noise, 0.02) or abs(drift) > DRIFT_S
     notices = []
     shown = f"{camera.topic} {np.median(first):.3f} s, {motion.topic} {np.median(second):.3f} s"
     if not EARLY_S <= apart <= LATE_S:
@@ -154,13 +156,19 @@ def compare_clocks(camera: Times, motion: Times) -> tuple[Notice, ...]:
         remedy = f"two computers' clocks? --camera-offset-s {apart:.3f} mends it, so does --stamps "
         remedy += "receive"
         notices.append(Notice("camera_clock", text, remedy, {"offset_s": round(apart, 3)}))
-    if abs(drift) > DRIFT_S:
+    if drifts:
         text = (
             f"the camera's clock and the odometry's drift apart by {drift:+.3f} s in the recording"
         )
         remedy = "--stamps receive, or synchronise the computers' clocks (chrony, PTP)"
         notices.append(Notice("clock_drift", text, remedy, {"drift_s": round(drift, 3)}))
     return tuple(notices)
+
+
+def _change(late: NDArray[np.float64]) -> float:
+    """How much later the last quarter is than the first, by their medians."""
+    quarter = -(-len(late) // 4)
+    return float(np.median(late[-quarter:]) - np.median(late[:quarter]))
 
 
 def time_lines(topics: Sequence[Times]) -> list[TimeLine]:
@@ -241,7 +249,13 @@ def _offset_steps(stamps: Int64Array, receive: Int64Array, fall: int, back_ns: i
     before, after = late[max(fall - FEW, 0) : fall], late[fall : fall + FEW]
     if min(len(before), len(after)) < FEW // 2:
         return False  # too few to tell
-    return float(np.median(after) - np.median(before)) > 0.6 * back_ns > 0.02 * SECOND
+    older = float(np.median(after) - np.median(before))
+    spread = float(_spread(before) + _spread(after))  # a radio link holds messages back by chance
+    return older > max(0.6 * back_ns, 3 * spread) and 0.6 * back_ns > 0.02 * SECOND
+
+
+def _spread(late: Int64Array) -> float:
+    return float(np.median(np.abs(late - np.median(late))))
 
 
 def _lateness(times: Times) -> NDArray[np.float64] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from v2w_core.data.notices import Notice
+from v2w_core.errors import DataError
 
 #: Serialised bytes; a view where the file is mapped into memory.
 Raw = bytes | memoryview
@@ -68,6 +69,31 @@ class Container(Protocol):
 
     def close(self) -> None:
         """Closes the file."""
+
+
+def note_cut(container: Container, size: int, tool: str) -> None:
+    """Notes that a file ends in the middle."""
+    text = f"{container.path.name} ends in the middle: its recorder was killed, or the copy was cut"
+    remedy = f"all that is there is read; {tool} makes a whole file of it for other tools"
+    container.notices.append(Notice("file_cut", text, remedy, {"bytes": size}))
+
+
+def note_chunk(container: Container, error: object) -> None:
+    """Notes, and counts, that a chunk of messages is damaged."""
+    code = "damaged_chunks"
+    earlier = [notice for notice in container.notices if notice.code == code]
+    number = 1 + sum(int(notice.numbers["chunks"]) for notice in earlier)
+    text = f"{container.path.name}: {number} damaged chunks of messages are left out ({error})"
+    remedy = "copy the file again if there is another; what is missing is a gap"
+    kept = [notice for notice in container.notices if notice not in earlier]
+    container.notices[:] = [*kept, Notice(code, text, remedy, {"chunks": number})]
+
+
+def check_method(container: Container, method: str, known: Collection[str], advice: str) -> None:
+    """Raises DataError where chunks are packed by a method that is not read."""
+    if method not in known:
+        rule = f"chunks packed with one of {', '.join(filter(None, known))}: {advice}"
+        raise DataError(str(container.path), rule, method)
 
 
 #: Opens a file; raises any exception where it cannot be read.

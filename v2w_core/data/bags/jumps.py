@@ -19,6 +19,8 @@ Float64Array = NDArray[np.float64]
 LEAST_M, LEAST_RAD, TIMES = 0.1, 0.3, 5.0
 #: Number of neighbours on each side; the two fastest of them may be jumps themselves.
 NEIGHBOURS = 15
+#: Share of steps that lead back to where the robot was, in an odometry that is one.
+MOST_RETURNS = 0.08
 _FEW = 6
 
 
@@ -30,6 +32,12 @@ def without_jumps(track: Track) -> Track:
     step_s = np.maximum(np.diff(track.seconds), 1e-6)
     way, turn = np.linalg.norm(moved[:, :3], axis=1), np.abs(wrap_angle(moved[:, 3]))
     way[track.broken] = turn[track.broken] = 0.0
+    if (shaken := _there_and_back(track.poses, way)) > MOST_RETURNS:
+        text = f"the odometry jumps there and back in {shaken:.0%} of its steps"
+        remedy = "do two publish on this topic? Record each on a topic of its own, or another "
+        remedy += "odometry (--odom-topic, --motion-from twist)"
+        notice = Notice("two_sources", text, remedy, {"share": round(shaken, 3)})
+        return replace(track, notices=(*track.notices, notice))
     jumps = _too_fast(way, step_s, LEAST_M) | _too_fast(turn, step_s, LEAST_RAD)
     speed = np.hypot(track.twist[:, 0], track.twist[:, 1])
     jumps |= _beyond_twist(way, step_s, np.nan_to_num(speed))
@@ -52,6 +60,13 @@ def without_jumps(track: Track) -> Track:
     notice = Notice("restart" if restarts.any() else "jump", text, remedy, numbers)
     broken = np.union1d(track.broken, at).astype(np.int64)
     return replace(track, broken=broken, notices=(*track.notices, notice))
+
+
+def _there_and_back(poses: Float64Array, way: Float64Array) -> float:
+    """Share of the long steps after which the next one leads back."""
+    two = np.linalg.norm(poses[2:, :3] - poses[:-2, :3], axis=1)
+    back = (way[:-1] > LEAST_M / 2) & (two < 0.3 * way[:-1])
+    return float(back.mean()) if back.size else 0.0
 
 
 def _too_fast(moved: Float64Array, step_s: Float64Array, least: float) -> NDArray[np.bool_]:

@@ -17,10 +17,10 @@ class MappedFile:
         ValueError: it does not begin with ``magic``.
     """
 
-    def __init__(self, path: Path, magic: bytes, what: str) -> None:
+    def __init__(self, path: Path, magic: bytes) -> None:
         with path.open("rb") as file:
             if file.read(len(magic)) != magic:
-                raise ValueError(f"not {what}")
+                raise ValueError(f"a file that does not begin with {magic!r}")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.view = memoryview(self._map)
         self._given_back = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,14 +10,18 @@ import numpy as np
 from v2w_core.data.bags.clocks import TimeLine
 from v2w_core.data.bags.motion_rows import QUATERNION, Stream
 from v2w_core.data.bags.options import BagOptions
-from v2w_core.data.bags.poses import Track, from_gps, track_of, turned, yaw_of
+from v2w_core.data.bags.poses import Track, from_gps, track_of, turned
+from v2w_core.data.bags.rotations import yaw_of
 from v2w_core.data.bags.topics import FIX, TF, Motion
+from v2w_core.data.bags.transforms import find_transform
 from v2w_core.data.notices import Notice
 from v2w_core.errors import DataError
+from v2w_core.geometry import relative_motion, wrap_angle
 
-#: Pairs of frames that are taken of a tree of transforms without being named, best first.
-_FIXED = ("odom", "map", "world", "earth")
-_BODIES = ("base_link", "base_footprint", "base", "body", "chassis", "imu_link")
+#: Silence of an odometry that is told, though it is bridged.
+SILENT_S = 0.3
+#: Angle between velocities and the way of the poses that is told.
+APART_RAD = 0.5
 #: Types whose messages are commands: they hold until the next.
 _COMMAND = "geometry_msgs/msg/Twist"
 
@@ -51,9 +55,8 @@ def choose_stream(
         if frames is not None:
             raise DataError("--tf-frames", "only with --motion-from tf", motion.kind)
         return Chosen(motion.topic, streams["pose"])
-    streams = {**_chained(streams, frames), **streams}
-    key = _frames_of(streams, motion.topic, frames)
-    return Chosen(f"{motion.topic} {key}", streams[key])
+    name, stream, notices = find_transform(streams, motion.topic, frames)
+    return Chosen(f"{motion.topic} {name}", stream, notices)
 
 
 def make_track(chosen: Chosen, line: TimeLine, motion: Motion, options: BagOptions) -> Track:
@@ -67,6 +70,8 @@ def make_track(chosen: Chosen, line: TimeLine, motion: Motion, options: BagOptio
         held=motion.kind == _COMMAND or options.motion_from == "commands",
     )
     notices = (*chosen.notices, *track.notices)
+    if motion.source == "twist":
+        notices = (*notices, *_frame_of_twist(chosen, line, track))
     if chosen.stream.bad:
         text = f"{chosen.name}: {chosen.stream.bad} messages cannot be decoded and are left out"
         numbers = {"messages": chosen.stream.bad}
@@ -74,79 +79,61 @@ def make_track(chosen: Chosen, line: TimeLine, motion: Motion, options: BagOptio
     return turned(replace(track, notices=notices), options.yaw_offset_deg)
 
 
-def check_density(track: Track, name: str, max_silence_s: float) -> None:
-    """Raises DataError if poses are too seldom to tell where the robot was between them."""
+def _frame_of_twist(chosen: Chosen, line: TimeLine, track: Track) -> Iterator[Notice]:
+    """Whether an odometry's velocities are in the axes of its poses instead of the body's."""
+    try:
+        poses = track_of(
+            chosen.stream.rows, line, chosen.name, axes="enu", from_twist=False, held=False
+        )
+    except DataError:  # there are no poses
+        return
+    steps = [relative_motion(item.poses[:-1], item.poses[1:]) for item in (poses, track)]
+    if len(steps[0]) != len(steps[1]):
+        return
+    by_pose, by_twist = (np.hypot(item[:, 0], item[:, 1]) for item in steps)
+    moving = (by_pose > 1e-3) & (by_twist > 1e-3)
+    apart = np.array([np.arctan2(item[moving, 1], item[moving, 0]) for item in steps])
+    if moving.sum() < 20 or np.median(np.abs(wrap_angle(apart[0] - apart[1]))) < APART_RAD:
+        return
+    text = f"{chosen.name}: the velocities point elsewhere than the poses move; they must be in "
+    text += "the axes of the body (forward, left)"
+    yield Notice("twist_frame", text, "--motion-from pose, if the poses are right")
+
+
+def check_density(
+    track: Track, name: str, max_silence_s: float, rate_hz: float
+) -> Iterator[Notice]:
+    """What is to be said of poses that come less often than images are wanted.
+
+    Raises:
+        DataError: they are too seldom to tell where the robot was between them.
+    """
     if len(track) < 2:
         raise DataError(name, "at least two poses with different stamps", len(track))
     typical = float(np.median(np.diff(track.line_ns))) * 1e-9
     if typical > max_silence_s:
         rule = f"odometry with a pose at least every {max_silence_s:g} s; this topic's come every "
-        rule += (
-            f"{typical:.2f} s: use a faster odometry topic (--odom-topic); a lower --rate-hz or "
-        )
-        rule += "a larger gap does not help"
+        rule += f"{typical:.2f} s: use a faster odometry topic (--odom-topic); a lower --rate-hz "
+        rule += "or a larger gap does not help"
         raise DataError(f"{name}: poses", rule, f"{1 / typical:.2f} Hz")
-
-
-def _frames_of(streams: Mapping[str, Stream], topic: str, frames: tuple[str, str] | None) -> str:
-    listed = ", ".join(sorted(streams))
-    if frames is not None:
-        key = f"{frames[0].lstrip('/')} -> {frames[1].lstrip('/')}"
-        if key not in streams:
-            raise DataError("--tf-frames", f"two of {topic}'s frames: {listed}", " ".join(frames))
-        return key
-    for parent in _FIXED:
-        for child in _BODIES:
-            fitting = [key for key in streams if _is(key, parent, child)]
-            if len(fitting) == 1:
-                return fitting[0]
-    moving = [key for key, item in streams.items() if np.ptp(item.rows[:, :3], axis=0).max() > 0.1]
-    if len(moving) == 1:
-        return moving[0]
-    rule = f"one pair of frames that tells the motion: --tf-frames PARENT CHILD, of {listed}"
-    raise DataError(topic, rule, f"{len(streams)} pairs")
-
-
-def _chained(streams: Mapping[str, Stream], frames: tuple[str, str] | None) -> dict[str, Stream]:
-    """The transform between two named frames by way of a third, in the plane.
-
-    The first of the two may be published less often (map -> odom): it is interpolated.
-    """
-    if frames is None:
-        return {}
-    parent, child = (name.lstrip("/") for name in frames)
-    for key, last in streams.items():
-        middle, _, end = key.partition(" -> ")
-        first = streams.get(f"{parent} -> {middle}")
-        if end != child or first is None:
-            continue
-        stamps, at = np.unique(first.header_ns, return_index=True)
-        slow = np.column_stack(
-            [first.rows[at, :3], np.unwrap(yaw_of(first.rows[at][:, QUATERNION]))]
-        )
-        x, y, z, yaw = (np.interp(last.header_ns, stamps, column) for column in slow.T)
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        rows = last.rows.copy()
-        rows[:, 0] = x + cos * last.rows[:, 0] - sin * last.rows[:, 1]
-        rows[:, 1] = y + sin * last.rows[:, 0] + cos * last.rows[:, 1]
-        rows[:, 2] = z + last.rows[:, 2]
-        turned_by = (yaw + yaw_of(last.rows[:, QUATERNION])) / 2
-        rows[:, QUATERNION] = 0.0
-        rows[:, 5], rows[:, 6] = np.sin(turned_by), np.cos(turned_by)
-        return {f"{parent} -> {child}": replace(last, rows=rows, frames=(parent, child))}
-    return {}
-
-
-def _is(key: str, parent: str, child: str) -> bool:
-    """Whether a pair of frames has these names, perhaps with a robot's prefix."""
-    names = key.split(" -> ")
-    return all(
-        own == name or own.endswith((f"/{name}", f"_{name}"))
-        for own, name in zip(names, (parent, child), strict=True)
-    )
+    steps = np.diff(track.line_ns) * 1e-9
+    silent = steps[(steps > max(SILENT_S, 5 * typical)) & (steps <= max_silence_s)]
+    if silent.size:
+        text = f"{name}: no pose for up to {silent.max():.2f} s, {silent.size} times; in between "
+        text += "the motion is taken to be even"
+        numbers = {"times": int(silent.size), "longest_s": round(float(silent.max()), 3)}
+        remedy = "what the robot did then is not known; --start-s and --end-s cut it off"
+        yield Notice("pose_gaps", text, remedy, numbers)
+    if typical * rate_hz > 1.1:
+        text = f"{name}: poses come at {1 / typical:.2f} Hz, images are taken at {rate_hz:g} Hz: "
+        text += "in between the motion is taken to be even"
+        remedy = f"--rate-hz {1 / typical:.3g}, or a faster odometry (--odom-topic)"
+        yield Notice("slow_odometry", text, remedy, {"pose_hz": round(1 / typical, 3)})
 
 
 def _fused(streams: Mapping[str, Stream], motion: Motion) -> Chosen:
+    if "fix" not in streams:
+        raise DataError(motion.topic, "messages that can be decoded", "none")
     fix = streams["fix"]
     imu = streams.get("imu")
     yaw = None
@@ -156,7 +143,7 @@ def _fused(streams: Mapping[str, Stream], motion: Motion) -> Chosen:
         stamps, first = np.unique(imu.header_ns[known], return_index=True)
         if stamps.size > 1 and stamps[0] <= fix.header_ns[-1] and stamps[-1] >= fix.header_ns[0]:
             yaw = np.interp(fix.header_ns, stamps, turning[first])
-    heading = f"the heading of {motion.imu}" if yaw is not None else "the direction of travel"
+    heading = f"the heading of {motion.beside}" if yaw is not None else "the direction of travel"
     text = f"{motion.topic}: positions of the GPS with {heading}, a simple planar fusion"
     remedy = "check the way in v2w data preview; robot_localization's odometry is better"
     rows = from_gps(fix.rows, yaw)

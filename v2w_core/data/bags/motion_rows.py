@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from v2w_core.data.bags.bag import Bag
 from v2w_core.data.bags.container import Message
-from v2w_core.data.bags.topics import FIX, IMU, TF, Motion
+from v2w_core.data.bags.probe import stamp_or_zero
+from v2w_core.data.bags.topics import FIX, IMU, STATIC, TF, Motion
 from v2w_core.errors import DataError, V2WError
 
 #: A row: position (m), quaternion x y z w, velocity forward and left (m/s), turning (rad/s).
@@ -32,6 +34,8 @@ class Stream:
         rows: float64 [M, 10], see :data:`ROW`; what a message does not tell is NaN.
         frames: the names of the frames, of the fixed one and of the body; empty where unknown.
         bad: number of messages that could not be decoded.
+        mixed: number of messages in other frames than most.
+        static: whether it is a transform that never changes.
     """
 
     header_ns: NDArray[np.int64]
@@ -39,6 +43,8 @@ class Stream:
     rows: NDArray[np.float64]
     frames: tuple[str, str] = ("", "")
     bad: int = 0
+    mixed: int = 0
+    static: bool = False
 
     def __len__(self) -> int:
         return len(self.header_ns)
@@ -50,31 +56,48 @@ class MotionReader:
     def __init__(self, bag: Bag, motion: Motion) -> None:
         self._bag, self._motion = bag, motion
         self._found: dict[str, tuple[array[int], array[int], array[float]]] = {}
-        self._frames: dict[str, tuple[str, str]] = {}
+        self._frames: dict[str, Counter[tuple[str, str]]] = {}
+        self._static: set[str] = set()
         self._bad = 0
+        self._first_error: V2WError | None = None
 
     def add(self, message: Message) -> None:
         kind = self._bag.kind(message.topic.name)
         try:
             decoded = self._bag.decode(message)
-            for key, stamp, row in _READERS.get(kind, _from_pose)(decoded):
-                receive = message.receive_ns
-                if key not in self._found:
-                    self._found[key] = array("q"), array("q"), array("d")
-                headers, receives, rows = self._found[key]
-                headers.append(receive if stamp is None else stamp)
-                receives.append(receive)
-                rows.extend(row)
-                if key not in self._frames:
-                    self._frames[key] = _frames(decoded) if kind != TF else _split(key)
-        except V2WError:
-            if not self._found:  # not one message so far: it is the type, not this message
-                raise
-            self._bad += 1
+            found = list(_READERS.get(kind, _from_pose)(decoded))
+            frames = _frames(decoded)
+            stamped = [(key, stamp, tuple(map(float, row))) for key, stamp, row in found]
+        except V2WError as error:
+            self._note_bad(error)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            rule = f"the fields of {kind}"
+            self._note_bad(DataError(message.topic.name, rule, str(error)))
+        else:
+            for key, stamp, row in stamped:
+                self._keep(key, message.receive_ns, stamp, row)
+                self._frames[key][frames if kind != TF else split(key)] += 1
+                if message.topic.name.endswith(STATIC):
+                    self._static.add(key)
+
+    def _keep(self, key: str, receive_ns: int, stamp: int | None, row: tuple[float, ...]) -> None:
+        if key not in self._found:
+            self._found[key] = array("q"), array("q"), array("d")
+            self._frames[key] = Counter()
+        headers, receives, rows = self._found[key]
+        headers.append(receive_ns if stamp is None else stamp)
+        receives.append(receive_ns)
+        rows.extend(row)
+
+    def _note_bad(self, error: V2WError) -> None:
+        self._bad += 1
+        self._first_error = self._first_error or error
 
     def streams(self) -> dict[str, Stream]:
         """The rows by kind: "pose", "fix" and "imu", or "PARENT -> CHILD" of transforms."""
         if not self._found:
+            if self._first_error is not None:  # not one message: it is the type
+                raise self._first_error
             rule = "messages in the bag's files; its index says there are some: it is damaged"
             raise DataError(self._motion.topic, rule, "none")
         return {
@@ -82,15 +105,23 @@ class MotionReader:
                 np.array(headers, np.int64),
                 np.array(receives, np.int64),
                 np.array(rows, np.float64).reshape(-1, ROW),
-                self._frames[key],
+                self._frames[key].most_common(1)[0][0],
                 self._bad,
+                len(headers) - self._frames[key].most_common(1)[0][1],
+                key in self._static,
             )
             for key, (headers, receives, rows) in self._found.items()
         }
 
 
-def _split(key: str) -> tuple[str, str]:
-    parent, _, child = key.partition(" -> ")
+def name_of(parent: str, child: str) -> str:
+    """What the transform from one frame to another is called; ROS 1's slash is left out."""
+    return f"{parent.lstrip('/')} -> {child.lstrip('/')}"
+
+
+def split(name: str) -> tuple[str, str]:
+    """The frames of a transform's name."""
+    parent, _, child = name.partition(" -> ")
     return parent, child
 
 
@@ -101,7 +132,7 @@ def _frames(message: Any) -> tuple[str, str]:
 
 def _stamp(message: Any) -> int:
     stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    return stamp_or_zero(int(stamp.sec), int(stamp.nanosec))
 
 
 def _place(place: Any, turn: Any) -> tuple[float, ...]:
@@ -126,7 +157,7 @@ def _from_transform(message: Any) -> Iterator[_Row]:
 
 def _from_transforms(message: Any) -> Iterator[_Row]:
     for item in message.transforms:
-        key = f"{item.header.frame_id.lstrip('/')} -> {item.child_frame_id.lstrip('/')}"
+        key = name_of(str(item.header.frame_id), str(item.child_frame_id))
         place = _place(item.transform.translation, item.transform.rotation)
         yield key, _stamp(item), (*place, *_NAN3)
 

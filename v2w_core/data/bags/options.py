@@ -9,6 +9,8 @@ from v2w_core.data.bags.topics import MOTIONS
 from v2w_core.errors import DataError
 
 AXES = ("enu", "ned", "camera")
+#: Twice what any clock that counts from 1970 shows.
+MAX_OFFSET_S = 4e9
 STAMPS = ("auto", "header", "receive")
 
 
@@ -67,7 +69,8 @@ class BagOptions:
             raise DataError(
                 "end_s", f"a number of seconds above start_s {self.start_s:g}", self.end_s
             )
-        if not abs(self.camera_offset_s) < 1e9:
-            raise DataError("--camera-offset-s", "a number of seconds", self.camera_offset_s)
+        if not abs(self.camera_offset_s) < MAX_OFFSET_S:
+            rule = f"a number of seconds below {MAX_OFFSET_S:g}"
+            raise DataError("--camera-offset-s", rule, self.camera_offset_s)
         if not abs(self.yaw_offset_deg) <= 360:
             raise DataError("--yaw-offset", "degrees from -360 to 360", self.yaw_offset_deg)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+
+import numpy as np
 
 from v2w_core.data.bags.bag import Bag, open_bag
 from v2w_core.data.bags.container import Message
 from v2w_core.data.bags.files import BagFiles
-from v2w_core.data.bags.log import DEEP_GREY, CameraLog
+from v2w_core.data.bags.log import CameraLog
 from v2w_core.data.bags.topics import PACKET, VIDEO
-from v2w_core.data.ros_images import frame_from_message
+from v2w_core.data.ros_images import frame_from_message, picture_from
 from v2w_core.data.ros_video import VideoDecoder, codec_of
 from v2w_core.errors import DataError, V2WError
 from v2w_core.images import ImageArray
@@ -62,21 +63,32 @@ def _decoded(
     bag: Bag, camera: CameraLog, wanted: set[int], last: int
 ) -> Iterator[tuple[int, ImageArray | V2WError]]:
     """Yields (number, image or why it cannot be decoded) of the wanted images."""
-    codec = codec_of(camera.form) if camera.kind != PACKET and camera.kind != VIDEO else camera.form
     messages = enumerate(bag.messages({camera.topic}))
-    if codec:
-        yield from _video(bag, camera, codec, wanted, messages, last)
+    packets = camera.kind in (PACKET, VIDEO) and "jpeg" not in camera.form.lower()
+    codec = codec_of(camera.form)
+    if packets or codec:
+        yield from _video(bag, camera, codec or camera.form, wanted, messages, last)
         return
     for index, message in messages:
         if index in wanted:
-            name = f"{camera.topic}[{index}]"
             try:
-                decoded = bag.decode(message)
-                yield index, frame_from_message(decoded, field=name, white=white_of(camera))
+                yield index, _picture(bag, camera, index, message)
             except V2WError as error:
                 yield index, error
         if index >= last:
             return
+
+
+def _picture(bag: Bag, camera: CameraLog, index: int, message: Message) -> ImageArray:
+    name, decoded = f"{camera.topic}[{index}]", bag.decode(message)
+    try:
+        if camera.kind in (PACKET, VIDEO):  # a JPEG in each packet
+            return picture_from(bytes(decoded.data), "jpeg", field=name)
+        return frame_from_message(decoded, field=name, white=white_of(camera))
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, V2WError):
+            raise
+        raise DataError(name, f"the fields of {camera.kind}", str(error)) from error
 
 
 def _video(
@@ -89,19 +101,26 @@ def _video(
 ) -> Iterator[tuple[int, ImageArray | V2WError]]:
     """Decodes a video: every packet up to the last wanted image, and some more to empty it."""
     decoder = VideoDecoder(codec, camera.topic)
-    due = set(wanted)
+    losses = _losses(camera, decoder.finds_losses)
+    due, lost = set(wanted), False
     for index, message in messages:
         if not due:
             break
-        if index in camera.problems:
+        lost |= index in losses
+        try:
+            data = b"" if index in camera.problems else bytes(bag.decode(message).data)
+        except (AttributeError, TypeError, ValueError):  # also what cannot be decoded
+            data = b""
+        if not data:
+            lost = True
             continue
-        data: Any = bag.decode(message).data
-        for number, frame in decoder.feed(index, bytes(data), wanted):
+        for number, frame in decoder.feed(index, data, wanted, lost=lost):
             due.discard(number)
             yield number, frame
-            for lost in [item for item in due if item < number - MAX_DELAY]:
-                due.discard(lost)
-                yield lost, _no_picture(camera, lost)
+            for missed in [item for item in due if item < number - MAX_DELAY]:
+                due.discard(missed)
+                yield missed, _no_picture(camera, missed)
+        lost = False
     for number, frame in decoder.flush(wanted):
         due.discard(number)
         yield number, frame
@@ -109,14 +128,28 @@ def _video(
         yield number, _no_picture(camera, number)
 
 
+def _losses(camera: CameraLog, found_by_decoder: bool) -> set[int]:
+    """Numbers of the packets before which packets are missing: by the encoder's own stamps, or,
+    where neither these nor the decoder tell, by the header stamps."""
+    series = camera.pts
+    if not series.size:
+        if found_by_decoder:
+            return set()
+        series = camera.header_ns
+    steps = np.diff(series)
+    if not steps.size:
+        return set()
+    return set((np.flatnonzero(steps > 1.5 * np.median(steps)) + 1).tolist())
+
+
 def _no_picture(camera: CameraLog, number: int) -> DataError:
-    rule = "a picture of the video, which begins with a key frame"
+    rule = "a whole picture: a video begins at a key frame, and after a lost packet at the next"
     return DataError(f"{camera.topic}[{number}]", rule, "none")
 
 
 def white_of(camera: CameraLog) -> int | None:
-    """The largest value of a 16-bit grey camera that fills fewer bits; None: all of them."""
-    if camera.form not in DEEP_GREY or not camera.white:
+    """The largest value of a 16-bit camera that fills fewer bits; None: all of them, or not 16."""
+    if not camera.white:
         return None
     bits = next(bits for bits in (8, 10, 12, 14, 16) if camera.white < 1 << bits)
     return (1 << bits) - 1 if bits < 16 else None

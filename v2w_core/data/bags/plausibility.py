@@ -22,6 +22,10 @@ STEP_S = 0.25
 LEAST_WAY_M, LEAST_TURN_RAD = 0.5, 0.4
 #: Angle between heading and travel from which a heading is told to be off.
 OFF_RAD = np.radians(30.0)
+#: Cosine of the tilt that no robot on the ground keeps, 45 degrees.
+TILTED = 0.7
+#: Speed that no robot has, in m/s; millimetres for metres are beyond it.
+FASTEST = 70.0
 #: Metres along z for each metre in the plane that no robot on the ground climbs.
 STEEP = 0.45
 
@@ -38,6 +42,7 @@ class Walk:
         speed, spin: float64 [K], what the twist says: m/s in the plane, rad/s; NaN where unknown.
         seconds: float64 [K], length of the step.
         frames: names of the frames of the poses.
+        upright: cosine of the angle between the body's z axis and the world's, its median.
     """
 
     way: Float64Array
@@ -50,6 +55,7 @@ class Walk:
     spin: Float64Array
     seconds: Float64Array
     frames: tuple[str, str] = ("", "")
+    upright: float = 1.0
 
     @property
     def moving(self) -> NDArray[np.bool_]:
@@ -82,6 +88,7 @@ def walk_of(track: Track, frames: tuple[str, str] = ("", "")) -> Walk:
         spin=twist[good, 2],
         seconds=(seconds[end] - seconds[begin])[good],
         frames=frames,
+        upright=float(np.median(track.upright)),
     )
 
 
@@ -180,26 +187,68 @@ def mirrored(walk: Walk) -> Notice | None:
         if alike < -0.5:
             text = "the turns are mirrored: the heading (yaw) turns against the angular velocity"
             return Notice("mirrored", text, remedy, {"correlation": round(alike, 2)})
-    if any("ned" in name.lower().replace("/", "_").split("_") for name in walk.frames):
-        text = f"the poses are in a frame called {' or '.join(filter(None, walk.frames))}: NED "
-        text += "means left and right are mirrored"
+    words = {word for name in walk.frames for word in name.lower().replace("/", "_").split("_")}
+    if words & {"ned", "frd"}:
+        text = f"the frames of the poses are called {' and '.join(filter(None, walk.frames))}: in "
+        text += "NED and FRD z points down, left and right are mirrored"
         return Notice("ned_frame", text, remedy)
     return None
 
 
+def tilted(walk: Walk) -> Notice | None:
+    """A body that lies on its side or upside down all the time."""
+    if walk.upright > TILTED:
+        return None
+    numbers = {"upright": round(walk.upright, 3)}
+    if walk.upright < -TILTED:
+        text = "the robot is upside down: z of its body points down in the poses' frame"
+        remedy = "--axes ned if the positions are north, east, down; if only the body's axes are "
+        remedy += "(forward, right, down) the plane is right: look at it with v2w data preview"
+        return Notice("upside_down", text, remedy, numbers)
+    degrees = float(np.degrees(np.arccos(walk.upright)))
+    text = f"the robot lies on its side: z of its body is {degrees:.0f} degrees off the vertical"
+    remedy = "a camera's frame (z forward)? --yaw-offset where the travel is told to be sideways, "
+    remedy += "or --axes camera; quaternions that begin with w? another odometry (--odom-topic)"
+    return Notice("tilted", text, remedy, numbers)
+
+
+def speed(walk: Walk) -> Notice | None:
+    """A speed that no robot has."""
+    typical = float(np.quantile(walk.way / walk.seconds, 0.9))
+    if typical < FASTEST:
+        return None
+    text = f"the robot travels at {typical:.0f} m/s"
+    remedy = "positions in millimetres? ROS counts in metres: use another odometry (--odom-topic)"
+    return Notice("speed", text, remedy, {"speed_m_s": round(typical, 1)})
+
+
 def scale(walk: Walk) -> Notice | None:
-    """A path whose length is not what the twist's speed makes."""
+    """A path, or turns, that are not as long as what the twist makes."""
+    remedy = "one of them is in other units or wrong; compare with the real way, --motion-from"
     known = np.isfinite(walk.speed)
     way, went = float(walk.way[known].sum()), float((walk.speed * walk.seconds)[known].sum())
-    if min(way, went) < 0.05 or max(way, went) < LEAST_WAY_M or 1 / 3 < way / went < 3:
-        return None
-    text = f"the poses travel {way:.2f} m, the twist {went:.2f} m"
-    remedy = "one of them is in other units or wrong; compare with the real way, --motion-from"
-    return Notice("scale", text, remedy, {"pose_m": round(way, 3), "twist_m": round(went, 3)})
+    if _differ(way, went, 0.05, LEAST_WAY_M):
+        text = f"the poses travel {way:.2f} m, the twist {went:.2f} m"
+        return Notice("scale", text, remedy, {"pose_m": round(way, 3), "twist_m": round(went, 3)})
+    turning = np.isfinite(walk.spin) & (np.abs(walk.turn) > 0.02)
+    turn = float(np.abs(walk.turn[turning]).sum())
+    spun = float(np.abs(walk.spin * walk.seconds)[turning].sum())
+    if _differ(turn, spun, 0.05, LEAST_TURN_RAD):
+        text = f"the poses turn {turn:.2f} rad, the twist {spun:.2f} rad (degrees for radians?)"
+        numbers = {"pose_rad": round(turn, 3), "twist_rad": round(spun, 3)}
+        return Notice("scale", text, remedy, numbers)
+    return None
+
+
+def _differ(first: float, second: float, least: float, large: float) -> bool:
+    """Whether of two sums, both above ``least`` and one above ``large``, one is three times the
+    other. A sum of zero says that it was never filled in."""
+    low, high = min(first, second), max(first, second)
+    return low > least and high > large and high > 3 * low
 
 
 CHECKS: tuple[Callable[[Walk], Notice | None], ...] = (
-    vertical, still, heading_constant, off_heading, mirrored, scale,
+    vertical, still, heading_constant, off_heading, mirrored, tilted, scale, speed,
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from v2w_core.data.bags.clocks import TimeLine
 from v2w_core.data.bags.motion_rows import POSITION, QUATERNION, TWIST
+from v2w_core.data.bags.rotations import unit, upright, yaw_of
 from v2w_core.data.notices import Notice
 from v2w_core.errors import DataError
 from v2w_core.geometry import MAX_COORDINATE_M, wrap_angle
@@ -16,6 +17,8 @@ from v2w_core.geometry import MAX_COORDINATE_M, wrap_angle
 Float64Array = NDArray[np.float64]
 #: Longest silence across which velocities are integrated and poses interpolated.
 MAX_SILENCE_S = 1.0
+#: Largest coordinates of maps (UTM, and those counted from the centre of the earth).
+MAX_MAP_M = 2e7
 #: Metres of a degree of latitude, on a sphere.
 DEGREE_M = 111_320.0
 
@@ -29,6 +32,8 @@ class Track:
         poses: float64 [M, 4], x y z (m) and yaw (rad).
         twist: float64 [M, 3], forward and left (m/s), turning (rad/s); NaN where unknown.
         broken: int64, sorted; nothing leads from row i to row i + 1 for these i.
+        upright: float64 [M], cosine of the angle between the body's z axis and the world's; 1 where
+            poses are made of velocities.
         notices: what was odd about them.
     """
 
@@ -36,6 +41,7 @@ class Track:
     poses: Float64Array
     twist: Float64Array
     broken: NDArray[np.int64]
+    upright: Float64Array
     notices: tuple[Notice, ...] = ()
 
     def __len__(self) -> int:
@@ -64,6 +70,7 @@ def track_of(
     """
     first = np.unique(line.line_ns, return_index=True)[1]
     chosen, epoch = rows[line.index[first]], line.epoch[first]
+    chosen, moved = _near_origin(chosen, topic)
     good, notices = _good_rows(chosen, topic, from_twist)
     stamps, epoch, chosen = line.line_ns[first][good], epoch[good], chosen[good]
     twist = chosen[:, TWIST]
@@ -72,10 +79,11 @@ def track_of(
         silent = np.flatnonzero(np.diff(stamps) > MAX_SILENCE_S * 1e9)
         broken = np.union1d(broken, silent).astype(np.int64)
         poses = integrate_twist((stamps - stamps[0]) * 1e-9, twist, held)
+        up: Float64Array = np.ones(len(poses))
     else:
-        place, turn = in_ros_axes(chosen[:, POSITION], _unit(chosen[:, QUATERNION]), axes)
-        poses = np.column_stack([place, yaw_of(turn)])
-    return Track(stamps, poses, twist, broken, notices)
+        place, turn = in_ros_axes(chosen[:, POSITION], unit(chosen[:, QUATERNION]), axes)
+        poses, up = np.column_stack([place, yaw_of(turn)]), upright(turn)
+    return Track(stamps, poses, twist, broken, up, (*moved, *notices))
 
 
 def turned(track: Track, yaw_offset_deg: float) -> Track:
@@ -112,12 +120,6 @@ def in_ros_axes(
         return place, turn
     vector = turn[:, :3][:, order] * sign
     return place[:, order] * sign, np.column_stack([vector, turn[:, 3]])
-
-
-def yaw_of(turn: Float64Array) -> Float64Array:
-    """Rotation about z of unit quaternions [M, 4], radians [M]."""
-    x, y, z, w = turn.T
-    return np.asarray(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
 
 
 def from_gps(fix: Float64Array, imu_yaw: Float64Array | None) -> Float64Array:
@@ -157,8 +159,21 @@ def travel_direction(places: Float64Array, least_m: float = 0.3) -> Float64Array
     )
 
 
-def _unit(turn: Float64Array) -> Float64Array:
-    return np.asarray(turn / np.linalg.norm(turn, axis=1, keepdims=True))
+def _near_origin(rows: Float64Array, topic: str) -> tuple[Float64Array, tuple[Notice, ...]]:
+    """The rows with positions from a nearer origin, where they are a map's (UTM): those are far
+    beyond what an episode holds, though the way itself is short."""
+    places = rows[:, POSITION]
+    known = places[np.isfinite(places).all(axis=1)]
+    far = np.abs(known).max(axis=1, initial=0.0)
+    if not known.size or not MAX_COORDINATE_M < np.median(far) < MAX_MAP_M:
+        return rows, ()
+    origin = np.round(known[0])
+    shifted = rows.copy()
+    shifted[:, POSITION] = places - origin
+    text = f"{topic}: positions are a map's coordinates; {origin.tolist()} m is the origin of the "
+    text += "episode's poses"
+    numbers = dict(zip(("x_m", "y_m", "z_m"), origin.tolist(), strict=True))
+    return shifted, (Notice("map_origin", text, "nothing to do", numbers),)
 
 
 def _good_rows(
@@ -180,8 +195,8 @@ def _good_rows(
     zero = finite & (norm < 1e-6)
     wrong = finite & ~zero & ~(np.abs(norm - 1.0) <= 0.05)
     good = np.asarray(finite & ~zero & ~wrong)
-    rule = "finite positions and unit quaternions; cut with --start-s and --end-s, or use another "
-    rule += "odometry"
+    rule = f"finite positions within {MAX_COORDINATE_M:g} m and unit quaternions; cut with "
+    rule += "--start-s and --end-s, or use another odometry (--odom-topic)"
     if wrong.sum() > 0.1 * len(rows) or not good.any():
         bad = int(np.flatnonzero(wrong if wrong.any() else ~good)[0])
         found = f"{int((~good).sum())} of {len(rows)} wrong, first {rows[bad, :3].tolist()}"

@@ -10,7 +10,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from v2w_core.data.bags.container import Raw
+from v2w_core.data.ros_images import DEEP, ENCODINGS, deep_picture, is_deep_png
+from v2w_core.data.ros_numbers import stamp_ns
+from v2w_core.errors import DataError
 from v2w_core.images import jpeg_is_whole
 
 #: Largest part of an image's message before its data: stamp, names, sizes.
@@ -26,14 +31,20 @@ class Probe:
         form: its encoding or format.
         problem: why there is no picture in it; empty: there seems to be one.
         data: the picture's bytes.
+        raw: whether these are pixels, and not an encoded picture.
         big_endian: order of the bytes of 16-bit pixels.
+        pts: time stamp that an encoder gave a packet of video; 0: none.
+        frame: name of the camera's frame.
     """
 
     stamp_ns: int
     form: str
     problem: str
     data: Raw
+    raw: bool = False
     big_endian: bool = False
+    pts: int = 0
+    frame: str = ""
 
 
 class _Cursor:
@@ -68,36 +79,53 @@ class _Cursor:
 def probe_raw(raw: Raw, ros1: bool) -> Probe:
     """A serialised sensor_msgs/Image. Raises struct.error or IndexError where it is cut off."""
     read = _Cursor(raw, ros1)
-    stamp_ns = _header(read, ros1)
+    stamp_ns, frame = _header(read, ros1)
     height, width, form, big_endian = read.u32(), read.u32(), read.text(), read.u8()
     step, size = read.u32(), read.u32()
     data = raw[read.at : read.at + size]
-    return Probe(
-        stamp_ns, form, raw_problem(height, width, step, form, len(data)), data, bool(big_endian)
-    )
+    problem = raw_problem(height, width, step, form, len(data))
+    swapped = bool(big_endian)
+    return Probe(stamp_ns, form, problem, data, raw=True, big_endian=swapped, frame=frame)
 
 
 def probe_compressed(raw: Raw, ros1: bool) -> Probe:
     """A serialised sensor_msgs/CompressedImage; errors as for :func:`probe_raw`."""
     read = _Cursor(raw, ros1)
-    stamp_ns = _header(read, ros1)
+    stamp_ns, frame = _header(read, ros1)
     form = read.text()
     size = read.u32()
     data = raw[read.at : read.at + size]
     problem = "cut off" if len(data) < size else picture_problem(data)
-    return Probe(stamp_ns, form, problem, data)
+    return Probe(stamp_ns, form, problem, data, frame=frame)
 
 
 def probe_message(message: Any) -> Probe:
     """A decoded message of any image type."""
-    stamp = message.header.stamp
-    stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    stamp, frame = message.header.stamp, str(message.header.frame_id)
+    at = stamp_or_zero(int(stamp.sec), int(stamp.nanosec))
     data = memoryview(bytes(message.data))
     form = str(getattr(message, "encoding", getattr(message, "format", "")))
     if hasattr(message, "step"):
         sizes = int(message.height), int(message.width), int(message.step)
-        return Probe(stamp_ns, form, raw_problem(*sizes, form, len(data)), data)
-    return Probe(stamp_ns, form, picture_problem(data), data)
+        problem, swapped = raw_problem(*sizes, form, len(data)), bool(message.is_bigendian)
+        return Probe(at, form, problem, data, raw=True, big_endian=swapped, frame=frame)
+    pts = int(getattr(message, "pts", 0)) % 2**63
+    return Probe(at, form, picture_problem(data), data, pts=pts, frame=frame)
+
+
+def brightest(probe: Probe) -> int:
+    """The largest value in an image of 16 bits; 0 for others, and where it cannot be told."""
+    if probe.raw and probe.form in DEEP:
+        order = ">u2" if probe.big_endian else "<u2"
+        pixels = np.frombuffer(probe.data[: len(probe.data) // 2 * 2], order)
+    elif not probe.raw and is_deep_png(probe.data):
+        try:
+            pixels = deep_picture(bytes(probe.data))
+        except DataError:  # told when it is decoded
+            return 0
+    else:
+        return 0
+    return int(pixels.max(initial=0))
 
 
 def picture_problem(data: Raw) -> str:
@@ -117,13 +145,25 @@ def raw_problem(height: int, width: int, step: int, form: str, size: int) -> str
         return f"{width}x{height} pixels"
     if not size:
         return "empty"
-    # Whether the step is right for the encoding is said when it is decoded.
-    return "cut off" if size < step * height else ""
+    channels, depth, _ = ENCODINGS.get(form, (0, 0, None))
+    row = width * channels * depth
+    step = step or row
+    # Some drivers do not pad the last row. Whether the step is right is said when it is decoded.
+    last = row if 0 < row < step else step
+    return "cut off" if size < step * (height - 1) + last else ""
 
 
-def _header(read: _Cursor, ros1: bool) -> int:
+def stamp_or_zero(seconds: int, nanoseconds: int) -> int:
+    """Nanoseconds; 0, as of a stamp that was never set, where the numbers are no time."""
+    try:
+        return stamp_ns(seconds, nanoseconds)
+    except DataError:
+        return 0
+
+
+def _header(read: _Cursor, ros1: bool) -> tuple[int, str]:
+    """The stamp and the frame of a message."""
     if ros1:
         read.u32()
     seconds, nanoseconds = read.u32(), read.u32()
-    read.text()
-    return seconds * 1_000_000_000 + nanoseconds
+    return stamp_or_zero(seconds, nanoseconds), read.text()

@@ -2,21 +2,32 @@
 
 A .bag.active of a recorder that was killed has none. Chunks that are cut off are read as far as
 they go. Format: https://wiki.ros.org/Bags/Format/2.0
+
+The library ``rosbags`` (0.11) reads bags with an index only, and ends at damage.
 """
 
 from __future__ import annotations
 
-import bz2
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from v2w_core.data.bags.container import Message, Raw, Topic, ros2_name
+from v2w_core.data.bags.compression import METHODS, unpack
+from v2w_core.data.bags.container import (
+    Message,
+    Raw,
+    Topic,
+    check_method,
+    note_chunk,
+    note_cut,
+    ros2_name,
+)
 from v2w_core.data.bags.mapped import MappedFile
 from v2w_core.data.notices import Notice
+from v2w_core.errors import DataError
 
 MAGIC = b"#ROSBAG V2.0\n"
 _MESSAGE, _CHUNK, _CONNECTION, _CHUNK_INFO = 2, 5, 7, 6
@@ -29,7 +40,7 @@ class Ros1File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notices: list[Notice] = []
-        self._file = MappedFile(path, MAGIC, "a ROS 1 bag of format 2.0")
+        self._file = MappedFile(path, MAGIC)
         self._view = self._file.view
         self._topics: dict[int, Topic] = {}
         self.start_ns = 0
@@ -56,13 +67,34 @@ class Ros1File:
     def _scan(self) -> Iterator[tuple[int, int, Raw]]:
         """Yields (connection, receive stamp, bytes) of every message; learns the connections."""
         self.notices.clear()
-        for fields, body in self._records(self._view, len(MAGIC), top=True):
-            if fields["op"][0] == _CHUNK:
-                data = self._unpack(fields, body)
-                for inner, part in self._records(data, 0, top=False):
-                    yield from self._message(inner, part)
-            else:
-                yield from self._message(fields, body)
+        try:
+            for fields, body in self._records(self._view, len(MAGIC), self._file.read_up_to):
+                if fields["op"][0] == _CHUNK:
+                    yield from self._chunk(fields, body)
+                else:
+                    yield from self._message(fields, body)
+        except _CutError as cut:
+            note_cut(self, len(self._view), "rosbag reindex")
+            if cut.fields and cut.fields["op"][0] == _CHUNK:
+                yield from self._chunk(cut.fields, cut.rest, whole=False)
+        except (KeyError, IndexError, struct.error) as error:
+            note_chunk(self, f"and all that follows: {type(error).__name__} {error}")
+
+    def _chunk(
+        self, fields: dict[str, bytes], body: Raw, whole: bool = True
+    ) -> Iterator[tuple[int, int, Raw]]:
+        """Yields the messages of a chunk, as far as it goes."""
+        method = fields.get("compression", b"none").decode(errors="replace")
+        check_method(self, method, ("none", *METHODS), "rosbag decompress unpacks it")
+        try:
+            data = body if method == "none" else memoryview(unpack(body, method))
+            for inner, part in self._records(data, 0):
+                yield from self._message(inner, part)
+        except _CutError:
+            if whole:
+                note_chunk(self, "a record that claims more than the chunk holds")
+        except Exception as error:
+            note_chunk(self, error)
 
     def _message(self, fields: dict[str, bytes], body: Raw) -> Iterator[tuple[int, int, Raw]]:
         kind = fields["op"][0]
@@ -74,48 +106,29 @@ class Ros1File:
             if key in self._topics:
                 yield key, seconds * 1_000_000_000 + nanoseconds, body
 
-    def _records(self, view: Any, at: int, *, top: bool) -> Iterator[tuple[dict[str, bytes], Raw]]:
-        """Yields (header fields, data) of records; a chunk at the end may be cut off."""
-        while at + 4 <= len(view):
-            (head,) = _U32.unpack_from(view, at)
-            if at + 8 + head > len(view):
-                break
-            fields = _fields(view[at + 4 : at + 4 + head])
-            (size,) = _U32.unpack_from(view, at + 4 + head)
+    def _records(
+        self, view: Any, at: int, passed: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[dict[str, bytes], Raw]]:
+        """Yields (header fields, data) of records.
+
+        Raises:
+            _CutError: the last one is cut off.
+        """
+        fields: dict[str, bytes] = {}
+        while at < len(view):
+            try:
+                (head,) = _U32.unpack_from(view, at)
+                fields = _fields(view[at + 4 : at + 4 + head])
+                (size,) = _U32.unpack_from(view, at + 4 + head)
+            except struct.error as error:
+                raise _CutError({}, b"") from error
             at += 8 + head
             if at + size > len(view):
-                if top:
-                    self._note_cut()
-                    if fields["op"][0] == _CHUNK:
-                        yield fields, view[at:]
-                return
+                raise _CutError(fields, view[at:])
             yield fields, view[at : at + size]
             at += size
-            if top:
-                self._file.read_up_to(at)
-        if top and at != len(view):
-            self._note_cut()
-
-    def _note_cut(self) -> None:
-        text = f"{self.path.name} ends in the middle: its recorder was killed, or the copy was cut"
-        remedy = "all that is there is read; rosbag reindex makes a whole bag of it for other tools"
-        self.notices.append(Notice("file_cut", text, remedy, {"bytes": len(self._view)}))
-
-    def _unpack(self, fields: dict[str, bytes], body: Raw) -> Any:
-        method = fields.get("compression", b"none")
-        try:
-            if method == b"bz2":
-                return memoryview(bz2.BZ2Decompressor().decompress(body))
-            if method == b"lz4":
-                import lz4.frame
-
-                return memoryview(lz4.frame.LZ4FrameDecompressor().decompress(body))
-        except (OSError, RuntimeError, EOFError) as error:
-            text = f"{self.path.name}: a damaged chunk of messages is left out ({error})"
-            remedy = "copy the file again if there is another; what is missing is a gap"
-            self.notices.append(Notice("damaged_chunks", text, remedy, {"chunks": 1}))
-            return memoryview(b"")
-        return body
+            if passed is not None:
+                passed(at)
 
     def _learn(self, fields: dict[str, bytes], body: Raw) -> None:
         key = _U32.unpack(fields["conn"])[0]
@@ -132,22 +145,38 @@ class Ros1File:
 
     def _read_index(self) -> dict[int, int] | None:
         """Numbers of messages by connection from the index; None where there is none."""
-        fields, _ = next(self._records(self._view, len(MAGIC), top=False))
-        (at,) = struct.unpack("<Q", fields["index_pos"])
-        if not len(MAGIC) < at < len(self._view):
-            return None
+        fields, _ = self._first()
+        if fields.get("encryptor"):
+            rule = "a bag that is not encrypted; rosbag decrypt makes one of it"
+            raise DataError(str(self.path), rule, fields["encryptor"].decode(errors="replace"))
         counts: Counter[int] = Counter()
         starts = []
-        for fields, body in self._records(self._view, at, top=False):
-            if fields["op"][0] == _CONNECTION:
-                self._learn(fields, body)
-            elif fields["op"][0] == _CHUNK_INFO:
-                seconds, nanoseconds = struct.unpack("<II", fields["start_time"])
-                starts.append(seconds * 1_000_000_000 + nanoseconds)
-                for key, count in struct.iter_unpack("<II", body):
-                    counts[key] += count
-        self.start_ns = min(starts, default=0)
-        return counts if starts else None
+        try:
+            (at,) = struct.unpack("<Q", fields["index_pos"])
+            if not len(MAGIC) < at < len(self._view):
+                return None
+            for fields, body in self._records(self._view, at):
+                if fields["op"][0] == _CONNECTION:
+                    self._learn(fields, body)
+                elif fields["op"][0] == _CHUNK_INFO:
+                    seconds, nanoseconds = struct.unpack("<II", fields["start_time"])
+                    starts.append(seconds * 1_000_000_000 + nanoseconds)
+                    for key, count in struct.iter_unpack("<II", body):
+                        counts[key] += count
+        except (KeyError, IndexError, struct.error, _CutError):
+            counts.clear()
+        if not any(counts.values()) or not all(key in self._topics for key in counts):
+            self._topics.clear()
+            return None
+        self.start_ns = min(starts)
+        return counts
+
+    def _first(self) -> tuple[dict[str, bytes], Raw]:
+        """The bag's own header; empty where it is cut off."""
+        try:
+            return next(self._records(self._view, len(MAGIC)), ({}, b""))
+        except _CutError:
+            return {}, b""
 
     def _count(self) -> dict[int, int]:
         counts: Counter[int] = Counter()
@@ -155,6 +184,14 @@ class Ros1File:
             self.start_ns = receive_ns if not counts else min(self.start_ns, receive_ns)
             counts[key] += 1
         return counts
+
+
+class _CutError(Exception):
+    """A record is cut off: what there is of it."""
+
+    def __init__(self, fields: dict[str, bytes], rest: Raw) -> None:
+        super().__init__("cut off")
+        self.fields, self.rest = fields, rest
 
 
 def _fields(data: Raw) -> dict[str, bytes]:

@@ -17,6 +17,8 @@ VIDEO = "foxglove_msgs/msg/CompressedVideo"
 CAMERAS = (IMAGE, COMPRESSED, PACKET, VIDEO)
 ODOMETRY = "nav_msgs/msg/Odometry"
 TF, FIX, IMU = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/NavSatFix", "sensor_msgs/msg/Imu"
+#: Ending of the topic of transforms that never change.
+STATIC = "_static"
 #: Types that are used only for a named topic, as a PoseStamped may also be a goal.
 POSES = (
     "geometry_msgs/msg/PoseStamped",
@@ -49,17 +51,18 @@ class Motion:
     Attributes:
         source: "pose" or "twist": what of the messages counts.
         topic, kind: the topic and the ROS type of its messages.
-        imu: topic of the Imu that gives a NavSatFix its heading; empty for anything else.
+        beside: topic that is read with it: of the Imu that gives a NavSatFix its heading, or of
+            the transforms that never change; empty: none.
     """
 
     source: Literal["pose", "twist"]
     topic: str
     kind: str
-    imu: str = ""
+    beside: str = ""
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return (self.topic, self.imu) if self.imu else (self.topic,)
+        return (self.topic, self.beside) if self.beside else (self.topic,)
 
 
 def find_camera(bag: Bag, name: str | None) -> str:
@@ -70,16 +73,16 @@ def find_camera(bag: Bag, name: str | None) -> str:
             exist or is no camera.
     """
     if name is not None:
-        return _named(bag, name, CAMERAS, "image-topic")
+        return _named(bag, name, CAMERAS, "--image-topic")
     found = sorted(topic for topic in bag.topics if bag.kind(topic) in CAMERAS)
     found = [t for t in found if not any(t == base + form for base in found for form in _FORMS)]
     found = [topic for topic in found if "depth" not in topic.lower()] or found
     if not found:
-        rule = f"a topic of type {', '.join(CAMERAS)}; the bag has {_listing(bag)}"
-        raise DataError("no camera topic in the bag", rule)
+        rule = f"a bag with a topic of type {', '.join(CAMERAS)}; it has {_listing(bag)}"
+        raise DataError("--image-topic", rule, "no camera topic in the bag")
     if len(found) > 1:
-        rule = f"one camera topic: choose one with --image-topic: {', '.join(found)}"
-        raise DataError("several camera topics", rule, f"{len(found)} topics")
+        rule = f"the one of several camera topics: {', '.join(found)}"
+        raise DataError("--image-topic", rule, f"none named of {len(found)}")
     return found[0]
 
 
@@ -94,17 +97,17 @@ def find_motion(bag: Bag, name: str | None, source: str = "pose") -> Motion:
         raise DataError("--motion-from", f"one of {', '.join(MOTIONS)}", source)
     if source in ("twist", "commands"):
         kinds = TWISTS if source == "commands" else (ODOMETRY, *TWISTS)
-        topic = name and _named(bag, name, kinds, "odom-topic")
+        topic = name and _named(bag, name, kinds, "--odom-topic")
         topic = topic or _only(bag, kinds, source)
         return Motion("twist", topic, bag.kind(topic))
     if name is not None:
-        topic = _named(bag, name, (ODOMETRY, *POSES, *TWISTS), "odom-topic")
+        topic = _named(bag, name, (ODOMETRY, *POSES, *TWISTS), "--odom-topic")
         kind = bag.kind(topic)
         if kind in TWISTS:
             return Motion("twist", topic, kind)
-        return Motion("pose", topic, kind, _imu(bag) if kind == FIX else "")
+        return Motion("pose", topic, kind, _beside(bag, topic))
     topic = _only(bag, (TF,) if source == "tf" else (ODOMETRY,), source)
-    return Motion("pose", topic, bag.kind(topic))
+    return Motion("pose", topic, bag.kind(topic), _beside(bag, topic))
 
 
 def find_commands(bag: Bag, name: str) -> Motion:
@@ -130,12 +133,12 @@ def _only(bag: Bag, kinds: tuple[str, ...], source: str) -> str:
     if source == "commands":
         found = [t for t in found if any(c in t.lower() for c in _COMMANDS)] or found
     if source == "tf":
-        found = [topic for topic in found if not topic.endswith("static")] or found
+        found = [topic for topic in found if not topic.endswith(STATIC)] or found
     if len(found) == 1:
         return found[0]
     if found:
-        rule = f"one odometry topic: choose one with --odom-topic: {', '.join(found)}"
-        raise DataError("several odometry topics", rule, f"{len(found)} topics")
+        rule = f"the one of several odometry topics: {', '.join(found)}"
+        raise DataError("--odom-topic", rule, f"none named of {len(found)}")
     raise _nothing(bag, kinds)
 
 
@@ -147,10 +150,9 @@ def _nothing(bag: Bag, kinds: tuple[str, ...]) -> DataError:
         for topic, kind in kinds_of.items()
         if kind in (ODOMETRY, *POSES, *TWISTS)
     ]
-    rule = f"a topic of type {' or '.join(kinds)}"
-    if lines:
-        return DataError("no odometry topic in the bag", f"{rule}; could serve: {'; '.join(lines)}")
-    return DataError("no odometry topic in the bag", f"{rule}; the bag has {_listing(bag)}")
+    rule = f"a bag with a topic of type {' or '.join(kinds)}"
+    rule += f"; could serve: {'; '.join(lines)}" if lines else f"; it has {_listing(bag)}"
+    return DataError("--odom-topic", rule, "no odometry topic in the bag")
 
 
 def _named(bag: Bag, name: str, kinds: tuple[str, ...], option: str) -> str:
@@ -159,13 +161,20 @@ def _named(bag: Bag, name: str, kinds: tuple[str, ...], option: str) -> str:
         rule = f"a topic of the bag with messages: {', '.join(fitting) or _listing(bag)}"
         raise DataError(option, rule, name)
     if bag.kind(name) not in kinds:
-        raise DataError(option, f"a topic of type {' or '.join(kinds)}", bag.kind(name))
+        fitting = [topic for topic in sorted(bag.topics) if bag.kind(topic) in kinds]
+        rule = f"a topic of type {' or '.join(kinds)}: {', '.join(fitting) or 'the bag has none'}"
+        raise DataError(option, rule, f"{name} of type {bag.kind(name)}")
     return name
 
 
-def _imu(bag: Bag) -> str:
-    found = sorted(topic for topic in bag.topics if bag.kind(topic) == IMU)
-    return next((topic for topic in found if topic.endswith("/data")), found[0] if found else "")
+def _beside(bag: Bag, topic: str) -> str:
+    """The topic that is read with a NavSatFix or with transforms; empty: none."""
+    if bag.kind(topic) == FIX:
+        found = sorted(name for name in bag.topics if bag.kind(name) == IMU)
+        return next((name for name in found if name.endswith("/data")), found[0] if found else "")
+    if bag.kind(topic) == TF and topic + STATIC in bag.topics:
+        return topic + STATIC
+    return ""
 
 
 def _listing(bag: Bag, most: int = 20) -> str:

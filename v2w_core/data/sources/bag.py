@@ -1,7 +1,7 @@
 """ROS recordings: rosbag2 (sqlite3, MCAP), ROS 1 .bag files, and Foxglove's channels in MCAP.
 
-They are read in two passes, to save memory. The first reads stamps and motion; from these the
-images are chosen, in steps that each have a module in ``v2w_core.data.bags``:
+They are read in two passes, to save memory. The first reads stamps and motion, from which the
+images are chosen (``bag_plan``). Its steps each have a module in ``v2w_core.data.bags``:
 
   files -> bag -> topics -> log -> clocks -> motion, poses -> jumps, plausibility -> resample
 
@@ -17,45 +17,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.data.bags.bag import Bag, open_bag
-from v2w_core.data.bags.clocks import (
-    SECOND,
-    choose_stamps,
-    compare_clocks,
-    time_lines,
-)
-from v2w_core.data.bags.commands import commands_of
+from v2w_core.data.bags.bag import open_bag
 from v2w_core.data.bags.files import BagFiles, find_bag
-from v2w_core.data.bags.jumps import without_jumps
-from v2w_core.data.bags.log import CameraLog, read_log
-from v2w_core.data.bags.motion import check_density, choose_stream, in_window, make_track
+from v2w_core.data.bags.log import CameraLog
 from v2w_core.data.bags.options import BagOptions
 from v2w_core.data.bags.pictures import read_pictures
-from v2w_core.data.bags.plausibility import check, walk_of
-from v2w_core.data.bags.topics import (
-    find_camera,
-    find_commands,
-    find_motion,
-    likely_commands,
-)
+from v2w_core.data.bags.topics import likely_commands
 from v2w_core.data.notices import Notice
-from v2w_core.data.sources.bag_checks import bad_images, deep_grey, elapsed_s, uneven
-from v2w_core.data.sources.resample import (
-    MAX_ODOMETRY_GAP_S,
-    Int64Array,
-    Segment,
-    action_spec_for,
-    plan_segments,
-)
+from v2w_core.data.sources.bag_plan import plan
+from v2w_core.data.sources.resample import Int64Array, Segment, action_spec_for
 from v2w_core.errors import DataError
 from v2w_core.geometry import actions_from_poses
 from v2w_core.images import ImageArray, resize_frame
 from v2w_core.spec import ActionSpec, ObservationSpec
-
-#: Share of bad images above which one of them is no gap: the nearest good image is taken.
-MANY_BAD = 0.1
-#: Odometry beyond the range of the images that is used for interpolation.
-_MARGIN_NS = SECOND
 
 
 @dataclass(frozen=True)
@@ -177,90 +151,18 @@ def scan_bag(
     chosen = replace(options or BagOptions(), **changes)  # type: ignore[arg-type]
     files = source if isinstance(source, BagFiles) else find_bag(Path(source))
     with open_bag(files) as bag:
-        return _scan(bag, files, chosen)
-
-
-def _scan(bag: Bag, files: BagFiles, options: BagOptions) -> BagScan:
-    topic = find_camera(bag, options.image_topic)
-    motion = find_motion(bag, options.odom_topic, options.motion_from)
-    orders = find_commands(bag, options.commands) if options.commands else None
-    log = read_log(bag, topic, motion, orders)
-    stream = choose_stream(log.streams, motion, options.tf_frames)
-    camera = log.camera
-    images = choose_stamps(
-        topic,
-        camera.header_ns,
-        camera.receive_ns,
-        stamps=options.stamps,
-        offset_s=options.camera_offset_s,
-    )
-    rows = choose_stamps(
-        stream.name, stream.stream.header_ns, stream.stream.receive_ns, stamps=options.stamps
-    )
-    notices = [*bag.notices, *images.notices, *rows.notices, *compare_clocks(images, rows)]
-    command_times = []
-    if orders and log.commands:
-        stamps = log.commands.header_ns, log.commands.receive_ns
-        command_times = [choose_stamps(orders.topic, *stamps, stamps=options.stamps)]
-        notices += command_times[0].notices
-    image_line, row_line, *command_line = time_lines([images, rows, *command_times])
-    elapsed = elapsed_s(image_line, images, camera)
-    # Images before the first good one are told as bad, unless the user cuts them off.
-    window = (elapsed >= (options.start_s or -np.inf)) & (elapsed < (options.end_s or np.inf))
-    if not window.any():
-        rule = f"within the {elapsed[-1]:.1f} s of images"
-        raise DataError("start_s, end_s", rule, (options.start_s, options.end_s))
-    image_line, elapsed = image_line.where(window), elapsed[window]
-    low, high = int(image_line.line_ns[0]), int(image_line.line_ns[-1])
-    in_range = in_window(row_line, low - _MARGIN_NS, high + _MARGIN_NS)
-    track = make_track(stream, in_range if len(in_range) else row_line, motion, options)
-    check_density(track, stream.name, MAX_ODOMETRY_GAP_S)
-    track = without_jumps(track)
-    bad = np.isin(image_line.index, list(camera.problems))
-    if bad.all():
-        rule = f"pictures that can be decoded; all {len(bad)} are bad: is it the right camera?"
-        raise DataError(f"{topic}: images", rule, camera.problems[int(image_line.index[0])])
-    told = list(bad_images(image_line, elapsed, camera))
-    if bad.mean() > MANY_BAD:  # their gaps would be everywhere: the nearest good ones are taken
-        image_line, elapsed = image_line.where(~bad), elapsed[~bad]
-        bad = np.zeros(len(image_line), bool)
-    parts = plan_segments(
-        image_line.line_ns,
-        track.line_ns,
-        track.poses,
-        rate_hz=options.rate_hz,
-        max_gap_s=options.max_gap_s,
-        min_frames=options.min_frames,
-        broken=track.broken,
-        bad=bad,
-    )
-    notices += [*track.notices, *check(walk_of(track, stream.stream.frames))]
-    notices += [*told, *uneven(parts, image_line, options)]
-    notices += deep_grey(camera)
-    segments = [
-        Segment(image_line.index[p.indices], image_line.stamps_ns[p.indices], p.poses)
-        for p in parts
-    ]
-    if orders and log.commands:
-        lines = [image_line.line_ns[p.indices] for p in parts]
-        commands = commands_of(log.commands, command_line[0], orders.topic, np.concatenate(lines))
-        notices += commands.silence(lines)
-        segments = [
-            replace(segment, commands=commands.over(line))
-            for segment, line in zip(segments, lines, strict=True)
-        ]
-    times = tuple(elapsed[p.indices] for p in parts)
-    return BagScan(
-        files,
-        camera,
-        stream.name,
-        options.rate_hz,
-        tuple(segments),
-        times,
-        tuple(notices),
-        commands=orders.topic if orders else "",
-        could_be_commands="" if orders else likely_commands(bag) or "",
-    )
+        found = plan(bag, chosen)
+        return BagScan(
+            files,
+            found.camera,
+            found.odom_topic,
+            chosen.rate_hz,
+            found.segments,
+            found.times_s,
+            found.notices,
+            commands=found.commands,
+            could_be_commands="" if found.commands else likely_commands(bag) or "",
+        )
 
 
 def read_bag(

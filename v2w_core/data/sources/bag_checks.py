@@ -8,14 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2w_core.data.bags.clocks import SECOND, TimeLine, Times
+from v2w_core.data.bags.glances import mirrored_pictures
 from v2w_core.data.bags.log import CameraLog
+from v2w_core.data.bags.motion_rows import Stream
 from v2w_core.data.bags.options import BagOptions
 from v2w_core.data.bags.pictures import white_of
+from v2w_core.data.bags.poses import Track
 from v2w_core.data.notices import Notice
 from v2w_core.data.sources.resample import Segment, rates_of
 
 #: Steps whose length differs by more are told.
 UNEVEN = 0.25
+#: Share of messages in another frame from which on they are told.
+MIXED = 0.05
 
 
 def elapsed_s(line: TimeLine, times: Times, camera: CameraLog) -> NDArray[np.float64]:
@@ -70,12 +75,39 @@ def uneven(parts: Sequence[Segment], line: TimeLine, options: BagOptions) -> Ite
     yield Notice("uneven_steps", text, remedy, {**numbers, "camera_hz": round(camera_hz, 3)})
 
 
-def deep_grey(camera: CameraLog) -> Iterator[Notice]:
-    """Grey of 16 bits that is scaled by the range that the camera fills."""
+def deep_pixels(camera: CameraLog) -> Iterator[Notice]:
+    """Images of 16 bits that are scaled by the range that the camera fills."""
     white = white_of(camera)
     if white is not None:
         bits = white.bit_length()
         text = f"{camera.topic}: {camera.form} fills {bits} of 16 bits (brightest pixel "
         text += f"{camera.white}): white is {white}"
         remedy = "darker recordings of this camera may get another white; record its 8-bit topic"
-        yield Notice("deep_grey", text, remedy, {"bits": bits, "brightest": camera.white})
+        yield Notice("deep_pixels", text, remedy, {"bits": bits, "brightest": camera.white})
+
+
+def turns_of_pictures(camera: CameraLog, line: TimeLine, track: Track) -> Iterator[Notice]:
+    """Whether the pictures turn against the heading."""
+    seen = sorted({number for glance in camera.glances for number in (glance.first, glance.second)})
+    where = dict(zip(line.index.tolist(), line.line_ns.tolist(), strict=True))
+    at = [number for number in seen if number in where]
+    if len(at) < 2:
+        return
+    times = np.array([where[number] for number in at], np.int64)
+    inside = (times >= track.line_ns[0]) & (times <= track.line_ns[-1])
+    yaw = np.interp(times, track.line_ns, np.unwrap(track.poses[:, 3]))
+    known = {number: float(y) for number, y, good in zip(at, yaw, inside, strict=True) if good}
+    notice = mirrored_pictures(list(camera.glances), known.get)
+    if notice is not None:
+        yield notice
+
+
+def several_sources(camera: CameraLog, motion: str, stream: Stream) -> Iterator[Notice]:
+    """Whether two cameras, or two that know the motion, publish on one topic."""
+    others = sum(camera.frames.values()) - max(camera.frames.values(), default=0)
+    found = [(camera.topic, others, len(camera.header_ns)), (motion, stream.mixed, len(stream))]
+    for name, mixed, total in found:
+        if mixed > MIXED * total:
+            text = f"{name}: {mixed} of {total} messages are in another frame than the others"
+            remedy = "do two publish on this topic? Record each on a topic of its own"
+            yield Notice("two_sources", text, remedy, {"messages": mixed})

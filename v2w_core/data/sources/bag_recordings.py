@@ -63,7 +63,7 @@ def open_bag_recordings(
     cameras = sorted({scan.image_topic for scan in scans})
     motions = sorted({scan.odom_topic for scan in scans})
     many = len(scans) + len(found.failed) > 1
-    title = f"bag {scans[0].path.name if not many else source.name}"
+    title = f"bag {scans[0].files.name if not many else source.name}"
     facts: dict[str, Any] = {
         "image_topic": ", ".join(cameras),
         "odom_topic": ", ".join(motions),
@@ -73,7 +73,7 @@ def open_bag_recordings(
     if many:
         facts["num_bags"] = len(scans)
         facts["bags"] = [
-            f"{scan.path.name}: {len(scan.segments)} parts, {scan.num_frames} frames"
+            f"{scan.files.name}: {len(scan.segments)} parts, {scan.num_frames} frames"
             for scan in scans
         ]
     return RecordingSet(
@@ -109,7 +109,7 @@ def _scan_all(bags: Sequence[BagFiles], options: BagOptions) -> _Scans:
             found.failed.append((files, error))
     if not found.scans:
         first, why = found.failed[0]
-        rule = f"one bag of {len(bags)} that can be used; {first.path.name}: {why}"
+        rule = f"one bag of {len(bags)} that can be used; {first.name}: {why}"
         raise DataError("bags", rule, f"{len(found.failed)} that cannot") from why
     return found
 
@@ -117,11 +117,11 @@ def _scan_all(bags: Sequence[BagFiles], options: BagOptions) -> _Scans:
 def _all_notices(found: _Scans, many: bool) -> tuple[Notice, ...]:
     """The notices of all bags, those of several with the bag's name."""
     result = [
-        Notice("bag_left_out", f"{files.path.name} is left out: {error}")
+        Notice("bag_left_out", f"{files.name} is left out: {error}")
         for files, error in found.failed
     ]
     for scan in found.scans:
-        name = f"{scan.path.name}: " if many else ""
+        name = f"{scan.files.name}: " if many else ""
         result += [Notice(n.code, name + n.text, n.remedy, n.numbers) for n in scan.notices]
     return tuple(result)
 
@@ -132,7 +132,7 @@ def _recordings(scans: Sequence[BagScan], many: bool, settings: str) -> Iterator
             part = scan.segments[number]
             shortest, longest = part.step_range_s
             yield Recording(
-                name=scan.path.name if many else "",
+                name=scan.files.name if many else "",
                 frames=(frame for _, frame in group),
                 actions=part.actions,
                 poses=part.poses,
@@ -143,6 +143,7 @@ def _recordings(scans: Sequence[BagScan], many: bool, settings: str) -> Iterator
                     "step_s": [round(shortest, 4), round(longest, 4)],
                     **as_attributes(scan.notices),
                 },
+                times_s=scan.times_s[number],
                 motion=None if part.commands is None else part.motion,
                 key=f"{_identity(scan.files)} {settings} {number}" if many else "",
             )

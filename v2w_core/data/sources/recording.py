@@ -27,6 +27,7 @@ class Recording:
         poses: float64 [T, 4], x y z in metres and yaw in radians.
         stamps_ns: int64 [T], nanoseconds.
         attributes: additional attributes of the episode (JSON values).
+        times_s: float64 [T], seconds from the beginning of the source; None: from the first frame.
         key: the same for the same contents only, so that an interrupted conversion can go on;
             empty: unknown.
         motion: float32 [T-1, 3], the displacements (dx m, dy m, dyaw rad in the body frame), where
@@ -39,11 +40,18 @@ class Recording:
     poses: NDArray[np.float64]
     stamps_ns: NDArray[np.int64]
     attributes: dict[str, Any] = field(default_factory=dict)
+    times_s: NDArray[np.float64] | None = None
     key: str = ""
     motion: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
+
+    def time_of(self, index: int) -> float:
+        """When a frame was taken, in seconds from the beginning."""
+        if self.times_s is None:
+            return float(self.stamps_ns[index] - self.stamps_ns[0]) * 1e-9
+        return float(self.times_s[index])
 
 
 @dataclass(frozen=True)

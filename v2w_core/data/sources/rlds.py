@@ -153,7 +153,7 @@ def _action_spec(action: Any, rate_hz: float | None) -> ActionSpec:
         return RT1_ACTION
     if rate_hz is None:
         rule = "given for flat actions: the files do not say how many steps a second there are"
-        raise DataError("--rate-hz", rule)
+        raise DataError("--rate-hz", rule, "none")
     dim = int(np.asarray(action).size)
     return ActionSpec(
         names=tuple(f"action_{index}" for index in range(dim)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from v2w.bringup.parameter_files import check_params_files, names_checkpoint
+from v2w.bringup.parameter_files import check_params_files, full_name, names_checkpoint
 from v2w.bringup.ros_environment import config_folder
 from v2w.bringup.ros_names import check_namespace, check_topic_name
 from v2w.parameters import TABLES, TOPIC, Parameter, check_all
@@ -103,6 +103,7 @@ def commands(
             command += ["-p", f"{name}:={_as_yaml(value)}"]
         if full != "/":
             command += ["-r", f"__ns:={full}"]
+        command += ["--enclave", full_name(node, full)]  # whose keys it has, with SROS 2
         result[node] = command
     return result
 

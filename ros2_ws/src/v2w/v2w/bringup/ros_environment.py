@@ -10,12 +10,17 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from v2w_core.errors import V2WError
 
 _MARK = "V2W_ROS_ENVIRONMENT"
+#: How far DDS looks for other nodes (Iron and later); and the older variable, which goes before it.
+RANGE, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"
+#: What the option and the launch argument ``discovery`` take.
+RANGES = ("localhost", "subnet")
 
 
 def workspace() -> Path | None:
@@ -103,6 +108,40 @@ def config_folder() -> Path:
     return Path(get_package_share_directory("v2w")) / "config"
 
 
+def discovery(environment: Mapping[str, str], wanted: str = "") -> tuple[dict[str, str], str]:
+    """(variables to set, a line that says who can find the nodes).
+
+    DDS asks nobody for a password: whoever finds the nodes can move the robot. So they are found on
+    this machine only, unless ``wanted`` or the environment says something else.
+
+    Args:
+        environment: variables by name.
+        wanted: one of RANGES; empty for what the environment says.
+
+    Raises:
+        V2WError: ``wanted`` is neither empty nor one of RANGES.
+    """
+    if wanted and wanted not in RANGES:
+        raise V2WError("discovery", f"one of {', '.join(RANGES)}, or empty", wanted)
+    if not wanted:
+        for name in (LOCALHOST_ONLY, RANGE, "ROS_DISCOVERY_SERVER"):
+            if environment.get(name):
+                return {}, f"DDS: {name}={environment[name]}, as in the environment"
+    if wanted == "subnet":
+        line = "DDS: whoever is in this subnet finds the nodes, and can move the robot"
+        return _range("SUBNET", environment), line
+    line = "DDS: only this machine finds the nodes; for others there is discovery subnet"
+    return _range("LOCALHOST", environment), line
+
+
+def _range(name: str, environment: Mapping[str, str]) -> dict[str, str]:
+    found = {RANGE: name}
+    # Humble knows only the older variable, and later versions obey it where it is set.
+    if environment.get("ROS_DISTRO") == "humble" or environment.get(LOCALHOST_ONLY):
+        found[LOCALHOST_ONLY] = "1" if name == "LOCALHOST" else "0"
+    return found
+
+
 def isolated(environment: dict[str, str], domain_id: int) -> dict[str, str]:
     """A copy of an environment with its own ROS domain, DDS only on this machine, and large images.
 
@@ -110,13 +149,16 @@ def isolated(environment: dict[str, str], domain_id: int) -> dict[str, str]:
         environment: variables by name.
         domain_id: ROS_DOMAIN_ID, 0 to 232.
     """
-    local = {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    if environment.get("ROS_DISTRO") == "humble":  # knows only the older variable
-        local["ROS_LOCALHOST_ONLY"] = "1"
+    local = {"ROS_DOMAIN_ID": str(domain_id)} | _range("LOCALHOST", environment)
+    return with_large_frames(environment) | local
+
+
+def with_large_frames(environment: dict[str, str]) -> dict[str, str]:
+    """A copy of an environment in which Fast DDS carries large images between processes."""
+    profile = str(config_folder() / "fastdds_large_frames.xml")
     # The second name is the one of newer Fast DDS versions; other middlewares read neither.
-    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-        local[name] = environment.get(name) or str(config_folder() / "fastdds_large_frames.xml")
-    return environment | local
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    return environment | {name: environment.get(name) or profile for name in names}
 
 
 def pick_domain_id() -> int:

@@ -62,8 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--use-sim-time", action="store_true", help="take time from /clock")
     parser.add_argument(
         "--domain-id", type=int, metavar="N",
-        help="ROS_DOMAIN_ID, 0 to 232, and DDS stays on this machine (default with --sim: "
-        "$ROS_DOMAIN_ID or a free one; without --sim the environment's settings are left alone)",
+        help="ROS_DOMAIN_ID, 0 to 232 (default: $ROS_DOMAIN_ID; else 0, and with --sim a free one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--discovery", choices=("localhost", "subnet"),
+        help="who finds the nodes: this machine, or the whole subnet (default: what "
+        "$ROS_AUTOMATIC_DISCOVERY_RANGE says, else localhost)",
     )  # fmt: skip
 
 
@@ -98,11 +102,14 @@ def run(args: argparse.Namespace) -> int:
         domain = args.domain_id
         if domain is None:
             domain = int(named) if named else ros_environment.pick_domain_id()
-        variables = ros_environment.isolated(variables, domain)
+        variables = ros_environment.with_large_frames(variables) | {"ROS_DOMAIN_ID": str(domain)}
+    found, line = ros_environment.discovery(variables, args.discovery or "")
+    variables |= found
     domain_id = variables.get("ROS_DOMAIN_ID", "0")
     meanings = {exit_codes.SHUT_DOWN: "was shut down through its lifecycle"}
     with Supervisor(variables, sys.stderr, meanings=meanings) as supervisor:
         supervisor.say(f"ROS_DOMAIN_ID={domain_id}; Ctrl-C stops all nodes")
+        supervisor.say(line)
         for name, command in commands.items():
             supervisor.start(name, command)
         return supervisor.run()

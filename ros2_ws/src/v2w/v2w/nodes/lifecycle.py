@@ -25,6 +25,8 @@ from v2w import parameters
 from v2w.bringup.exit_codes import CANNOT_START, SHUT_DOWN
 from v2w.inference.faults import FaultRecord, one_line
 from v2w.nodes.executor import ThreadedExecutor
+from v2w.nodes.memory import limit_arenas
+from v2w.nodes.parameter_requests import guard_parameters
 from v2w.parameters import Parameter
 from v2w_core.errors import V2WError
 
@@ -71,6 +73,7 @@ class AutostartNode(LifecycleNode):
         self.faults = FaultRecord()
         self._transitions = threading.RLock()
         self._guard_transitions()
+        guard_parameters(self)
         parameters.declare(self, table)
         self._start_timer = None
         if self.get_parameter("autostart").value:
@@ -189,6 +192,7 @@ class AutostartNode(LifecycleNode):
 
 def main(create: Callable[[], AutostartNode]) -> NoReturn:
     """Run a node as the whole process, which exits with the code of :func:`run_node`."""
+    limit_arenas()
     code = run_node(create)
     # A node is full of cycles, and its share of Fast DDS's memory stays behind, 32 MiB each time,
     # unless it is gone when the process ends.
@@ -249,16 +253,16 @@ def run_node(create: Callable[[], AutostartNode]) -> int:
         code = CANNOT_START
     except ExternalShutdownException:
         pass
-    except RCLError:
-        if rclpy.ok():
-            raise
-        # else: shut down between two looks at the context
     except Exception as error:
-        if node is not None:
+        if isinstance(error, RCLError) and not rclpy.ok():
+            pass  # shut down between two looks at the context
+        elif node is not None:
             raise
-        # A topic whose name is none, a name space of that kind: a line says more than a traceback.
-        print(f"error: cannot start: {one_line(error)}", file=sys.stderr)
-        code = CANNOT_START
+        else:
+            # A topic whose name is none, security that is not there: a line says more than a
+            # traceback.
+            print(f"error: cannot start: {one_line(error)}", file=sys.stderr)
+            code = CANNOT_START
     finally:
         _end_within(END_S, code)
         if node is not None:

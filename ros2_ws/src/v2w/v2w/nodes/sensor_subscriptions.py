@@ -172,5 +172,6 @@ class SensorSubscriptions:
         self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
     def _report_time_jump(self, source: str) -> None:
-        self._node.get_logger().warning(f"{source}: time jumped backwards, the history was cleared")
+        text = f"{source}: time jumped backwards, the history was cleared"
+        self._node.get_logger().warning(text, throttle_duration_sec=1.0)
         self._on_time_jump()
