@@ -146,7 +146,7 @@ def test_missing_episodes_of_a_set_of_worlds_are_collected(root, tmp_path, capsy
     command = ["evaluate", "prediction", "--checkpoint", str(root / "checkpoint"), "--windows", "2"]
     options = ["--world", "rooms", "--worlds", "unseen"]
     assert main([*command, *options, "--json", "result.json"]) == 0
-    assert "2 of 2 episodes (rooms, unseen worlds) are missing" in capsys.readouterr().err
+    assert "2 of 2 episodes (rooms, unseen) are missing" in capsys.readouterr().err
     numbers = json.loads((tmp_path / "result.json").read_text())
     assert (numbers["world"], numbers["worlds"], numbers["num_episodes"]) == ("rooms", "unseen", 2)
     assert main([*command, *options]) == 0

@@ -18,6 +18,9 @@ from v2w_core.config import WorldModelConfig
 if TYPE_CHECKING:
     from training.envs.doom import DoomMazeEnv
 
+#: Frames of the history of controllers without a model.
+NUM_HISTORY = 4
+
 
 @dataclass
 class Run:
@@ -90,8 +93,6 @@ def drive(
     controller: Controller,
     name: str,
     max_steps: int,
-    *,
-    num_history: int,
     config: WorldModelConfig | None = None,
 ) -> Run:
     """Drives at most ``max_steps`` steps; a planner that detects arrival ends the run.
@@ -101,9 +102,10 @@ def drive(
 
     Args:
         env: the simulator, in the world of the case.
-        num_history: frames of the history that the controller gets.
-        config: of the model behind it, which says what it takes as actions of the past.
+        config: of the model behind the controller, which says how many frames it takes, and what
+            it takes as actions of the past; None: there is none.
     """
+    num_history = NUM_HISTORY if config is None else config.num_history
     views = [env.teleport(*as_pose(pose))["image"] for pose in case.history_poses[-num_history:]]
     before = zip(case.history_commands, case.history_motion, strict=True)
     told = [step_action(config, {"command": c, "motion": m}) for c, m in before]

@@ -15,6 +15,7 @@ from planners.observation import Observation
 from planners.planner import Planner
 from planners.protocols import ImaginationModel
 from planners.settings import SCREENED, ImaginationSettings
+from training.evaluation.cloning import ClonedPolicy, CloningController
 from training.evaluation.goals import GoalCase
 from training.evaluation.oracle import OracleGoal
 from v2w_core.spec import ActionSpec
@@ -74,12 +75,14 @@ class Factory:
         model: the world model; None if ``cem`` is not used.
         spec: the action space.
         settings: settings of the planners.
+        policy: of behaviour cloning; None if ``bc`` is not used.
     """
 
     env: DoomMazeEnv
     model: ImaginationModel | None
     spec: ActionSpec
     settings: Settings
+    policy: ClonedPolicy | None = None
 
     def make(
         self, name: str, case: GoalCase, goal_image: NDArray[np.uint8], seed: int
@@ -105,6 +108,11 @@ class Factory:
         """Plans to the goal's pose without a model of the walls: the straight way, then a turn."""
         planner = Planner(self.spec, self.settings.horizon)
         return self._mpc(planner, PoseGoal(case.goal_pose), None, seed, num_iterations=8)
+
+    def bc(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
+        """Behaviour cloning; it knows the goal's image only."""
+        assert self.policy is not None
+        return CloningController.to(self.policy, self.spec, goal_image)
 
     def oracle(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
         """CEM with the map as the model and the shortest way as the cost: the upper bound."""
@@ -139,5 +147,6 @@ PLANNERS: dict[str, Maker] = {
     "cem": Factory.cem,
     "random": Factory.random,
     "straight": Factory.straight,
+    "bc": Factory.bc,
     "oracle": Factory.oracle,
 }

@@ -16,6 +16,7 @@ from v2w_core.progress import progress
 
 if TYPE_CHECKING:
     from training.envs.doom import DoomMazeEnv
+    from training.evaluation.cloning import ClonedPolicy
     from training.evaluation.controllers import Factory
     from training.evaluation.goals import GoalCase
     from training.evaluation.kept_drives import KeptDrives
@@ -36,6 +37,8 @@ within 0.4 m and 20 degrees of the goal, "reached" those that were so after any 
   cem       CEM in the world model; knows the goal's image only (--goal pose: its pose only)
   random    uniform random actions, never stops
   straight  is told the goal's pose, but knows of no wall
+  bc        behaviour cloning: a small network acts as the episodes did on the way to a goal image;
+            trained when it is missing (some minutes) and kept in runs/KIND/bc.safetensors
   oracle    is told the goal's pose and knows the map: the upper bound
 
 Drives that are finished are kept: the same command goes on where an earlier one was stopped.
@@ -46,7 +49,7 @@ examples:
   v2w evaluate planning --suite walls --world rooms --worlds unseen --goal pose --goals 100
   v2w evaluate planning --suite far --worlds tune --seed 100       to choose settings on
 """
-PLANNER_NAMES = ("cem", "random", "straight", "oracle")
+PLANNER_NAMES = ("cem", "random", "straight", "bc", "oracle")
 SUITE_NAMES = ("near", "far", "walls")
 
 
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     about = {"suite": args.suite, "world": args.world, "worlds": worlds, "seed": args.seed}
     folder = args.out / "_".join(map(str, about.values()))
     try:
-        factory = make_factory(args, env, model)
+        factory = make_factory(args, names, env, model)
         cases = draw_goals(env, args.suite, worlds, args.goals, args.seed)
         about["goals_sha256"] = list_goals(folder / "goals.json", cases, about)
         kept = open_kept(args, names, factory, folder / "drives")
@@ -166,7 +169,9 @@ def load_model(args: argparse.Namespace) -> WorldModel:
     return model
 
 
-def make_factory(args: argparse.Namespace, env: DoomMazeEnv, model: WorldModel | None) -> Factory:
+def make_factory(
+    args: argparse.Namespace, names: list[str], env: DoomMazeEnv, model: WorldModel | None
+) -> Factory:
     """What makes the controllers that the arguments ask for."""
     from training.envs.doom import ACTION_SPEC
     from training.evaluation.controllers import Factory, Settings
@@ -176,7 +181,18 @@ def make_factory(args: argparse.Namespace, env: DoomMazeEnv, model: WorldModel |
         deadline_s=args.deadline_s, imagination=imagination_settings(args), goal=args.goal,
     )  # fmt: skip
     spec = ACTION_SPEC if model is None else model.config.action
-    return Factory(env, model, spec, settings)
+    policy = load_policy(args.world) if "bc" in names else None
+    return Factory(env, model, spec, settings, policy)
+
+
+def load_policy(world: str) -> ClonedPolicy:
+    """Behaviour cloning for a kind of world; it is trained where that has not been done."""
+    from training.envs.doom import ACTION_SPEC
+    from training.evaluation.cloning import CloningSettings, trained_policy
+    from training.evaluation.world_sets import training_episodes
+
+    path = Path("runs") / world / "bc.safetensors"
+    return trained_policy(path, training_episodes(world), ACTION_SPEC, CloningSettings())
 
 
 def settings_of(args: argparse.Namespace, model: WorldModel | None) -> dict[str, Any]:
@@ -201,7 +217,7 @@ def open_kept(
     args: argparse.Namespace, names: list[str], factory: Factory, folder: Path
 ) -> dict[str, KeptDrives]:
     """The drives of earlier runs with the same settings, checkpoint and code, for each planner."""
-    from training.evaluation.kept_drives import KeptDrives, code_hash, folder_hash
+    from training.evaluation.kept_drives import KeptDrives, code_hash, folder_hash, state_hash
 
     model = factory.model
     about = settings_of(args, None) | {"code": code_hash()}
@@ -211,6 +227,9 @@ def open_kept(
         if name == "cem":
             assert model is not None and model.checkpoint is not None
             more = settings_of(args, model) | {"weights": folder_hash(model.checkpoint)}
+        if name == "bc":
+            assert factory.policy is not None
+            more = {"weights": state_hash(factory.policy.state_dict())}
         kept[name] = KeptDrives(folder, name, about | more)
     return kept
 
@@ -223,7 +242,6 @@ def drive_all(
     from training.evaluation.suites import SUITES
 
     env, model = factory.env, factory.model
-    num_history = 4 if model is None else model.config.num_history
     done = sum(number < len(cases) for one in kept.values() for number in one.records)
     if done:
         print(f"{done} drives of an earlier run are kept", file=sys.stderr)
@@ -240,9 +258,7 @@ def drive_all(
             for name in todo:
                 controller = factory.make(name, case, image, args.seed + 1000 * number)
                 config = model.config if name == "cem" and model is not None else None
-                run = drive(
-                    env, case, controller, name, most, num_history=num_history, config=config
-                )
+                run = drive(env, case, controller, name, most, config)
                 kept[name].add(number, run.record(case))
                 bar.update()
             bar.note(", ".join(_rate(name, one) for name, one in kept.items()))

@@ -21,7 +21,7 @@ class WorldSet:
     Attributes:
         seeds: of the worlds.
         episodes: number of episodes in all.
-        driving_seed: of the episodes; training uses others.
+        driving_seed: of the episodes.
     """
 
     seeds: tuple[int, ...]
@@ -35,6 +35,14 @@ WORLD_SETS = {
     "seen": WorldSet((0,), episodes=24, driving_seed=7),
     "unseen": WorldSet(tuple(range(1, 10)), episodes=36, driving_seed=7),
     "tune": WorldSet(tuple(range(1000, 1010)), episodes=40, driving_seed=5),
+}
+#: Folder -> the worlds and episodes that models of a kind of world are trained on.
+TRAINING_SETS = {
+    "rooms": {
+        "train": WorldSet(tuple(range(2000, 2200)), episodes=600, driving_seed=1),
+        "train_seen": WorldSet((0,), episodes=100, driving_seed=3),
+    },
+    "maze": {"train": WorldSet((0,), episodes=200, driving_seed=1)},
 }
 #: Actions of each episode, and (height, width) of its frames.
 STEPS, IMAGE_SIZE = 120, (120, 160)
@@ -64,24 +72,28 @@ def check_world_arguments(args: argparse.Namespace) -> None:
 
 def set_episodes(world: str, worlds: str) -> Path:
     """The folder with the held-out episodes of a set; what is missing is collected first."""
-    chosen = WORLD_SETS[worlds]
-    folder = Path("runs") / world / worlds
-    job = Job(folder, world, chosen.seeds, STEPS, chosen.driving_seed, IMAGE_SIZE)
-    collect_missing(job, chosen.episodes, f"{world}, {worlds} worlds")
-    return folder
+    return _collected(world, worlds, WORLD_SETS[worlds])
 
 
-def collect_missing(job: Job, num_episodes: int, what: str) -> None:
-    """Collects the episodes of a job that are not there yet, and says so.
+def training_episodes(world: str) -> list[Path]:
+    """The folders with the episodes that models are trained on; what is missing is collected."""
+    return [_collected(world, name, chosen) for name, chosen in TRAINING_SETS[world].items()]
+
+
+def _collected(world: str, name: str, chosen: WorldSet) -> Path:
+    """The folder runs/WORLD/NAME; episodes that are not there yet are collected, and it says so.
 
     Raises:
         DataError: the folder holds something else.
     """
-    todo = missing(job, num_episodes)
+    folder = Path("runs") / world / name
+    job = Job(folder, world, chosen.seeds, STEPS, chosen.driving_seed, IMAGE_SIZE)
+    todo = missing(job, chosen.episodes)
     if todo:
-        text = f"{len(todo)} of {num_episodes} episodes ({what}) are missing: collecting them in"
-        print(f"{text} {job.dest}", file=sys.stderr)
+        text = f"{len(todo)} of {chosen.episodes} episodes ({world}, {name}) are missing"
+        print(f"{text}: collecting them in {folder}", file=sys.stderr)
         collect(job, todo)
+    return folder
 
 
 def require_worlds(episodes: Sequence[Episode], world: str, worlds: str) -> None:
