@@ -8,13 +8,14 @@ the displacement stands for both (see :mod:`v2w_core.data.episode`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2w_core.config import WorldModelConfig
-from v2w_core.data.episode import Episode
+if TYPE_CHECKING:
+    from v2w_core.config import WorldModelConfig
+    from v2w_core.data.episode import Episode
 
 
 def takes_commands(config: WorldModelConfig) -> bool:

@@ -144,7 +144,16 @@ def _far(env: DoomMazeEnv, explorer: Explorer, start: Pose, rng: np.random.Gener
 
 
 def _walls(env: DoomMazeEnv, explorer: Explorer, start: Pose, rng: np.random.Generator) -> Found:
-    """A random place behind a wall: it is a detour, and heading straight for it fails."""
+    """A random place behind a wall."""
+    return behind_wall(env, start, rng)
+
+
+def behind_wall(env: DoomMazeEnv, start: Pose, rng: np.random.Generator) -> Found:
+    """A goal of the suite walls from this start, and its steps; None: a few draws found none.
+
+    The shortest way is a detour, and a robot that heads straight for the goal fails. The simulator
+    is driven for that.
+    """
     found = _elsewhere(env, start, rng, "walls")
     return None if found is None or straight_drive(env, start, found[0]) else found
 
@@ -153,11 +162,14 @@ def _elsewhere(env: DoomMazeEnv, start: Pose, rng: np.random.Generator, name: st
     low, high = SUITES[name].steps
     for _ in range(GOALS_A_START):
         goal = as_pose(env.sample_free_pose(rng))
-        if math.hypot(goal[0] - start[0], goal[1] - start[1]) > high * STEP_M:
+        straight_m = math.hypot(goal[0] - start[0], goal[1] - start[1])
+        least_m = max(low * STEP_M, straight_m + (DETOUR_M if name == "walls" else 0.0))
+        # ways from cell to cell tell at once what is out of the question
+        rough_m = float(env.paths.distances(np.array(goal[:2]), start))
+        if not least_m - 0.5 <= rough_m <= 1.1 * high * STEP_M + 0.5:
             continue
         way_m = env.shortest_path_m(start, goal)
-        detour_m = way_m - math.hypot(goal[0] - start[0], goal[1] - start[1])
-        if name == "walls" and detour_m < DETOUR_M:
+        if way_m < least_m:
             continue
         steps = way_m / STEP_M
         if low <= steps <= high:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.commands.collect import Job, collect, missing
 from training.envs.worlds import SHIPPED_WORLD, WORLDS, world_of
-from v2w_core.data.episode import Episode
 from v2w_core.errors import DataError, V2WError
+
+if TYPE_CHECKING:
+    from v2w_core.data.episode import Episode
 
 
 @dataclass(frozen=True)
