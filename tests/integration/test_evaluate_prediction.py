@@ -64,7 +64,7 @@ def test_prints_a_table_and_writes_numbers_and_a_picture(root, tmp_path, capsys)
     assert numbers["num_windows"] == 4
     assert numbers["horizon"] == 8
     assert (numbers["backend"], numbers["precision"]) == ("eager", "fp32")
-    for name in ("psnr", "psnr_copy", "psnr_other_actions", "ssim", "action_gap"):
+    for name in ("psnr", "psnr_copy", "psnr_other_actions", "ssim", "action_gap", "perceptual"):
         assert len(numbers[f"{name}_per_step"]) == len(numbers[f"{name}_per_step_ci"]) == 8
         assert numbers[name] == pytest.approx(np.mean(numbers[f"{name}_per_step"]))
         low, high = numbers[f"{name}_ci"]
@@ -125,6 +125,7 @@ def test_a_head_that_is_right_has_no_error_and_knows_what_blocks(root):
     assert found["blocked_auroc"] == 1.0
     assert found["num_blocked"] == sum(p.case.contact[0] for p in predictions)
     assert found["psnr"] == 60.0 and found["action_gap"] == 0.0
+    assert found["perceptual"] == 0.0 < found["perceptual_copy"]
 
 
 def test_models_that_learned_displacements_are_given_those(root):

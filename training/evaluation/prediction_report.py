@@ -17,8 +17,9 @@ def print_table(result: dict[str, Any]) -> None:
     where = f"; {result['world']}, {result['worlds']} worlds" if result["worlds"] else ""
     print(f"{result['num_windows']} windows of {result['num_episodes']} episodes{where}, "
           f"{result['num_history']} frames given; PSNR in dB")  # fmt: skip
-    print(f"{'step':>6} {'recorded':>9} {'copy':>9} {'other':>9} {'SSIM':>7} {'gap':>7}")
-    form = "{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.3f} {:>7.2f}"
+    print(f"{'step':>6} {'recorded':>9} {'copy':>9} {'other':>9} {'SSIM':>7} {'gap':>7} "
+          f"{'view':>7} {'copy':>7} {'other':>7}")  # fmt: skip
+    form = "{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.3f} {:>7.2f} {:>7.3f} {:>7.3f} {:>7.3f}"
     for step in range(result["horizon"]):
         values = [result[f"{name}_per_step"][step] for name in STEP_SCORES]
         print(form.format(step + 1, *values))
@@ -28,8 +29,8 @@ def print_table(result: dict[str, Any]) -> None:
         for label, values in zip(("from", "to"), ends, strict=True):
             print(form.format(label, *values))
     above = result["psnr"] - result["psnr_copy"], result["psnr"] - result["psnr_other_actions"]
-    print(f"recorded is {above[0]:+.2f} dB beside copy, {above[1]:+.2f} dB beside other; from and "
-          "to: the 95 % interval of the mean")  # fmt: skip
+    print(f"recorded is {above[0]:+.2f} dB beside copy, {above[1]:+.2f} dB beside other; view: the "
+          "distance that ViewPairs sees; from and to: the mean's 95 % interval")  # fmt: skip
     if result["motion_m"] is not None:
         print(
             f"motion one step ahead is {_centimetres(result, 'motion_m')} and "

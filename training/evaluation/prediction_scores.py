@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Float64Array = NDArray[np.float64]
 SCORES = ("psnr", "psnr_copy", "psnr_other_actions")
 #: All scores that are means over windows and steps, each a property of :class:`Prediction`.
-STEP_SCORES = (*SCORES, "ssim", "action_gap")
+STEP_SCORES = (
+    *SCORES, "ssim", "action_gap", "perceptual", "perceptual_copy", "perceptual_other_actions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Prediction:
         psnr, ssim: [horizon], of the rollout under the recorded actions.
         psnr_copy: [horizon], of repeating the last history frame.
         psnr_other_actions: [horizon], of the rollout under the other actions.
+        perceptual, perceptual_copy, perceptual_other_actions: [horizon], the same by
+            ``perceptual_distance``; lower is better.
         motion_m, motion_rad: [horizon], distance and absolute yaw error of the predicted
             displacement to that of odometry; None where one of them is not known.
         command_m, command_rad: the same of the command, taken at its word.
@@ -67,7 +71,10 @@ class Prediction:
     psnr_copy: Float64Array
     psnr_other_actions: Float64Array
     ssim: Float64Array
-    motion_m: Float64Array | None = field(default=None)
+    perceptual: Float64Array
+    perceptual_copy: Float64Array
+    perceptual_other_actions: Float64Array
+    motion_m: Float64Array | None = None
     motion_rad: Float64Array | None = None
     command_m: Float64Array | None = None
     command_rad: Float64Array | None = None
@@ -89,6 +96,7 @@ class Prediction:
             rollouts: where the model predicts its motion; the first of them is under the recorded
                 actions.
         """
+        from training.evaluation.perceptual import perceptual_distance
         from v2w_core.metrics.image import ssim
         from v2w_core.metrics.steps import psnr_copy, psnr_limited
 
@@ -104,6 +112,8 @@ class Prediction:
                 "command_m": _metres(word), "command_rad": np.abs(word[:, 2]),
                 "shortfall_m": _metres(short),
             }  # fmt: skip
+        copy = np.broadcast_to(case.history[-1], case.recorded.shape)
+        views = [perceptual_distance(v, case.recorded) for v in (imagined[0], copy, imagined[1])]
         return cls(
             case=case,
             imagined=imagined,
@@ -111,6 +121,9 @@ class Prediction:
             psnr_copy=psnr_copy(case.history[-1], case.recorded),
             psnr_other_actions=psnr_limited(imagined[1], case.recorded),
             ssim=ssim(imagined[0], case.recorded),
+            perceptual=views[0],
+            perceptual_copy=views[1],
+            perceptual_other_actions=views[2],
             **motion,
         )
 

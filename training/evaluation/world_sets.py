@@ -47,6 +47,11 @@ TRAINING_SETS = {
     },
     "maze": {"train": WorldSet((0,), episodes=200, driving_seed=1)},
 }
+#: Kind of world -> the episodes of the network that compares views (see perceptual.py).
+VIEW_PAIR_SETS = {
+    "rooms": WorldSet(tuple(range(3000, 3100)), episodes=100, driving_seed=11),
+    "maze": WorldSet(tuple(range(3000, 3050)), episodes=50, driving_seed=11),
+}
 #: Actions of each episode, and (height, width) of its frames.
 STEPS, IMAGE_SIZE = 120, (120, 160)
 
@@ -81,6 +86,11 @@ def set_episodes(world: str, worlds: str) -> Path:
 def training_episodes(world: str) -> list[Path]:
     """The folders with the episodes that models are trained on; what is missing is collected."""
     return [_collected(world, name, chosen) for name, chosen in TRAINING_SETS[world].items()]
+
+
+def view_pair_episodes() -> list[Path]:
+    """The folders with the episodes of the network that compares views; collected if need be."""
+    return [_collected(world, "view_pairs", chosen) for world, chosen in VIEW_PAIR_SETS.items()]
 
 
 def _collected(world: str, name: str, chosen: WorldSet) -> Path:
