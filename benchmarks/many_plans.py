@@ -28,7 +28,7 @@ def explore(model: Any) -> tuple[list[Any], np.ndarray]:
     """Snapshots of an episode in the simulated maze, and a view from elsewhere."""
     from training.envs.doom import DoomMazeEnv
     from training.envs.explore import Explorer
-    from v2w.navigation.sensor_history import NS, Snapshot
+    from v2w.navigation.history import NS, Snapshot
     from v2w_core.geometry import actions_from_poses
     from v2w_core.images import resize_frames
 

@@ -29,7 +29,14 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from v2w.bringup import parent, ros_environment
-from v2w.bringup.parameter_files import check_params_files, full_name, names_checkpoint
+from v2w.bringup.parameter_files import (
+    check_params_files,
+    full_name,
+    names_checkpoint,
+    value_of,
+)
+from v2w.bringup.pipeline import NAV2_FILE, WATCHDOG, check_kind, find_stages, pipeline
+from v2w.bringup.ros_names import check_namespace
 
 ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
@@ -44,6 +51,7 @@ ARGUMENTS = {
     "memory_budget_mib": ("", "MiB that a rollout may take; 0: what the device has free."),
     "checkpoint": ("", "Checkpoint folder; empty: that of params_file, else the one that ships."),
     "autostart": ("true", "true: the nodes activate themselves; false: a lifecycle manager."),
+    "pipeline": ("none", "Between planner and base: none, watchdog, or nav2 (also: true)."),
     "rviz": ("false", "Also start RViz with the plans and the imagined frames."),
     "sim": ("false", "Also start the simulated robot."),
     "discovery": (
@@ -105,25 +113,35 @@ def nodes(context: LaunchContext) -> list:
         check_rviz()
     share = Path(get_package_share_directory("v2w"))
     params_files = [value["params_file"]] if value["params_file"] else []
+    kind = check_kind(value["pipeline"])
     names = ["world_model_node", "planner_node"] + ["simulator_node"] * flag(value["sim"])
-    check_params_files([Path(file) for file in params_files], names, value["namespace"])
+    names += ["watchdog_node"] * (kind == WATCHDOG)
+    paths = [Path(file) for file in params_files]
+    check_params_files(paths, names, value["namespace"])
     flags = {name: flag(value[name]) for name in ("use_sim_time", "autostart")}
+    way = pipeline(
+        kind,
+        lambda name: value_of(paths, "planner_node", name, value["namespace"]),
+        namespace=check_namespace(value["namespace"], "namespace"),
+        simulated=flag(value["sim"]),
+        sim_time=flags["use_sim_time"],
+    )
+    stages = find_stages(way.stages, get_package_prefix)
 
-    def node(name: str, overrides: tuple[str, ...]) -> LifecycleNode:
+    def node(name: str, overrides: tuple[str, ...], set_here: dict | None = None) -> LifecycleNode:
         given = {key: TYPES.get(key, str)(value[key]) for key in overrides if value[key]}
-        if "checkpoint" in overrides and not value["checkpoint"]:
-            paths = [Path(file) for file in params_files]
-            if not names_checkpoint(paths, name, value["namespace"]):
-                from v2w_core.checkpoint import default_checkpoint
+        unnamed = "checkpoint" in overrides and not value["checkpoint"]
+        if unnamed and not names_checkpoint(paths, name, value["namespace"]):
+            from v2w_core.checkpoint import default_checkpoint
 
-                given["checkpoint"] = str(default_checkpoint())
+            given["checkpoint"] = str(default_checkpoint())
         files = [str(share / "config" / f"{name}.yaml"), *params_files]
         return LifecycleNode(
             package="v2w",
             executable=name,
             name=name,
             namespace=value["namespace"],
-            parameters=[*files, given | flags],
+            parameters=[*files, given | flags | (set_here or {})],
             output="screen",
             on_exit=ended,
             additional_env={parent.VARIABLE: str(os.getpid())},
@@ -131,7 +149,25 @@ def nodes(context: LaunchContext) -> list:
             **TIMEOUTS,
         )
 
-    graph: list = [node("world_model_node", MODEL), node("planner_node", MODEL)]
+    graph: list = [
+        node("world_model_node", MODEL),
+        node("planner_node", MODEL, way.planner),
+        *([node("watchdog_node", (), way.watchdog)] if way.watchdog else []),
+    ]
+    for stage, _ in stages:
+        graph.append(
+            Node(
+                package=stage.package,
+                executable=stage.executable,
+                name=stage.name,
+                namespace=value["namespace"],
+                parameters=[str(share / "config" / NAV2_FILE), *params_files, stage.parameters],
+                remappings=list(stage.remappings),
+                output="screen",
+                on_exit=ended,
+                **TIMEOUTS,
+            )
+        )
     if flag(value["sim"]):
         graph.append(node("simulator_node", TOPICS))
     if flag(value["rviz"]):

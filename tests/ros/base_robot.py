@@ -16,7 +16,7 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import qos_profile_sensor_data
 from ros_harness import NS, wait_for
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from v2w_msgs.msg import ModelStatus
 
 from v2w.messages import conversions, images
@@ -42,7 +42,8 @@ class BaseRobot:
         self.node = rclpy.create_node("base_robot", context=self.context)
         self.executor = ThreadedExecutor(3, context=self.context)
         self.executor.add_node(self.node)
-        self._camera = self.node.create_publisher(Image, "image_raw", qos_profile_sensor_data)
+        self.compressed, self._lock = False, threading.Lock()
+        self._camera = self._camera_publisher()
         self._odometry = self.node.create_publisher(Odometry, "odom", qos_profile_sensor_data)
         self.node.create_subscription(Twist, "cmd_vel", self._on_command, 10)
         self.status: ModelStatus | None = None
@@ -56,8 +57,19 @@ class BaseRobot:
         for thread in self._threads:
             thread.start()
 
+    def _camera_publisher(self) -> Any:
+        kind, topic = (CompressedImage, "/compressed") if self.compressed else (Image, "")
+        return self.node.create_publisher(kind, f"image_raw{topic}", qos_profile_sensor_data)
+
+    def compress(self) -> None:
+        """Send sensor_msgs/CompressedImage from here on."""
+        with self._lock:
+            self.node.destroy_publisher(self._camera)
+            self.compressed = True
+            self._camera = self._camera_publisher()
+
     def reset(self) -> None:
-        self.change_image: Callable[[Image], Any] = lambda message: None
+        self.change_image: Callable[[Any], Any] = lambda message: None
         self.change_odometry: Callable[[Odometry], Any] = lambda message: None
         self.blocked = False
 
@@ -99,9 +111,11 @@ class BaseRobot:
         if self.change_odometry(odometry) is not False:
             self._odometry.publish(odometry)
         frame = self._rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        image = images.image_message(frame, conversions.header_message(stamp, "camera"))
-        if self.change_image(image) is not False:
-            self._camera.publish(image)
+        with self._lock:
+            make = images.compressed_message if self.compressed else images.image_message
+            image = make(frame, conversions.header_message(stamp, "camera"))
+            if self.change_image(image) is not False:
+                self._camera.publish(image)
 
     @property
     def moving(self) -> bool:

@@ -49,7 +49,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 if READY:
     from collections.abc import Iterator
 
-    from ros_harness import DOMAINS, Nodes, Robot
+    from base_robot import BaseRobot
+    from fault_harness import DRIVES, NAME, fine
+    from ros_harness import DOMAINS, Nodes, Robot, wait_for
+    from std_srvs.srv import Trigger
+    from v2w_msgs.action import Plan as PlanAction
+
+    from v2w.demo.action_client import ThreadedActionClient
 
     @pytest.fixture(scope="module")
     def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
@@ -62,3 +68,29 @@ if READY:
         robot = Robot(nodes.domain)
         yield robot
         robot.close()
+
+    @pytest.fixture(scope="module")
+    def driver(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterator[Nodes]:
+        """A planner that drives."""
+        running = Nodes(next(DOMAINS), tmp_path_factory.mktemp("logs"))
+        running.start([NAME], {NAME: DRIVES | {"checkpoint": str(checkpoint)}})
+        yield running
+        running.stop()
+
+    @pytest.fixture(scope="module")
+    def base_robot(driver: Nodes) -> Iterator[BaseRobot]:
+        """The robot that it drives."""
+        robot = BaseRobot(driver.domain)
+        robot.client = ThreadedActionClient(robot.node, PlanAction, f"{NAME}/plan")
+        robot.ready()
+        yield robot
+        robot.close()
+
+    @pytest.fixture
+    def base(base_robot: BaseRobot) -> Iterator[BaseRobot]:
+        """The robot, standing, with a planner that has nothing to complain about."""
+        base_robot.reset()
+        wait_for(lambda: fine(base_robot), 20.0, f"all checks; last: {base_robot.status}")
+        yield base_robot
+        base_robot.reset()
+        base_robot.call(Trigger, f"{NAME}/stop", Trigger.Request())

@@ -66,8 +66,11 @@ class Nodes:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, names: Sequence[str], overrides: node_processes.Overrides) -> None:
+        self.run(node_processes.commands(names, overrides=overrides))
+
+    def run(self, commands: dict[str, list[str]]) -> None:
         environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain), "OMP_NUM_THREADS": "1"}
-        for name, command in node_processes.commands(names, overrides=overrides).items():
+        for name, command in commands.items():
             with (self._folder / f"{name}.log").open("wb") as log:
                 self.processes[name] = subprocess.Popen(
                     command, env=environment, stdout=log, stderr=subprocess.STDOUT

@@ -68,7 +68,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         Argument.values = {name: text for name, (text, _) in file["ARGUMENTS"].items()} | arguments
         started = file["nodes"](None)
         assert all(node.sigterm_timeout == "1" for node in started)
-        nodes = [node for node in started if node.executable != "rviz2"]
+        nodes = [node for node in started if node.package == "v2w"]
         assert all(node.additional_env == {"V2W_PARENT": str(os.getpid())} for node in nodes)
         return {getattr(node, "name", "rviz2"): node.parameters for node in started}
 
@@ -140,3 +140,25 @@ def test_the_nodes_are_found_on_this_machine_only_unless_told_otherwise(
         {}, "DDS: ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT, as in the environment"
     )  # fmt: skip
     assert set_by("localhost")[0] == {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+def test_a_pipeline_stands_between_the_planner_and_the_base(launched: Any, tmp_path: Path) -> None:
+    nodes = launched(pipeline="watchdog", sim="true")
+    assert list(nodes) == ["world_model_node", "planner_node", "watchdog_node", "simulator_node"]
+    assert nodes["planner_node"][-1]["cmd_vel_topic"] == "/cmd_vel_nav"
+    assert nodes["watchdog_node"][-1]["cmd_vel_topic"] == "/cmd_vel"
+    with pytest.raises(V2WError, match="nothing was started"):
+        launched(pipeline="true")
+    for package, executable in (
+        ("nav2_velocity_smoother", "velocity_smoother"),
+        ("nav2_collision_monitor", "collision_monitor"),
+        ("nav2_lifecycle_manager", "lifecycle_manager"),
+    ):
+        path = tmp_path / package / "lib" / package / executable
+        path.parent.mkdir(parents=True)
+        path.touch()
+    nodes = launched(pipeline="true")
+    names = ["world_model_node", "planner_node", "velocity_smoother", "collision_monitor"]
+    assert list(nodes) == [*names, "pipeline_manager"]
+    file, given = nodes["collision_monitor"]
+    assert file.endswith("nav2_pipeline.yaml") and given["cmd_vel_out_topic"] == "/cmd_vel"

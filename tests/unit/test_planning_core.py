@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from planners.goals import ImageGoal, PoseGoal
 from planners.optimizers.base import shift
 from planners.planner import Planner
+from v2w.navigation.history import Snapshot
 from v2w.navigation.planning import PlanningCore, PlanSettings
-from v2w.navigation.sensor_history import Snapshot
 from v2w_core.geometry import integrate_actions
 from v2w_core.images import encode_image
 

@@ -26,8 +26,8 @@ from v2w.commands import up
 from v2w.inference import status
 from v2w.inference.status import Phase, RequestCounts, RuntimeReport, StatusRecord, StatusReport
 from v2w.messages.conversions import candidates_from, planar_pose
+from v2w.navigation.history import HistoryCounters, HistoryReport
 from v2w.navigation.planning import PlanningCore, pose_goal
-from v2w.navigation.sensor_history import HistoryCounters, HistoryReport
 from v2w.parameters import TABLES, check_horizon, goal_costs
 from v2w_core.backends import names
 from v2w_core.errors import DataError, V2WError

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planners.goals import PoseGoal
+from v2w.navigation.history import Snapshot
 from v2w.navigation.planning import PlanningCore, PlanSettings
-from v2w.navigation.sensor_history import Snapshot
 from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker, twist_of
 from v2w.safety.limits import STOP, Limits
 from v2w_core.testing import PLANAR_4HZ as SPEC

@@ -8,7 +8,8 @@ import pytest
 
 from v2w.errors import NodeError
 from v2w.navigation.camera_format import CameraFormat
-from v2w.navigation.sensor_history import NS, HistoryBuffer, HistoryConfig
+from v2w.navigation.history import NS, HistoryConfig
+from v2w.navigation.sensor_history import HistoryBuffer
 from v2w_core.errors import DataError, V2WError
 from v2w_core.spec import ActionSpec, ObservationSpec
 
@@ -195,7 +196,7 @@ def test_a_report_is_a_copy() -> None:
 def test_the_buffer_does_not_grow() -> None:
     feed = Feed(buffer_s=1.0)
     feed.drive(20.0)
-    assert len(feed.buffer._frames) <= 31
+    assert len(feed.buffer._pictures.frames) <= 31
     assert len(feed.buffer._odometry.stamps) < 400
 
 
@@ -235,7 +236,7 @@ def test_large_messages_are_kept_as_pictures_and_left_out_where_frames_lie_close
             return np.full((4, 6, 3), number, np.uint8)
 
         feed.buffer.add_frame(T0 + round(at_s * NS), load, num_bytes=2)
-        assert feed.buffer._num_bytes <= 10
+        assert feed.buffer._pictures.num_bytes <= 10
     assert len(kept) < 40, "of 30 frames a second a third is needed"
     feed.pose(3.0)
     before = len(kept)
@@ -247,7 +248,7 @@ def test_large_messages_are_kept_as_pictures_and_left_out_where_frames_lie_close
         round((int(stamp) - T0) * 30 / NS) for stamp in snapshot.stamps_ns
     ]
     feed.buffer.clear()
-    assert feed.buffer._num_bytes == 0
+    assert feed.buffer._pictures.num_bytes == 0
 
 
 def test_a_large_message_that_cannot_be_read_is_dropped() -> None:
@@ -259,7 +260,7 @@ def test_a_large_message_that_cannot_be_read_is_dropped() -> None:
     for index in range(3):
         feed.buffer.add_frame(round(0.2 * index * NS), load, num_bytes=2)
     assert feed.buffer.counters.dropped == 3
-    assert feed.buffer._num_bytes == 0
+    assert feed.buffer._pictures.num_bytes == 0
 
 
 def test_one_picture_of_every_format_is_decoded() -> None:

@@ -25,6 +25,7 @@ setup(
             "world_model_node = v2w.nodes.world_model_node:main",
             "planner_node = v2w.nodes.planner_node:main",
             "simulator_node = v2w.nodes.simulator_node:main",
+            "watchdog_node = v2w.nodes.watchdog_node:main",
         ],
     },
 )

@@ -30,24 +30,30 @@ _QOS = (
 )  # fmt: skip
 
 
-def names_checkpoint(params_files: Sequence[Path], node: str, namespace: str = "") -> bool:
-    """Whether ROS parameter files give a node a checkpoint that is not empty.
+def value_of(params_files: Sequence[Path], node: str, name: str, namespace: str = "") -> Any:
+    """The value that ROS parameter files give a parameter of a node; None where they give none.
 
     Args:
         params_files: YAML files as ``--params-file`` takes them: ``ros__parameters`` below the name
             of a node, which may be nested in namespaces and have the wildcards * and **.
         node: name of the node, e.g. "planner_node".
-        namespace: its namespace; empty for none.
+        name: of the parameter.
+        namespace: of the node; empty for none.
 
     Raises:
         V2WError: a file that is missing, or that is no YAML.
     """
-    name, found = full_name(node, namespace), False
+    full, found = full_name(node, namespace), None
     for path in params_files:  # later files win
         for pattern, values in _sections(_read(path)):
-            if "checkpoint" in values and _matches(pattern, name):
-                found = bool(values["checkpoint"])
+            if name in values and _matches(pattern, full):
+                found = values[name]
     return found
+
+
+def names_checkpoint(params_files: Sequence[Path], node: str, namespace: str = "") -> bool:
+    """Whether parameter files give a node a checkpoint that is not empty; as :func:`value_of`."""
+    return bool(value_of(params_files, node, "checkpoint", namespace))
 
 
 def check_params_files(
@@ -56,7 +62,7 @@ def check_params_files(
     """Checks that what parameter files have for our nodes reaches them, and is valid.
 
     Args:
-        params_files: as in :func:`names_checkpoint`.
+        params_files: as in :func:`value_of`.
         nodes: the nodes that are started.
         namespace: theirs; empty for none.
 

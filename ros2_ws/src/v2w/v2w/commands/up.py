@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from v2w.bringup.node_processes import NODES
+from v2w.bringup.pipeline import KINDS, NONE
 
 HELP = "start the ROS 2 nodes (world model, planner, simulator)"
 DESCRIPTION = """\
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--image-topic", help="camera images (default: image_raw)")
     parser.add_argument("--odom-topic", help="odometry (default: odom)")
+    parser.add_argument(
+        "--pipeline", choices=KINDS, default=NONE,
+        help="what is started between planner and base: watchdog (stops the base when commands "
+        "end), or nav2 (velocity_smoother and collision_monitor); default: none",
+    )  # fmt: skip
     parser.add_argument("--namespace", default="", help="namespace of all nodes (default: none)")
     parser.add_argument("--use-sim-time", action="store_true", help="take time from /clock")
     parser.add_argument(
@@ -86,13 +92,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.domain_id is not None:
         check_domain_id(args.domain_id, "--domain-id")
-    names = args.nodes or [name for name in NODES if args.sim or name != "simulator_node"]
+    usual = ["simulator_node"] * args.sim + ["world_model_node", "planner_node"]
+    names = args.nodes or usual
     commands = node_processes.commands(
         names,
         params_files=args.params_file,
         settings=args.settings,
         overrides=node_processes.overrides_from(args),
         namespace=args.namespace,
+        pipeline=args.pipeline,
     )
     variables = ros_environment.ros_environment()
     named = variables.get("ROS_DOMAIN_ID", "")

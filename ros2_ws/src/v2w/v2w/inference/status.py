@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from v2w.inference.faults import FaultReport
-from v2w.navigation.sensor_history import HistoryReport
+from v2w.navigation.history import HistoryReport
 
 UNKNOWN, LOADING, WAITING_FOR_HISTORY, READY, BUSY, ERROR, WARMING_UP = range(7)
 NAMES = ("UNKNOWN", "LOADING", "WAITING_FOR_HISTORY", "READY", "BUSY", "ERROR", "WARMING_UP")

@@ -11,7 +11,7 @@ from v2w_msgs.msg import Rollout
 from v2w_msgs.srv import Imagine
 
 from v2w.messages import conversions, images
-from v2w.navigation.sensor_history import NS, Snapshot, UInt8Array
+from v2w.navigation.history import NS, Snapshot, UInt8Array
 from v2w_core.geometry import from_pose
 from v2w_core.spec import ActionSpec
 

@@ -20,7 +20,7 @@ from planners.planner import IterationReport, Planner, PlanResult
 from planners.protocols import Pose
 from planners.settings import SCREENED, ImaginationSettings
 from v2w.errors import NodeError
-from v2w.navigation.sensor_history import Snapshot
+from v2w.navigation.history import Snapshot
 from v2w.safety.limits import Limits
 from v2w_core.errors import DataError, V2WError
 from v2w_core.geometry import integrate_actions, wrap_angle

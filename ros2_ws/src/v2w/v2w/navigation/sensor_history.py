@@ -1,16 +1,10 @@
-"""What the robot saw and how it moved, at the model's rate. Knows no ROS: stamps are integers.
-
-Adding a frame costs next to nothing: the message is kept as it came, behind a function that decodes
-it. Only the few frames of a snapshot are ever decoded and resized, each of them once; and those of
-cameras so large that the messages would take too much memory.
-"""
+"""What the robot saw and how it moved, at the model's rate. Knows no ROS: stamps are integers."""
 
 from __future__ import annotations
 
-import math
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,101 +12,18 @@ from numpy.typing import NDArray
 
 from v2w.errors import NodeError
 from v2w.navigation.camera_format import CameraFormat
+from v2w.navigation.camera_frames import CameraFrames, Frame
+from v2w.navigation.history import (
+    NS,
+    HistoryConfig,
+    HistoryCounters,
+    HistoryReport,
+    Snapshot,
+    UInt8Array,
+)
 from v2w_core.errors import V2WError
 from v2w_core.geometry import actions_from_poses, interpolate_poses
-from v2w_core.images import resize_frames
 from v2w_core.spec import ActionSpec, ObservationSpec
-
-UInt8Array = NDArray[np.uint8]
-NS = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class HistoryConfig:
-    """What a snapshot consists of, and when it is refused.
-
-    Attributes:
-        num_frames: frames a snapshot needs (the model's num_history).
-        buffer_s: how far back messages are kept [s].
-        max_age_s: a newest frame older than this is stale [s].
-        tolerance: how far a frame may lie from its place on the time grid, as a share of the
-            model's step.
-        jump_s: stamps that go back by more than this clear everything [s]; by less, the message
-            is late and is dropped.
-        max_motion: a step longer than this many times the action bounds is no motion but a jump
-            of the odometry (teleport, relocalisation).
-        max_bytes: messages that are kept as they came take at most this; past it the oldest are
-            decoded and resized when a new one comes, or left out where frames are close together.
-    """
-
-    num_frames: int = 4
-    buffer_s: float = 3.0
-    max_age_s: float = 1.0
-    tolerance: float = 0.4
-    jump_s: float = 0.5
-    max_motion: float = 3.0
-    max_bytes: float = math.inf
-
-
-@dataclass
-class HistoryCounters:
-    """Messages since the buffer was made.
-
-    Attributes:
-        frames: camera frames that were kept.
-        odometry: poses that were kept.
-        dropped: messages that came late or had no usable numbers.
-        jumps: how often stamps went back so far that everything was cleared.
-    """
-
-    frames: int = 0
-    odometry: int = 0
-    dropped: int = 0
-    jumps: int = 0
-
-
-@dataclass(frozen=True)
-class HistoryReport:
-    """A buffer at one moment.
-
-    Attributes:
-        size: frames at the model's rate that a snapshot could have now, at most ``required``.
-        required: frames that a snapshot needs.
-        age_s: age of the newest frame that odometry covers [s]; None without one.
-        counters: messages so far.
-        camera_problem: why the camera's newest picture cannot be read; empty when it can.
-    """
-
-    size: int
-    required: int
-    age_s: float | None
-    counters: HistoryCounters
-    camera_problem: str = ""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A history the model can start from, newest last.
-
-    Attributes:
-        frames: RGB uint8 [T, h, w, 3], resized to the observation spec.
-        actions: float32 [T-1, A], physical units; actions[i] leads from frame i to frame i+1.
-        stamps_ns: int64 [T].
-        poses: (x, y, z, yaw) [T, 4], metres and radians in the odometry frame.
-    """
-
-    frames: UInt8Array
-    actions: NDArray[np.float32]
-    stamps_ns: NDArray[np.int64]
-    poses: NDArray[np.float64]
-
-
-@dataclass(eq=False)
-class _Frame:
-    stamp_ns: int
-    load: Callable[[], UInt8Array] | None
-    num_bytes: int  # of the message, while it is kept
-    image: UInt8Array | None = None
 
 
 @dataclass
@@ -149,13 +60,11 @@ class HistoryBuffer:
         self.config = config
         self._counters = HistoryCounters()
         self._action = action
-        self._observation = observation
         self._step_ns = round(NS * action.dt_s)
-        self._frames: list[_Frame] = []
+        self._lock = threading.Lock()
+        self._pictures = CameraFrames(observation, config, self._step_ns, self._lock)
         self._odometry = _Odometry()
         self.camera = CameraFormat()
-        self._num_bytes = 0  # of the messages that are kept as they came
-        self._lock = threading.Lock()
 
     # -- what comes in --------------------------------------------------------------------------
 
@@ -172,50 +81,16 @@ class HistoryBuffer:
             False when time jumped backwards and everything before was removed.
         """
         with self._lock:
-            newest = self._frames[-1].stamp_ns if self._frames else None
-            verdict = self._order(stamp_ns, newest)
+            frames = self._pictures.frames
+            verdict = self._order(stamp_ns, frames[-1].stamp_ns if frames else None)
             if verdict != "drop":
-                self._frames.append(_Frame(stamp_ns, load, num_bytes))
-                self._num_bytes += num_bytes
+                self._pictures.add(stamp_ns, load, num_bytes)
                 self._counters.frames += 1
-                horizon = stamp_ns - round(NS * self.config.buffer_s)
-                while self._frames[0].stamp_ns < horizon:
-                    self._let_go(self._frames.pop(0))
-        while self._shrink():
-            pass
-        return verdict != "jump"
-
-    def _let_go(self, frame: _Frame) -> None:
-        """The message of a frame is no longer kept."""
-        self._num_bytes -= frame.num_bytes
-        frame.num_bytes = 0
-
-    def _shrink(self) -> bool:
-        """Replace the oldest message by its picture if they take too much memory; whether it did.
-
-        A frame whose neighbours are so near each other that one of them is always near enough to
-        the time grid is not decoded but removed: a camera that is too large is often too fast, too.
-        """
-        with self._lock:
-            if self._num_bytes <= self.config.max_bytes:
-                return False
-            index = next((i for i, frame in enumerate(self._frames) if frame.num_bytes), None)
-            if index is None:
-                return False
-            frame = self._frames[index]
-            if 0 < index < len(self._frames) - 1:
-                gap = self._frames[index + 1].stamp_ns - self._frames[index - 1].stamp_ns
-                if gap <= self.config.tolerance * self._step_ns:
-                    self._let_go(self._frames.pop(index))
-                    return True
-        try:
-            self._image(frame)
-        except NodeError:
+        num_bad = self._pictures.shrink()
+        if num_bad:
             with self._lock:
-                self._counters.dropped += 1
-                self._frames = [other for other in self._frames if other is not frame]
-                self._let_go(frame)
-        return True
+                self._counters.dropped += num_bad
+        return verdict != "jump"
 
     def add_odometry(self, stamp_ns: int, x: float, y: float, z: float, yaw: float) -> bool:
         """Add a pose of the odometry, in metres and radians; NaN and infinity are dropped.
@@ -263,9 +138,7 @@ class HistoryBuffer:
         return "jump"
 
     def _forget(self) -> None:
-        for frame in self._frames:
-            self._let_go(frame)
-        self._frames = []
+        self._pictures.clear()
         self._odometry = _Odometry()
 
     # -- what is there --------------------------------------------------------------------------
@@ -307,7 +180,7 @@ class HistoryBuffer:
 
     def _age_s(self, now_ns: int) -> float | None:
         anchor = self._anchor(None)
-        return None if anchor is None else (now_ns - self._frames[anchor].stamp_ns) / NS
+        return None if anchor is None else (now_ns - self._pictures.frames[anchor].stamp_ns) / NS
 
     def snapshot(self, now_ns: int, at_ns: int | None = None) -> Snapshot:
         """The history that ends now, or at ``at_ns``.
@@ -338,7 +211,7 @@ class HistoryBuffer:
                 raise NodeError("history", rule, f"{len(chosen)}", code="HISTORY_UNAVAILABLE")
             poses = interpolate_poses(self._odometry.stamps, self._odometry.poses, stamps)
         actions = self._actions(poses)
-        frames = np.stack([self._image(frame) for frame in chosen])
+        frames = np.stack([self._pictures.image(frame) for frame in chosen])
         return Snapshot(frames, actions, stamps, poses)
 
     def _anchor(self, at_ns: int | None) -> int | None:
@@ -347,25 +220,25 @@ class HistoryBuffer:
         if not stamps:
             return None
         limit = stamps[-1] if at_ns is None else min(stamps[-1], at_ns)
-        index = bisect_right(self._frames, limit, key=lambda frame: frame.stamp_ns) - 1
-        if index < 0 or self._frames[index].stamp_ns < stamps[0]:
+        index = bisect_right(self._pictures.frames, limit, key=lambda frame: frame.stamp_ns) - 1
+        if index < 0 or self._pictures.frames[index].stamp_ns < stamps[0]:
             return None
-        if at_ns is not None and at_ns - self._frames[index].stamp_ns > self._step_ns:
+        if at_ns is not None and at_ns - self._pictures.frames[index].stamp_ns > self._step_ns:
             return None
         return index
 
-    def _select(self, anchor: int) -> list[_Frame]:
+    def _select(self, anchor: int) -> list[Frame]:
         """Frames on the grid that ends at the anchor, oldest first, as far back as it is filled."""
         tolerance = self._step_ns * self.config.tolerance
         oldest_pose = self._odometry.stamps[0]
-        chosen = [self._frames[anchor]]
+        chosen = [self._pictures.frames[anchor]]
         index = anchor
         for step in range(1, self.config.num_frames):
-            target = self._frames[anchor].stamp_ns - step * self._step_ns
-            best = _nearest(self._frames, target, index)
+            target = self._pictures.frames[anchor].stamp_ns - step * self._step_ns
+            best = self._pictures.nearest(target, index)
             if best is None:
                 break
-            frame = self._frames[best]
+            frame = self._pictures.frames[best]
             if abs(frame.stamp_ns - target) > tolerance or frame.stamp_ns < oldest_pose:
                 break
             chosen.append(frame)
@@ -387,44 +260,18 @@ class HistoryBuffer:
             raise NodeError("history", rule, value, code="HISTORY_UNAVAILABLE")
         return actions
 
-    def _image(self, frame: _Frame) -> UInt8Array:
-        # The image is set before load is cleared, so a second reader finds one of the two.
-        load, image = frame.load, frame.image
-        if image is None and load is not None:
-            try:
-                image = resize_frames(load()[None], self._observation)[0]
-            except V2WError as error:
-                raise NodeError(
-                    error.field, error.rule, error.value, code="HISTORY_UNAVAILABLE"
-                ) from error
-            except Exception as error:
-                said = f"{type(error).__name__}: {error}"
-                raise NodeError(
-                    "image", "a picture that can be read", said, code="HISTORY_UNAVAILABLE"
-                ) from error
-            frame.image = image
-            frame.load = None
-            with self._lock:
-                self._let_go(frame)
-        assert image is not None
-        return image
-
     def _missing(self, at_ns: int | None) -> NodeError:
-        if not self._frames:
+        if not self._pictures.frames:
             value = self.camera.problem or "no camera image"
         elif not self._odometry.stamps:
             value = "no odometry"
         elif at_ns is not None:
-            oldest, newest = self._frames[0].stamp_ns / NS, self._frames[-1].stamp_ns / NS
+            oldest, newest = (
+                self._pictures.frames[0].stamp_ns / NS,
+                self._pictures.frames[-1].stamp_ns / NS,
+            )
             value = f"{at_ns / NS:.3f} s, but the buffer holds {oldest:.3f} s to {newest:.3f} s"
         else:
             value = "no image whose stamp lies between two odometry stamps"
         rule = "camera images with odometry around them"
         return NodeError("history", rule, value, code="HISTORY_UNAVAILABLE")
-
-
-def _nearest(frames: Sequence[_Frame], target: int, below: int) -> int | None:
-    """Index under ``below`` of the frame nearest to the target stamp."""
-    right = bisect_right(frames, target, hi=below, key=lambda frame: frame.stamp_ns)
-    around = [i for i in (right - 1, right) if 0 <= i < below]
-    return min(around, key=lambda i: abs(frames[i].stamp_ns - target), default=None)

@@ -11,13 +11,15 @@ from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from v2w.nodes.graph import Graph
+
 #: Requests and answers that are kept until they are taken. ROS's default of 10 loses some when a
 #: dozen clients ask at once.
 REQUESTS = QoSProfile(depth=512)
 #: How long an action's result is kept after its end [s]; ROS's default is 900 s.
 RESULT_TIMEOUT_S = 10
 #: Time between two looks at the graph [s].
-LOOK_S = 0.25
+LOOK_S = 0.2
 #: How long after its request a client may be discovered [s].
 DISCOVERY_S = 2.0
 #: Least time between two quick answers [s]. Every client of a service gets the answers to all of
@@ -106,39 +108,35 @@ class LimitedCallbackGroup(CallbackGroup):
 
 
 class ClientWatch:
-    """Whether a client that may have sent a request is still there.
+    """Whether the client that sent a request is still there.
 
-    ROS 2 does not tell Python which client sent a request. So a request counts as abandoned when
-    none of the clients that the service had when it came is there any more. A client that was
-    killed is noticed when the middleware misses it (Fast DDS: after 20 s).
+    ROS 2 does not tell Python which client that is: it is one of those that the service had when
+    the request came, or that were discovered shortly after.
 
     Args:
-        node: that serves.
-        service: full name of the service.
+        graph: of the node that offers the service.
+        service: e.g. "~/plan".
     """
 
-    def __init__(self, node: Node, service: str) -> None:
-        self._node = node
-        # The name of the topic of the answers, as every DDS-based middleware gives it.
-        self._topic = f"rr{service}Reply"
-        self._clients: set[bytes] = set()
+    def __init__(self, graph: Graph, service: str) -> None:
+        self._graph, self._service = graph, service
         self._began = self._looked = time.monotonic()
-        self._gone = False
-        self._look()
+        self._present = self._seen = graph.clients(service)
 
-    def is_gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        if not self._gone and time.monotonic() - self._looked > LOOK_S:
+    def one_is_gone(self) -> bool:
+        """Whether one of them is gone: it may be the one that waits for the answer."""
+        self._look()
+        return bool(self._seen - self._present)
+
+    def all_are_gone(self) -> bool:
+        """Whether nobody can wait for the answer any more; looked at every LOOK_S."""
+        if time.monotonic() - self._looked > LOOK_S:
             self._look()
-        return self._gone
+        return bool(self._seen) and not self._seen & self._present
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        try:
-            found: list[Any] = self._node.get_subscriptions_info_by_topic(self._topic, True)
-        except Exception:  # the node is being destroyed, or a middleware without these names
-            return
-        present = {bytes(endpoint.endpoint_gid) for endpoint in found}
-        if self._looked - self._began < DISCOVERY_S or not self._clients:
-            self._clients |= present
-        self._gone = bool(self._clients) and self._clients.isdisjoint(present)
+        present = self._graph.clients(self._service)
+        if self._looked - self._began < DISCOVERY_S or not self._seen:
+            self._seen |= present
+        self._present = present

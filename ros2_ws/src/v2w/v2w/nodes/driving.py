@@ -11,7 +11,6 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from v2w import parameters
@@ -20,6 +19,7 @@ from v2w.navigation.plan_follower import Motion, PlanFollower
 from v2w.navigation.planning import PlanningCore
 from v2w.navigation.trajectory_tracker import TrackerConfig, TrajectoryTracker
 from v2w.nodes.graph import Graph
+from v2w.nodes.presence import Presence
 from v2w.nodes.velocity_publisher import VelocityPublisher
 from v2w.parameters import Parameter
 from v2w.safety.camera import Look, look_at_compressed, look_at_image
@@ -27,9 +27,7 @@ from v2w.safety.checks import NS, PlanOrigin, settings_from
 from v2w.safety.supervisor import SafetySupervisor, steady_ns
 from v2w_core.spec import ActionSpec
 
-#: A planner publishes on this topic while it is active, which is how others know of it.
-ACTIVE = "~/_active"
-#: How often the node looks for other planners and publishers [s].
+#: How often the node looks for other publishers of commands [s].
 LOOK_S = 1.0
 #: How long after a plan was asked for compressed pictures are looked into [s]; else one in IDLE_S
 #: is. A look into large ones takes long: the next comes after SHARE times that at the earliest.
@@ -56,6 +54,7 @@ class Driving:
     Args:
         node: has the parameters of ``table``.
         table: those of planner_node.
+        graph: who else publishes commands.
         base_frame: the body frame.
         say: publishes the status.
     """
@@ -64,21 +63,22 @@ class Driving:
         self,
         node: Node,
         table: tuple[Parameter, ...],
+        graph: Graph,
         base_frame: Callable[[], str],
         say: Callable[[], object],
     ) -> None:
         self._node, self._table = node, table
         self._output = _Output(node, base_frame, say)
-        self.graph = Graph(node)
+        self._graph, self._presence = graph, Presence(node)
         values = parameters.values(node, table)
         self.supervisor = SafetySupervisor(
             self._output, self._ros_ns, settings=settings_from(values)
         )
         self._follower: PlanFollower | None = None
         self._timer: Any = None
-        self._active: Any = None
         self._lock = threading.Lock()  # a plan is begun, or all are void
         self._attention_ns = self._decode_ns = self._looked_ns = 0
+        self._publishers = ""  # other nodes that may send commands as well
         self._group = MutuallyExclusiveCallbackGroup()
         node.create_service(
             Trigger, "~/stop", self._on_stop, callback_group=MutuallyExclusiveCallbackGroup()
@@ -90,7 +90,7 @@ class Driving:
         """The node is activated: plans may be driven from now on."""
         values = parameters.values(self._node, self._table)
         self.supervisor.restart()
-        self._active = self._node.create_publisher(Empty, ACTIVE, 1)
+        self._presence.set_active(True)
         tracker = TrajectoryTracker(action, _tracker_config(values))
         self._follower = PlanFollower(tracker, self.supervisor, core, steady_ns, self.supervisor)
         self._timer = self._node.create_timer(
@@ -103,9 +103,7 @@ class Driving:
         timer, self._timer, self._follower = self._timer, None, None
         if timer is not None:
             self._node.destroy_timer(timer)
-        active, self._active = self._active, None
-        if active is not None:
-            self._node.destroy_publisher(active)
+        self._presence.set_active(False)
 
     def halt(self) -> None:
         """Stop the robot; no command comes after that until :meth:`start`."""
@@ -115,10 +113,7 @@ class Driving:
 
     def why_not_active(self) -> str:
         """Why another planner forbids to activate this one; empty when none does."""
-        if not self.graph.other_publishers(ACTIVE):
-            return ""
-        name = self._node.get_fully_qualified_name()
-        return f"another {name} is active: two planners must not drive one robot"
+        return self._presence.claim()
 
     # -- motion ---------------------------------------------------------------------------------
 
@@ -185,12 +180,12 @@ class Driving:
             raise  # the node counts it and says so
 
     def _look_around(self, topic: str) -> None:
+        self._presence.speak()
         now_ns = steady_ns()
-        if now_ns - self._looked_ns < LOOK_S * NS:
-            return
-        self._looked_ns = now_ns
-        others = ", ".join(self.graph.other_publishers(topic))
-        self.supervisor.saw_publishers(self.why_not_active(), others)
+        if now_ns - self._looked_ns >= LOOK_S * NS:
+            self._looked_ns = now_ns
+            self._publishers = ", ".join(self._graph.other_publishers(topic))
+        self.supervisor.saw_publishers(self._presence.other(), self._publishers)
 
     def _fail(self, what: str, trace: str) -> None:
         """Something that should not have happened: the robot stops, the node goes on."""

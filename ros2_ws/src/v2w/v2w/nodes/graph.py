@@ -1,4 +1,4 @@
-"""Who else is in the ROS graph: clients of a service that have gone, another node of this name.
+"""Who else is in the ROS graph: the clients of a service, other publishers on a topic.
 
 An endpoint's GID begins with twelve bytes of its process. Fast DDS puts the host and the lower half
 of the process id in there, so that a process of this machine that was killed is noticed at once:
@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from std_msgs.msg import Empty
 
@@ -41,9 +42,9 @@ class Graph:
         name = self._node.resolve_service_name(service)
         try:
             found = self._node.get_publishers_info_by_topic(f"rq{name}Request", no_mangle=True)
-        except RuntimeError:  # the node is being destroyed
+        except (RuntimeError, InvalidHandle):  # the node is being destroyed
             return frozenset()
-        return frozenset(bytes(info.endpoint_gid) for info in found if self._lives(info))
+        return frozenset(bytes(info.endpoint_gid) for info in self._living(found))
 
     def other_publishers(self, topic: str) -> list[str]:
         """Names of other living nodes that publish on a topic."""
@@ -51,54 +52,39 @@ class Graph:
         own = (self._node.get_name(), self._node.get_namespace())
         names = {
             f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-            for info in found
-            if self._lives(info)
-            and not (_prefix(info) == self._own and (info.node_name, info.node_namespace) == own)
+            for info in self._living(found)
+            if not (_prefix(info) == self._own and (info.node_name, info.node_namespace) == own)
         }
         return sorted(names)
 
-    def _lives(self, info: Any) -> bool:
+    def _living(self, found: list[Any]) -> list[Any]:
+        """Those endpoints whose processes are there, as far as is known."""
+        pids = {id(info): self._pid(info) for info in found}
+        running = _running({pid for pid in pids.values() if pid is not None})
+        return [info for info in found if pids[id(info)] is None or pids[id(info)] in running]
+
+    def _pid(self, info: Any) -> int | None:
+        """The lower half of the id of an endpoint's process; None where it is not known."""
         prefix = _prefix(info)
         if not self._has_pids or prefix[HOST] != self._own[HOST]:
-            return True  # as far as is known
-        return _runs(int.from_bytes(prefix[PID], "little"))
-
-
-class ClientWatch:
-    """The clients of a service when a request came, one of which sent it.
-
-    Which one that was the middleware does not tell.
-
-    Args:
-        graph: of the node that offers the service.
-        service: e.g. "~/plan".
-    """
-
-    def __init__(self, graph: Graph, service: str) -> None:
-        self._graph, self._service = graph, service
-        self._there = graph.clients(service)
-
-    def one_is_gone(self) -> bool:
-        """Whether one of them is gone: it may be the one that waits for the answer."""
-        return bool(self._there - self._graph.clients(self._service))
-
-    def all_are_gone(self) -> bool:
-        """Whether nobody can wait for the answer any more."""
-        return bool(self._there) and not self._there & self._graph.clients(self._service)
+            return None
+        return int.from_bytes(prefix[PID], "little")
 
 
 def _prefix(info: Any) -> bytes:
     return bytes(info.endpoint_gid)[:PREFIX]
 
 
-def _runs(low_pid: int) -> bool:
-    """Whether a process runs whose id ends in these 16 bits."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) & 0xFFFF == low_pid:
+def _running(low_pids: set[int]) -> set[int]:
+    """Those of these 16 bits in which the id of a running process ends."""
+    found: set[int] = set()
+    for entry in os.listdir("/proc") if low_pids else ():
+        low = int(entry) & 0xFFFF if entry.isdigit() else -1
+        if low in low_pids - found:
             try:
                 state = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[0]
             except (OSError, IndexError):
                 continue
             if state not in "ZXx":
-                return True
-    return False
+                found.add(low)
+    return found

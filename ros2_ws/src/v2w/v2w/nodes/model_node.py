@@ -11,23 +11,24 @@ import random
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import State, TransitionCallbackReturn
 
 from v2w import parameters
-from v2w.errors import NodeError, answer
 from v2w.inference.faults import one_line
-from v2w.inference.model_thread import ModelThread
 from v2w.inference.status import Phase, RuntimeReport, StatusRecord, StatusReport
-from v2w.navigation.sensor_history import HistoryBuffer, HistoryConfig, Snapshot
-from v2w.nodes.clients import ClientWatch, LimitedCallbackGroup, Pacer
+from v2w.navigation.history import HistoryConfig, Snapshot
+from v2w.navigation.sensor_history import HistoryBuffer
+from v2w.nodes.clients import LimitedCallbackGroup
 from v2w.nodes.diagnostics import Diagnostics
+from v2w.nodes.graph import Graph
 from v2w.nodes.lifecycle import NUM_THREADS, AutostartNode
+from v2w.nodes.requests import Requests, not_ready
 from v2w.nodes.sensor_subscriptions import SensorObserver, SensorSubscriptions
 from v2w.parameters import Parameter
-from v2w_core.errors import Interrupted, V2WError
+from v2w_core.errors import V2WError
 
 if TYPE_CHECKING:
     from v2w.inference.model_runtime import ModelRuntime
@@ -48,6 +49,8 @@ class ModelNode(AutostartNode, ABC):
         model: the loaded model; None unless configured.
         history: camera frames and odometry; None unless configured.
         stopping: whether the node is being deactivated, so that requests must end.
+        requests: are answered one at a time.
+        graph: who else is there.
     """
 
     def __init__(self, name: str, table: tuple[Parameter, ...]) -> None:
@@ -57,15 +60,13 @@ class ModelNode(AutostartNode, ABC):
         self.model_id = ""
         self.status = StatusRecord()
         self.stopping = self._ending = False
-        self.turn_began = 0.0  # when the current request's turn came, by time.perf_counter
         # Requests may overlap on purpose: each waits in a thread of the executor for its turn.
         max_waiting = self.get_parameter("max_waiting_requests").value
         at_once = max_waiting + 2  # one at work, one being refused
         self.request_group = LimitedCallbackGroup(at_once)
         self.num_threads = NUM_THREADS + 2 * at_once  # goals of an action are not in the group
-        self.pacer = Pacer()
-        self._model_thread = ModelThread(max_waiting)
-        self._client: ClientWatch | None = None  # of the current request
+        self.requests = Requests(self, max_waiting)
+        self.graph = Graph(self)
         self._sensors: SensorSubscriptions | None = None
         self.diagnostics = Diagnostics(self, self.report)
 
@@ -78,7 +79,7 @@ class ModelNode(AutostartNode, ABC):
         self.diagnostics.publish()
         try:
             values = parameters.values(self, self.table)
-            self._model_thread.run(lambda: self._load(values))
+            self.requests.run(lambda: self._load(values))
         except Exception as error:
             self.problem = one_line(error)
             if not isinstance(error, V2WError):
@@ -156,7 +157,7 @@ class ModelNode(AutostartNode, ABC):
         if self.context.ok():
             self.halt()
         if self.status.active:  # else there are none; loading a model need not be waited for
-            self._wait_for_requests(END_PATIENCE_S)
+            self.requests.wait_for_end(END_PATIENCE_S)
         super().release()
 
     @abstractmethod
@@ -198,7 +199,7 @@ class ModelNode(AutostartNode, ABC):
             torch.set_num_threads(values["num_threads"])
         began = time.perf_counter()
         self.model = ModelRuntime(
-            settings, self.get_logger().warning, self.on_model_replaced, self.is_given_up
+            settings, self.get_logger().warning, self.on_model_replaced, self.requests.is_given_up
         )
         self.model_id = settings.checkpoint.name
         config = HistoryConfig(
@@ -291,7 +292,7 @@ class ModelNode(AutostartNode, ABC):
             phase=phase,
             error=error,
             faults=self.faults.read(),
-            num_requests=self._model_thread.num_requests if phase is Phase.ACTIVE else 0,
+            num_requests=self.requests.count if phase is Phase.ACTIVE else 0,
             requests=requests,
             model_id=self.model_id,
             runtime=runtime,
@@ -322,87 +323,16 @@ class ModelNode(AutostartNode, ABC):
     def on_model_lost(self) -> None:
         """Called when no request can be answered any more. Subclasses override this."""
 
-    def is_given_up(self) -> bool:
-        """Whether the current request must end: the node is deactivated, or its client is gone."""
-        client = self._client
-        return self.stopping or (client is not None and client.is_gone())
-
-    def respond(self, response: Any, work: Callable[[], float], service: str) -> Any:
-        """Answer a request: wait for its turn, do the work, and set error_code and error_msg.
-
-        Requests are computed one after the other, in the order in which they came.
-
-        Args:
-            response: of a service or an action; returned after it was filled.
-            work: fills the response and returns how long the model took [s].
-            service: full name of the service whose client waits for the answer.
-        """
-        seconds = None
-        try:
-            self._check_active()
-            client = ClientWatch(self, service)
-            longest_s = self.get_parameter("max_waiting_time").value
-            seconds = self._model_thread.run(lambda: self._turn(work, client), longest_s)
-            response.error_code, response.error_msg = 0, ""
-        except Exception as error:
-            known = isinstance(error, V2WError)
-            if known or self.status.active:
-                response.error_code, response.error_msg = answer(error)
-            else:  # the model was freed meanwhile
-                response.error_code, response.error_msg = answer(not_ready())
-            detail = response.error_msg if known else traceback.format_exc()
-            self.get_logger().warning(
-                f"request refused ({response.error_code}): {detail}", throttle_duration_sec=0.5
-            )
-        self.status.finish(response.error_code == 0, seconds)
-        model = self.model
-        if model is not None and model.lost and self.status.fail(model.lost):
-            self.on_model_lost()
-        self.diagnostics.publish()
-        if response.error_code:
-            self.pacer.wait()
-        return response
-
     def on_fault(self) -> None:
         """Publish the status."""
         self.diagnostics.publish()
-
-    def _check_active(self) -> None:
-        if self.model is None or not self.status.active:
-            raise not_ready()
-
-    def _turn(self, work: Callable[[], float], client: ClientWatch) -> float:
-        self._check_active()
-        if client.is_gone():
-            raise NodeError("client", "still there when its turn comes", code="TIMEOUT")
-        assert self.model is not None
-        self.diagnostics.publish()
-        self.turn_began = time.perf_counter()
-        self._client = client
-        try:
-            return self.model.run(work)
-        except Interrupted:
-            why = "deactivated" if self.stopping else "its client is gone"
-            raise NodeError("request", "not interrupted", why, code="NOT_READY") from None
-        finally:
-            self._client = None
 
     def _give_up_requests(self) -> None:
         """Let requests end with an error before what answers them is destroyed."""
         self.stopping = True
         self.status.deactivate()
         self.halt()
-        self._wait_for_requests(PATIENCE_S)
-
-    def _wait_for_requests(self, patience_s: float) -> None:
-        deadline = time.monotonic() + patience_s
-        while self._model_thread.busy and time.monotonic() < deadline:
-            time.sleep(0.02)
-
-
-def not_ready() -> NodeError:
-    """The refusal of a node that is not active."""
-    return NodeError("node", "configured and active", code="NOT_READY")
+        self.requests.wait_for_end(PATIENCE_S)
 
 
 def chosen_seed(seed: int) -> int:

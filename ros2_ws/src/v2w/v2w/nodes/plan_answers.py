@@ -12,8 +12,8 @@ from visualization_msgs.msg import MarkerArray
 
 from planners.planner import IterationReport
 from v2w.messages import conversions, images, rollouts
+from v2w.navigation.history import Snapshot
 from v2w.navigation.planning import PlanOutcome
-from v2w.navigation.sensor_history import Snapshot
 from v2w.nodes.model_node import ModelNode
 from v2w.nodes.plan_goals import PlanGoal
 from v2w_core.geometry import from_pose

@@ -7,10 +7,9 @@ import time
 from typing import Any
 
 from v2w.navigation.plan_follower import Motion
-from v2w.nodes.graph import ClientWatch
+from v2w.nodes.clients import ClientWatch
 
-#: How often the graph is asked whether a client is still there [s].
-LOOK_S = 0.2
+GONE = "the client is gone (require_live_client)"
 
 
 class PlanGoal:
@@ -32,7 +31,6 @@ class PlanGoal:
         self.motion: Motion | None = None
         self.refused = ""
         self.given_up = ""
-        self._looked, self._gone = 0.0, False
 
     @property
     def is_cancelled(self) -> bool:
@@ -49,10 +47,16 @@ class PlanGoal:
             return "cancelled"
         if self.given_up or not needs_client:
             return self.given_up
-        now = time.monotonic()
-        if now - self._looked > LOOK_S:
-            self._looked, self._gone = now, self.client.all_are_gone()
-        return "the client is gone (require_live_client)" if self._gone else ""
+        return GONE if self.client.all_are_gone() else ""
+
+    def must_not_drive(self, needs_client: bool) -> str:
+        """Why the robot must not move for it; empty when it may.
+
+        Args:
+            needs_client: every client that may have asked for it must be there.
+        """
+        gone = needs_client and self.client.one_is_gone()
+        return self.unwanted(False) or (GONE if gone else "")
 
 
 class ActionGoals:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from array import array
 from collections.abc import Collection
@@ -14,9 +13,7 @@ from rclpy.action import CancelResponse
 from v2w_msgs.action import Plan as PlanAction
 from v2w_msgs.srv import Plan as PlanService
 
-from planners.goals import Goal
 from planners.planner import IterationReport, Planner
-from planners.settings import ImaginationSettings
 from v2w import parameters
 from v2w.errors import CODES, NodeError
 from v2w.inference.status import StatusReport
@@ -24,22 +21,20 @@ from v2w.messages import conversions
 from v2w.navigation.plan_follower import Motion
 from v2w.navigation.planning import (
     GOAL_IMAGE,
-    GOAL_POSE,
     PlanningCore,
     PlanOutcome,
     PlanSettings,
-    pose_goal,
 )
-from v2w.navigation.sensor_history import Snapshot
 from v2w.nodes import lifecycle
-from v2w.nodes.clients import REQUESTS, PatientActionServer
+from v2w.nodes.clients import REQUESTS, ClientWatch, PatientActionServer
 from v2w.nodes.driving import Driving
-from v2w.nodes.graph import ClientWatch
-from v2w.nodes.model_node import ModelNode, chosen_seed, not_ready
+from v2w.nodes.model_node import ModelNode
 from v2w.nodes.plan_answers import PlanAnswers
 from v2w.nodes.plan_goals import ActionGoals, PlanGoal
+from v2w.nodes.plan_requests import PlanRequests
+from v2w.nodes.requests import not_ready
 from v2w.safety import camera
-from v2w.safety.checks import PlanOrigin, settings_from
+from v2w.safety.checks import PlanOrigin
 from v2w_core.errors import V2WError
 
 #: How often a goal that is being driven is looked at, and tells its client how far it is [s].
@@ -57,17 +52,21 @@ class PlannerNode(ModelNode):
         self._goals = ActionGoals()
         # One thread for the goal that is being driven, one for ~/stop.
         self.num_threads += 2
-        self._answers = PlanAnswers(self)
+        self._asked, self._answers = PlanRequests(self), PlanAnswers(self)
         self._driving = Driving(
-            self, self.table, lambda: self.base_frame, lambda: self.diagnostics.publish()
+            self,
+            self.table,
+            self.graph,
+            lambda: self.base_frame,
+            lambda: self.diagnostics.publish(),
         )
         # For the node's life: a request that comes while the node is not active is answered so.
-        self._service = self.create_service(
+        self.create_service(
             PlanService, "~/plan", self._on_service, qos_profile=REQUESTS,
             callback_group=self.request_group,
         )  # fmt: skip
         self._action = PatientActionServer(
-            self, PlanAction, "~/plan", self._on_action, pacer=self.pacer,
+            self, PlanAction, "~/plan", self._on_action, pacer=self.requests.pacer,
             handle_accepted_callback=self._on_accepted,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
         )  # fmt: skip
@@ -144,9 +143,8 @@ class PlannerNode(ModelNode):
     # -- requests -------------------------------------------------------------------------------
 
     def _on_service(self, request: Any, response: Any) -> Any:
-        goal = PlanGoal(ClientWatch(self._driving.graph, "~/plan"))
-        name = self._service.service_name
-        self.respond(response, lambda: self._plan(request, response, goal), name)
+        goal = PlanGoal(ClientWatch(self.graph, "~/plan"))
+        self.requests.respond(response, lambda: self._plan(request, response, goal), goal.client)
         if response.error_code == 0:
             response.error_msg = goal.refused
         return response
@@ -156,8 +154,7 @@ class PlannerNode(ModelNode):
 
         What they plan is given up, and what they drive stops.
         """
-        watch = ClientWatch(self._driving.graph, "~/plan/_action/send_goal")
-        goal = PlanGoal(watch, handle)
+        goal = PlanGoal(ClientWatch(self.graph, "~/plan/_action/send_goal"), handle)
         alone = self.get_parameter("publish_velocity").value
         for motion in self._goals.add(goal, alone=alone):
             self._driving.stop_motion(motion, "pre-empted by a newer goal")
@@ -166,9 +163,8 @@ class PlannerNode(ModelNode):
     def _on_action(self, handle: Any) -> Any:
         result, request = PlanAction.Result(), handle.request
         goal = self._goals.of(handle)
-        name = self.resolve_service_name("~/plan") + "/_action/get_result"
         try:
-            self.respond(result, lambda: self._plan(request, result, goal), name)
+            self.requests.respond(result, lambda: self._plan(request, result, goal), goal.client)
             if goal.motion is not None:
                 self._see_it_driven(goal, goal.motion, result)
         finally:
@@ -194,7 +190,7 @@ class PlannerNode(ModelNode):
             if now - said < FEEDBACK_S and not (goal.is_cancelled or goal.given_up):
                 continue
             said = now
-            why = goal.unwanted(self._needs_client)
+            why = goal.must_not_drive(self._needs_client)
             if why:
                 self._driving.stop_motion(motion, why)
                 continue
@@ -218,12 +214,12 @@ class PlannerNode(ModelNode):
             raise not_ready()
         needs_client = self._needs_client
         self._refuse_unwanted(goal, needs_client)
-        settings = self._settings(request)
-        described = self._described_goal(request)
+        settings = self._asked.settings(request)
+        described = self._asked.described(request, core)
         snapshot = self.snapshot()
         origin = self._driving.origin(int(snapshot.stamps_ns[-1]), snapshot.poses[-1])
         self._driving.attend()
-        target, key = self._goal(described, snapshot)
+        target, key = self._asked.goal(described, snapshot)
         shows_nothing = camera.frames_show_nothing(
             snapshot.frames, self._driving.supervisor.settings.camera
         )
@@ -235,15 +231,15 @@ class PlannerNode(ModelNode):
                 goal.handle.publish_feedback(self._answers.feedback(goal, report, snapshot))
 
         def interrupted() -> bool:
-            return self.is_given_up() or bool(goal.unwanted(needs_client))
+            return self.requests.is_given_up() or bool(goal.unwanted(needs_client))
 
         outcome = core.plan(
-            snapshot, target, key, settings, on_iteration, interrupted, self.turn_began
+            snapshot, target, key, settings, on_iteration, interrupted, self.requests.turn_began
         )
         if outcome.result.cancelled:
             self._refuse_unwanted(goal, needs_client)
             why = "the node was deactivated" if self.stopping else "cancelled"
-            if self.is_given_up() and not self.stopping:
+            if self.requests.is_given_up() and not self.stopping:
                 why = "its client is gone"
             raise NodeError("plan", "not interrupted", why, code="NO_VALID_PLAN")
         frames = None
@@ -290,11 +286,11 @@ class PlannerNode(ModelNode):
         reason, motion = "", None
         if outcome.num_scored < least:
             reason = f"{outcome.num_scored} candidates were scored, at least {least} are needed"
-        elif self.stopping or goal.unwanted(False):
-            reason = goal.unwanted(False) or "the node was deactivated"
-        elif self._needs_client and goal.client.one_is_gone():
-            reason = "the client is gone (require_live_client)"
-        elif shows_nothing:
+        elif self.stopping:
+            reason = "the node was deactivated"
+        else:
+            reason = goal.must_not_drive(self._needs_client)
+        if not reason and shows_nothing:
             reason = f"camera alive: {shows_nothing}"
         if reason:
             self.get_logger().warning(f"the plan is not driven: {reason}")
@@ -320,80 +316,6 @@ class PlannerNode(ModelNode):
                 elapsed=conversions.duration_message(time.monotonic() - goal.began),
             )
             goal.handle.publish_feedback(feedback)
-
-    def _settings(self, request: Any) -> PlanSettings:
-        values = parameters.values(self, self.table)
-        iterations = request.num_iterations or values["num_iterations"]
-        candidates = request.num_candidates or values["num_candidates"]
-        budget_s = conversions.stamp_ns(request.time_budget) / 1e9 or values["time_budget"]
-        config = self.model.config
-        longest = min(values["max_horizon"], config.num_frames - config.num_history)
-        for name, value, low, high in (
-            ("num_iterations", iterations, 1, 1000),
-            ("num_candidates", candidates, 2, values["max_candidates"]),
-            ("time_budget", budget_s, 0.001, 3600.0),
-            ("horizon", values["horizon"], 1, longest),
-        ):
-            if not low <= value <= high:
-                raise NodeError(name, f"from {low} to {high}", value)
-        cost = self.model.cost(iterations * candidates * values["horizon"])
-        seconds = min(budget_s, cost.seconds(self.model.pace, decoded=False))
-        cost.check_time(seconds, values["max_request_time"])
-        return PlanSettings(
-            horizon=values["horizon"],
-            num_iterations=iterations,
-            num_candidates=candidates,
-            time_budget_s=budget_s,
-            seed=None if request.seed < 0 else chosen_seed(request.seed),
-            drive=values["publish_velocity"] and request.seed < 0,
-            blocked_motion_weight=values["blocked_motion.weight"],
-            execute_steps=min(values["execute_steps"], values["horizon"]),
-            imagination=ImaginationSettings(
-                screening_fraction=values["screening_fraction"],
-                screening_horizon=values["screening_horizon"],
-            ),
-            limits=settings_from(values).limits,
-        )
-
-    def _described_goal(
-        self, request: Any
-    ) -> tuple[Goal, object] | tuple[float, float, float, str]:
-        """The goal of a request without its history: (goal, key) or (x, y, yaw, frame_id).
-
-        Bad goals are refused here, whether there is a history or not.
-        """
-        assert self._core is not None
-        if request.goal_type == GOAL_IMAGE:
-            data = bytes(request.goal_image.data)
-            costs = parameters.goal_costs(parameters.values(self, self.table), "image_goal")
-            return self._core.image_goal(data, costs), hash(data)
-        if request.goal_type != GOAL_POSE:
-            raise NodeError("goal_type", "0 (pose) or 1 (image)", request.goal_type)
-        x, y, _, yaw = conversions.planar_pose(request.goal_pose.pose)
-        return x, y, yaw, str(request.goal_pose.header.frame_id)
-
-    def _goal(self, described: tuple[Any, ...], snapshot: Snapshot) -> tuple[Goal, object]:
-        if len(described) == 2:
-            return described[0], described[1]
-        x, y, yaw, frame_id = described
-        here = snapshot.poses[-1]
-        goal = pose_goal(
-            (x, y, yaw),
-            frame_id,
-            odom_frame=self.odom_frame,
-            base_frame=self.base_frame,
-            here=(float(here[0]), float(here[1]), float(here[3])),
-            tolerance_m=self.get_parameter("goal_tolerance").value,
-            tolerance_rad=self.get_parameter("goal_yaw_tolerance").value,
-            costs=parameters.goal_costs(parameters.values(self, self.table), "pose_goal"),
-        )
-        away_m = math.hypot(goal.pose[0] - here[0], goal.pose[1] - here[1])
-        farthest_m = self.get_parameter("max_goal_distance").value
-        if not away_m <= farthest_m:
-            raise NodeError(
-                "goal_pose", f"at most {farthest_m:g} m away (max_goal_distance)", f"{away_m:g} m"
-            )
-        return goal, goal.pose
 
 
 def main() -> None:

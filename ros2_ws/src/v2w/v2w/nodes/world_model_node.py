@@ -13,7 +13,7 @@ from v2w.inference.request_cost import RequestCost
 from v2w.messages import conversions
 from v2w.messages.rollouts import FORMATS, JPEG, NONE, PNG, RAW, fill_frames, rollout_message
 from v2w.nodes import lifecycle
-from v2w.nodes.clients import REQUESTS
+from v2w.nodes.clients import REQUESTS, ClientWatch
 from v2w.nodes.model_node import ModelNode, chosen_seed
 from v2w_core.errors import Interrupted
 
@@ -29,7 +29,7 @@ class WorldModelNode(ModelNode):
     def __init__(self) -> None:
         super().__init__("world_model_node", parameters.WORLD_MODEL)
         # For the node's life: a request that comes while the node is not active is answered so.
-        self._service = self.create_service(
+        self.create_service(
             Imagine, "~/imagine", self._on_imagine, qos_profile=REQUESTS,
             callback_group=self.request_group,
         )  # fmt: skip
@@ -50,8 +50,8 @@ class WorldModelNode(ModelNode):
         return min(int(values["max_horizon"]), config.num_frames - config.num_history)
 
     def _on_imagine(self, request: Any, response: Any) -> Any:
-        name = self._service.service_name
-        return self.respond(response, lambda: self._imagine(request, response), name)
+        client = ClientWatch(self.graph, "~/imagine")
+        return self.requests.respond(response, lambda: self._imagine(request, response), client)
 
     def _imagine(self, request: Any, response: Any) -> float:
         values = parameters.values(self, self.table)
@@ -76,7 +76,7 @@ class WorldModelNode(ModelNode):
         session = model.start(snapshot.frames, snapshot.actions, seed=seed)
         rollouts = session.imagine(
             candidates, num_sampling_steps=cost.num_sampling_steps, seed=seed,
-            interrupt=self.is_given_up,
+            interrupt=self.requests.is_given_up,
         )  # fmt: skip
         frames = None
         if request.frame_format != NONE:
@@ -126,7 +126,7 @@ class WorldModelNode(ModelNode):
         return frames
 
     def _go_on(self) -> None:
-        if self.is_given_up():
+        if self.requests.is_given_up():
             raise Interrupted
 
 
