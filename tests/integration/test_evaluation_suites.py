@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from training.evaluation.oracle import drive_on_map
 from training.evaluation.suites import STEP_M, draw_goals, straight_drive
 from v2w_core.errors import V2WError
 from v2w_core.geometry import integrate_actions
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/yardstick.json"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,14 @@ def test_goals_repeat_and_a_longer_list_begins_with_the_shorter_one(env):
         1001,
         1002,
     }
+
+
+@pytest.mark.parametrize("suite", ["near", "far", "walls"])
+def test_goals_are_those_of_the_figures_that_were_reported(env, suite):
+    reported = json.loads(RESULTS.read_text())
+    cases = draw_goals(env, suite, "unseen", 2, reported["seed"])
+    wanted = np.array(reported["goals"][f"rooms unseen {suite}"]["first"])
+    assert np.allclose([case.goal_pose for case in cases], wanted, atol=1e-6)
 
 
 def test_a_world_without_such_goals_is_named(env, monkeypatch):
