@@ -11,15 +11,13 @@ if it never comes within 0.4 m.
 from __future__ import annotations
 
 import argparse
-import math
 
 import numpy as np
 
 from training.envs.doom import DoomMazeEnv, Pose
-from training.evaluation.goals import REACHED_M
+from training.evaluation.suites import STEP_M, SUITES, straight_drive
+from v2w_core.metrics.intervals import wilson
 from v2w_core.progress import progress
-
-STEP_M, STEPS = 0.4, (12, 30)
 
 
 def main() -> None:
@@ -49,32 +47,11 @@ def main() -> None:
 
 def far_pair(env: DoomMazeEnv, rng: np.random.Generator) -> tuple[Pose, Pose]:
     """Two random free poses, as far apart as asked for."""
+    low, high = SUITES["far"].steps
     while True:
         start, goal = env.sample_free_pose(rng), env.sample_free_pose(rng)
-        if STEPS[0] <= env.shortest_path_m(start, goal) / STEP_M <= STEPS[1]:
+        if low <= env.shortest_path_m(start, goal) / STEP_M <= high:
             return start, goal
-
-
-def straight_drive(env: DoomMazeEnv, start: Pose, goal: Pose) -> bool:
-    """Whether a robot that heads for the goal reaches it in twice the steps of the shortest way."""
-    env.teleport(start[0], start[1], math.atan2(goal[1] - start[1], goal[0] - start[0]))
-    for _ in range(round(2 * env.shortest_path_m(start, goal) / STEP_M)):
-        x, y, yaw = env.pose
-        dx, dy = goal[0] - x, goal[1] - y
-        if math.hypot(dx, dy) < REACHED_M:
-            return True
-        ahead = dx * math.cos(yaw) + dy * math.sin(yaw)
-        left = -dx * math.sin(yaw) + dy * math.cos(yaw)
-        env.step(env.action_spec.clip([ahead, left, math.atan2(left, ahead)]))
-    return False
-
-
-def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927)."""
-    share, spread = count / total, z**2 / total
-    middle = share + spread / 2
-    half = z * math.sqrt(share * (1 - share) / total + spread / total / 4)
-    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,8 @@ def test_a_checkpoint_that_is_damaged_ends_the_demo_with_2(
         (("--time-limit-s", "nan"), "--time-limit-s"),
         (("--checkpoint", "/nowhere"), "checkpoint"),
         (("--out", __file__), "--out"),
+        (("--world", "castle"), "--world"),
+        (("--world-seed", "-1"), "--world-seed"),
     ],
 )
 def test_bad_arguments_exit_with_2(

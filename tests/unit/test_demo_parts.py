@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ pytest.importorskip("vizdoom")
 pytest.importorskip("matplotlib")
 
 from training.envs.doom import ACTION_SPEC, DoomMazeEnv
+from training.envs.worlds import build_world
 from training.evaluation.goals import is_reached
-from v2w.demo.film import HEIGHT, WIDTH, film
+from training.evaluation.suites import straight_drive
+from v2w.demo.draw import WorldMap
+from v2w.demo.film import HEIGHT, WIDTH, film, map_width
 from v2w.demo.goals import MIN_DISTANCE_M, DemoGoal, choose_goals
 from v2w.demo.records import GoalRecord, PlanRecord, Recorder, Trajectory
+from v2w.demo.results import Futures, Outcome
 from v2w_core.geometry import integrate_actions, relative_motion
 
 
@@ -48,6 +53,47 @@ def test_goals_follow_from_the_seed_and_can_be_driven_to(env: DoomMazeEnv) -> No
         assert not goal.continues or goal.start == before.pose
 
 
+def test_pose_goals_of_buildings_lie_behind_walls() -> None:
+    env = DoomMazeEnv(1, (24, 32), world_name="rooms")
+    try:
+        goals = choose_goals(env, 4, seed=0)
+        for image, pose in (goals[:2], goals[2:]):
+            assert not image.behind_wall and pose.behind_wall
+            way_m = env.shortest_path_m(pose.start, pose.pose)
+            assert way_m >= pose.distance_m + 1.0
+            assert pose.steps == math.ceil(way_m / 0.4) <= 10
+            assert not straight_drive(env, pose.start, pose.pose)
+        assert [g.pose for g in choose_goals(env, 2, seed=0)] == [g.pose for g in goals[:2]]
+    finally:
+        env.close()
+
+
+def test_the_map_of_any_world_fits_the_film() -> None:
+    for world in (build_world("maze", 0), build_world("rooms", 1)):
+        picture = WorldMap(world, map_width(world))
+        assert picture.height + 84 + 48 <= HEIGHT
+        assert picture.width >= 350
+
+
+@pytest.mark.parametrize(
+    ("arrived", "at_goal", "verdict", "code"),
+    [(True, True, "reached", 0), (True, False, "missed", 1), (False, True, "missed", 1)],
+)
+def test_the_robot_says_and_the_simulator_judges(
+    env: DoomMazeEnv, arrived: bool, at_goal: bool, verdict: str, code: int
+) -> None:
+    goal = choose_goals(env, 1, seed=1)[0]
+    right = GoalRecord(1, goal, arrived=True, at_goal=True)
+    record = GoalRecord(2, goal, arrived=arrived, at_goal=at_goal)
+    assert record.verdict == verdict
+    assert record.to_json()["reached"] is (arrived and at_goal)
+    outcome = Outcome(SimpleNamespace(), [right, record], Futures(None, {}), 1.0)  # type: ignore[arg-type]
+    assert outcome.exit_code == code
+    assert outcome.num_mistaken == (arrived and not at_goal)
+    _, _, row = outcome.rows()
+    assert row[2:4] == ["arrived" if arrived else "gave up", "there" if at_goal else "elsewhere"]
+
+
 def driven(env: DoomMazeEnv, goal: DemoGoal, number: int) -> GoalRecord:
     """A drive straight along the curve of the goal, in two plans of which three steps count."""
     record = GoalRecord(number, goal, start_pose=goal.start)
@@ -78,7 +124,7 @@ def driven(env: DoomMazeEnv, goal: DemoGoal, number: int) -> GoalRecord:
             stamp += 250_000_000
             recorder.camera(env.render(), env.pose, stamp)
     record.final_image, record.final_pose = env.render(), env.pose
-    record.reached = True
+    record.arrived = record.at_goal = True
     recorder.end()
     recorder.camera(env.render(), env.pose, stamp + 1)
     return record

@@ -102,20 +102,30 @@ class Job:
 def run(args: argparse.Namespace) -> int:
     """Records the episodes that are missing."""
     job, episodes = parse_job(args)
-    present = check_folder(job, episodes)
-    todo = [index for index in range(episodes) if job.name(index) not in present]
+    todo = missing(job, episodes)
     if len(todo) < episodes:
         print(f"{episodes - len(todo)} episodes are already there", file=sys.stderr)
-    if not todo:
-        return 0
+    if todo:
+        collect(job, todo)
+    return 0
 
+
+def missing(job: Job, episodes: int) -> list[int]:
+    """Numbers of the episodes that are not there yet; raises as :func:`check_folder` does."""
+    present = check_folder(job, episodes)
+    return [index for index in range(episodes) if job.name(index) not in present]
+
+
+def collect(job: Job, todo: list[int]) -> None:
+    """Records episodes by their numbers and prints the rate."""
     from training.envs.doom import DoomMazeEnv
 
-    todo.sort(key=lambda index: (index % len(job.world_seeds), index))  # a world after the other
-    env = DoomMazeEnv(job.world_seed(todo[0]), job.image_size, world_name=job.world)
+    # all episodes of a world, then those of the next
+    order = sorted(todo, key=lambda index: (index % len(job.world_seeds), index))
+    env = DoomMazeEnv(job.world_seed(order[0]), job.image_size, world_name=job.world)
     frames, start = 0, time.perf_counter()
     try:
-        for index in progress(todo, desc="collect", unit="episode"):
+        for index in progress(order, desc="collect", unit="episode"):
             if env.world.seed != job.world_seed(index):
                 env.enter(job.world_seed(index))
             frames += record_episode(
@@ -126,7 +136,6 @@ def run(args: argparse.Namespace) -> int:
         elapsed = time.perf_counter() - start
         rate = frames / elapsed
         print(f"{frames} frames in {elapsed:.1f} s: {rate:.0f} frames/s, in {job.dest}")
-    return 0
 
 
 def parse_job(args: argparse.Namespace) -> tuple[Job, int]:

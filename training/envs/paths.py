@@ -19,6 +19,8 @@ from v2w_core.errors import V2WError
 
 #: Number of goals for which the ways from all cells are kept.
 KEPT = 64
+#: Ways shorter than this have no wall between their ends: the robot is a square of 1 m.
+NEAR_M = 1.5
 
 
 class Paths:
@@ -35,7 +37,9 @@ class Paths:
         self._numbers = np.full(self._centres.shape, -1)
         self._numbers[self._centres] = np.arange(len(cells))
         self._graph = _neighbours(self._numbers, len(cells))
-        self._towards: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+        self._towards: OrderedDict[int, tuple[NDArray[np.float64], NDArray[np.int64]]] = (
+            OrderedDict()
+        )
 
     def straight_line_blocked(self, start: ArrayLike, goal: ArrayLike) -> bool:
         """Whether the robot hits a wall or an object on the straight line between two places.
@@ -107,23 +111,52 @@ class Paths:
             cells = cells[: (len(cells) + 1) // 2]
         return np.asarray(self._places[cells[0]])
 
+    def fits(self, places: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the robot fits at places [..., 2] in metres; touching a wall counts as free."""
+        points = np.asarray(places, np.float64)
+        return self._free(points.reshape(-1, 2) / CELL_M).reshape(points.shape[:-1])
+
+    def distances(self, places: NDArray[np.float64], goal: ArrayLike) -> NDArray[np.float64]:
+        """Lengths in metres of the ways from cell to cell from many places to one goal.
+
+        Ways from cell to cell are up to 8 % longer than :meth:`path`; the last 1.5 m count as the
+        crow flies.
+
+        Args:
+            places: [..., 2] in metres.
+            goal: a place (x m, y m, ...).
+
+        Returns:
+            [...]; infinity where the robot does not fit.
+        """
+        there = _place(goal, "goal")
+        lengths = np.append(self._ways_to(self._cell(there, "goal"))[0] * CELL_M, np.inf)
+        points = np.asarray(places, np.float64)
+        cells = np.floor(points[..., None, :] / CELL_M + _TOUCHING).astype(np.int64) + 1
+        cells = np.clip(cells, 0, np.array(self._numbers.shape[::-1]) - 1)
+        found = lengths[self._numbers[cells[..., 1], cells[..., 0]]].min(axis=-1)
+        straight = np.hypot(points[..., 0] - there[0], points[..., 1] - there[1])
+        return np.where(found < NEAR_M, straight, found)
+
     def _cells(self, here: int, there: int, most: int) -> list[int]:
         """Numbers of the first cells on the shortest way, ``here`` and at most ``most`` others."""
-        towards = self._ways_to(there)
+        towards = self._ways_to(there)[1]
         cells = [here]
         while cells[-1] != there and len(cells) <= most and towards[cells[-1]] >= 0:
             cells.append(int(towards[cells[-1]]))
         return cells
 
-    def _ways_to(self, cell: int) -> NDArray[np.int64]:
-        """The next cell on the shortest way to a cell, from every cell; negative: there is none."""
+    def _ways_to(self, cell: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Lengths in cells of the shortest ways from every cell to one, and the next cell on each.
+
+        The next cell is negative where there is none.
+        """
         from scipy.sparse.csgraph import dijkstra
 
         if cell not in self._towards:
-            _, before = dijkstra(
+            self._towards[cell] = dijkstra(
                 self._graph, directed=False, indices=cell, return_predecessors=True
             )
-            self._towards[cell] = before
             if len(self._towards) > KEPT:
                 self._towards.popitem(last=False)
         self._towards.move_to_end(cell)

@@ -14,6 +14,8 @@ from v2w_core.errors import V2WError
 MAX_SEEDS = 100_000
 #: Name -> generator, which makes the same world of the same seed.
 WORLDS: dict[str, Callable[[int], World]] = {"rooms": build_rooms, "maze": build_maze}
+#: The kind of world of the shipped checkpoint: the default of ``v2w evaluate`` and ``v2w demo``.
+SHIPPED_WORLD = "maze"
 
 
 def build_world(name: str, seed: int) -> World:

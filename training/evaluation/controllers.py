@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planners.costs.base import Cost, CostContext, Costs
-from planners.costs.goal_pose import GoalPose
-from planners.costs.visited_views import VisitedViewsMemory
 from planners.goals import Arrival, ImageGoal, PoseGoal
 from planners.mpc import MPC, Decision
 from planners.observation import Observation
-from planners.planner import Planner, PlanResult
+from planners.planner import Planner
 from planners.protocols import ImaginationModel
 from planners.settings import SCREENED, ImaginationSettings
-from training.evaluation.goals import GoalCase, Pose
+from training.evaluation.cloning import ClonedPolicy, CloningController
+from training.evaluation.goals import GoalCase
+from training.evaluation.oracle import OracleGoal
 from v2w_core.spec import ActionSpec
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ class Settings:
         num_execute: number of actions of a plan that are executed before the next plan.
         deadline_s: time limit of a plan with the world model in seconds; None: no limit.
         imagination: imagination settings of ``cem``.
+        goal: what ``cem`` is told of the goal, its image or its pose in odometry.
     """
 
     num_candidates: int = 64
@@ -50,6 +50,7 @@ class Settings:
     num_execute: int = 1
     deadline_s: float | None = None
     imagination: ImaginationSettings = SCREENED
+    goal: Literal["image", "pose"] = "image"
 
 
 @dataclass
@@ -66,56 +67,22 @@ class RandomController:
 
 
 @dataclass(frozen=True)
-class SimulatedPose:
-    """Cost of a perfect model: distance to the goal of the simulated poses, walls included."""
-
-    env: DoomMazeEnv
-    start: Pose
-    term: GoalPose
-
-    def __call__(self, context: CostContext) -> Costs:
-        poses, _ = self.env.simulate(self.start, context.candidates)
-        return self.term.soft_minimum(self.term.distances(poses[:, 1:]))
-
-
-@dataclass(frozen=True)
-class OracleGoal:
-    """A goal pose whose cost is computed in the simulator."""
-
-    env: DoomMazeEnv
-    goal: PoseGoal
-
-    def cost(self, observation: Observation, memory: VisitedViewsMemory | None = None) -> Cost:
-        assert observation.pose is not None
-        return SimulatedPose(self.env, observation.pose, GoalPose(self.goal.pose))
-
-    def arrival(
-        self,
-        observation: Observation,
-        plan: PlanResult | None = None,
-        memory: VisitedViewsMemory | None = None,
-    ) -> Arrival:
-        return self.goal.arrival(observation, plan)
-
-    def observe(self, observation: Observation, memory: VisitedViewsMemory) -> None:
-        """Does nothing: the simulator has the walls."""
-
-
-@dataclass(frozen=True)
 class Factory:
     """Creates controllers by name.
 
     Attributes:
-        env: the simulator, in which only the oracle plans.
+        env: the simulator, whose map only the oracle knows.
         model: the world model; None if ``cem`` is not used.
         spec: the action space.
         settings: settings of the planners.
+        policy: of behaviour cloning; None if ``bc`` is not used.
     """
 
     env: DoomMazeEnv
     model: ImaginationModel | None
     spec: ActionSpec
     settings: Settings
+    policy: ClonedPolicy | None = None
 
     def make(
         self, name: str, case: GoalCase, goal_image: NDArray[np.uint8], seed: int
@@ -124,11 +91,14 @@ class Factory:
         return PLANNERS[name](self, case, goal_image, seed)
 
     def cem(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
-        """CEM in the world model with the goal image as its only information about the goal."""
+        """CEM in the world model; it knows the goal's image, or its pose, and nothing else."""
         assert self.model is not None
         settings = self.settings
         planner = Planner(self.spec, settings.horizon, imagination=settings.imagination)
-        return self._mpc(planner, ImageGoal(self.model, goal_image), self.model, seed)
+        goal: ImageGoal | PoseGoal = PoseGoal(case.goal_pose)
+        if settings.goal == "image":
+            goal = ImageGoal(self.model, goal_image)
+        return self._mpc(planner, goal, self.model, seed)
 
     def random(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
         """Uniform random actions."""
@@ -139,11 +109,16 @@ class Factory:
         planner = Planner(self.spec, self.settings.horizon)
         return self._mpc(planner, PoseGoal(case.goal_pose), None, seed, num_iterations=8)
 
+    def bc(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
+        """Behaviour cloning; it knows the goal's image only."""
+        assert self.policy is not None
+        return CloningController.to(self.policy, self.spec, goal_image)
+
     def oracle(self, case: GoalCase, goal_image: NDArray[np.uint8], seed: int) -> Controller:
-        """CEM with the simulator as the model and the goal's pose: the upper bound."""
+        """CEM with the map as the model and the shortest way as the cost: the upper bound."""
         planner = Planner(self.spec, self.settings.horizon)
-        goal = OracleGoal(self.env, PoseGoal(case.goal_pose))
-        return self._mpc(planner, goal, None, seed)
+        goal = OracleGoal(self.env.paths, PoseGoal(case.goal_pose))
+        return self._mpc(planner, goal, None, seed, num_iterations=8)
 
     def _mpc(
         self,
@@ -163,7 +138,7 @@ class Factory:
             num_iterations=num_iterations or settings.num_iterations,
             deadline_s=settings.deadline_s if model is not None else None,
             seed=seed,
-            learn_blocked_motion=isinstance(goal, ImageGoal),
+            learn_blocked_motion=model is not None,
         )
 
 
@@ -172,5 +147,6 @@ PLANNERS: dict[str, Maker] = {
     "cem": Factory.cem,
     "random": Factory.random,
     "straight": Factory.straight,
+    "bc": Factory.bc,
     "oracle": Factory.oracle,
 }

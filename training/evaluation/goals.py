@@ -1,23 +1,16 @@
-"""Image goals for closed-loop evaluation, with start and goal pose from recordings."""
+"""Starts and goals of closed-loop evaluation, and when a goal is reached."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.envs.worlds import world_of
-from v2w_core.data.episode import Episode, read_episode
-from v2w_core.errors import DataError, V2WError
-from v2w_core.geometry import planar, relative_motion
-
-if TYPE_CHECKING:
-    from training.envs.doom import DoomMazeEnv
+from v2w_core.geometry import relative_motion
 
 #: Tolerances within which a goal is reached.
 REACHED_M = 0.4
@@ -31,24 +24,39 @@ class GoalCase:
     """A start and a goal.
 
     Attributes:
-        episode: name of the recording.
-        start: frame index of the start.
-        steps: number of frames from the start to the goal.
-        history_poses: [num_history, 3], the last one is the start.
-        history_actions: [num_history - 1, 3], recorded displacements between them.
+        world_seed: of the world in which they lie.
+        steps: how many steps the goal is away (see :mod:`training.evaluation.suites`).
+        way_m: length of the shortest way from start to goal.
+        history_poses: [H, 3] of the drive that ends at the start, which is the last one.
+        history_commands, history_motion: float32 [H - 1, 3], what the robot was told on that drive
+            and the displacements that followed (dx m, dy m, dyaw rad in the body frame).
         goal_pose: (x m, y m, yaw rad) in the world.
     """
 
-    episode: str
-    start: int
+    world_seed: int
     steps: int
+    way_m: float
     history_poses: NDArray[np.float64]
-    history_actions: NDArray[np.float32]
+    history_commands: NDArray[np.float32]
+    history_motion: NDArray[np.float32]
     goal_pose: Pose
 
     @property
     def start_pose(self) -> Pose:
         return as_pose(self.history_poses[-1])
+
+    def to_json(self) -> dict[str, Any]:
+        """The case as JSON values; every float is written exactly."""
+        return {
+            "world_seed": self.world_seed,
+            "steps": self.steps,
+            "way_m": self.way_m,
+            "start": list(self.start_pose),
+            "goal": list(self.goal_pose),
+            "history_poses": self.history_poses.tolist(),
+            "history_commands": self.history_commands.tolist(),
+            "history_motion": self.history_motion.tolist(),
+        }
 
 
 def as_pose(values: Sequence[float] | NDArray[np.float64]) -> Pose:
@@ -66,79 +74,3 @@ def is_reached(pose: Pose, goal: Pose) -> bool:
     """Whether the pose is within 0.4 m and 20 degrees of the goal."""
     metres, radians = errors(pose, goal)
     return metres <= REACHED_M and radians <= REACHED_RAD
-
-
-def world_of_episodes(paths: Sequence[Path]) -> tuple[str, int]:
-    """Name and seed of the world in which all episodes were recorded.
-
-    Raises:
-        DataError: there is no episode, or they are not of one world.
-    """
-    if not paths:
-        raise DataError("--episodes", "a folder with episodes of v2w collect", "no episode")
-    worlds = {world_of(read_episode(path).attributes) for path in paths}
-    found = worlds.pop() if len(worlds) == 1 else None
-    if found is None:
-        shown = [f"{w[0]} {w[1]}" if w else "unknown" for w in sorted(worlds, key=str)]
-        raise DataError("--episodes", "episodes of v2w collect, all of one world", shown[:5])
-    return found
-
-
-def select_goals(
-    paths: Sequence[Path],
-    num_goals: int,
-    *,
-    env: DoomMazeEnv,
-    num_history: int,
-    steps: tuple[int, int] = (4, 8),
-    seed: int = 0,
-) -> list[GoalCase]:
-    """Random goals, spread evenly over the episodes; the same seed gives the same goals.
-
-    A goal is a recorded view ``steps`` (minimum, maximum) frames after the start, and more than
-    0.4 m or 20 degrees away from it. All poses of a case must be free of collisions.
-
-    Raises:
-        DataError: the episodes do not have enough goals.
-    """
-    if num_goals < 1:
-        raise V2WError("--goals", "at least 1", num_goals)
-    rng = np.random.default_rng(seed)
-    cases: list[GoalCase] = []
-    seen: set[tuple[int, int]] = set()
-    order = rng.permutation(len(paths))
-    episodes: dict[int, Episode] = {}
-    for attempt in range(200 * num_goals):
-        if len(cases) == num_goals:
-            return cases
-        index = int(order[attempt % len(paths)])
-        if index not in episodes:
-            episodes[index] = read_episode(paths[index])
-        ahead = int(rng.integers(steps[0], steps[1] + 1))
-        last = len(episodes[index]) - 1 - ahead
-        if last < num_history - 1:
-            continue
-        start = int(rng.integers(num_history - 1, last + 1))
-        case = _case(episodes[index], start, ahead, num_history)
-        if (index, start) in seen or is_reached(case.start_pose, case.goal_pose):
-            continue
-        places = [*case.history_poses, np.asarray(case.goal_pose)]
-        if all(env.is_free(float(pose[0]), float(pose[1])) for pose in places):
-            seen.add((index, start))
-            cases.append(case)
-    rule = f"enough frames for {num_goals} goals {steps[0]} to {steps[1]} steps away"
-    raise DataError("--episodes", rule, f"{len(paths)} episodes, {len(cases)} goals")
-
-
-def _case(episode: Episode, start: int, ahead: int, num_history: int) -> GoalCase:
-    first = start - num_history + 1
-    poses, motion = planar(episode.poses), episode.motion
-    assert motion is not None, "the simulator's actions are planar"
-    return GoalCase(
-        episode=episode.path.name,
-        start=start,
-        steps=ahead,
-        history_poses=poses[first : start + 1],
-        history_actions=motion[first:start],
-        goal_pose=as_pose(poses[start + ahead]),
-    )

@@ -6,13 +6,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from training.evaluation.prediction_scores import SCORES, Case, Prediction, summary
+from training.evaluation.recorded import episode_actions
+from training.evaluation.world_sets import (
+    add_world_arguments,
+    check_world_arguments,
+    require_worlds,
+    set_episodes,
+)
 from v2w_core.errors import V2WError
 from v2w_core.progress import progress
 
@@ -30,49 +36,16 @@ Gives the model the first frames of windows of held-out episodes and lets it ima
   copy         the last given frame repeated
   other        imagined from the same frames under another episode's actions
 
-A model that knows what actions do is well above both.
+A model that knows what actions do is well above both. Of a model that predicts its motion, also how
+far that is from odometry one step ahead, and how well it knows that a wall will block the robot.
+Episodes of simulated worlds that are missing are collected in runs/KIND/SET.
 """
-SCORES = ("psnr", "psnr_copy", "psnr_other_actions")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A recorded window, with another episode's actions for comparison.
-
-    Attributes:
-        name: episode and frame, for captions.
-        history: uint8 [num_history, h, w, 3] at the model's size.
-        recorded: uint8 [horizon, h, w, 3], the frames after the history.
-        history_actions: [num_history - 1, A].
-        actions, other_actions: [horizon, A], recorded and from another episode.
-    """
-
-    name: str
-    history: NDArray[np.uint8]
-    recorded: NDArray[np.uint8]
-    history_actions: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    other_actions: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Rollouts of a case and their scores per step.
-
-    Attributes:
-        case: the window.
-        imagined: uint8 [2, horizon, h, w, 3], under the recorded and under the other actions.
-        psnr, ssim: [horizon], of the rollout under the recorded actions.
-        psnr_copy: [horizon], of repeating the last history frame.
-        psnr_other_actions: [horizon], of the rollout under the other actions.
-    """
-
-    case: Case
-    imagined: NDArray[np.uint8]
-    psnr: NDArray[np.float64]
-    psnr_copy: NDArray[np.float64]
-    psnr_other_actions: NDArray[np.float64]
-    ssim: NDArray[np.float64]
+EPILOG = """\
+examples:
+  v2w evaluate prediction --worlds unseen --json runs/prediction_unseen.json
+  v2w evaluate prediction --world rooms --worlds seen
+  v2w evaluate prediction --episodes my_episodes --checkpoint runs/train/mine/checkpoint
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument
     add("--checkpoint", type=Path, metavar="DIR", help="world model (default: the shipped one)")
-    add("--episodes", type=Path, metavar="DIR", default=Path("runs/episodes/val"),
-        help="held-out episodes (default: %(default)s)")  # fmt: skip
+    add_world_arguments(parser)
+    add("--episodes", type=Path, metavar="DIR",
+        help="other episodes than those of a simulated set of worlds; with --worlds, too, they "
+        "must be of its worlds")  # fmt: skip
     add("--windows", type=int, default=256, help="number of windows (default: %(default)s)")
     add("--horizon", type=int, default=8, help="steps ahead (default: %(default)s)")
     add_sampling_arguments(parser)
@@ -97,12 +72,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         V2WError: invalid input.
     """
+    from training.evaluation.prediction_report import picture, print_table
     from v2w_core.checkpoint import default_checkpoint
     from v2w_core.commands.arguments import check_sampling_arguments
     from v2w_core.files import shown_path, write_text
     from v2w_core.media.pictures import write_png
     from v2w_core.world_model import WorldModel
 
+    check_world_arguments(args)
     check_sampling_arguments(args)
     if args.windows < 1:
         raise V2WError("--windows", "at least 1", args.windows)
@@ -112,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.horizon <= longest:
         rule = f"from 1 to {longest}, the model's trained window"
         raise V2WError("--horizon", rule, args.horizon)
-    episodes = read_episodes(args.episodes, model.config.action)
+    folder = args.episodes or set_episodes(args.world, args.worlds or "seen")
+    episodes = read_episodes(folder, model.config.action)
+    if args.worlds is not None:
+        require_worlds(episodes, args.world, args.worlds)
     windows, others = draw_windows(
         episodes, args.windows, model.config.num_history, args.horizon, args.seed
     )
@@ -124,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
         means = [np.mean([getattr(p, name) for p in predictions]) for name in SCORES]
         bar.note("recorded {:.2f} copy {:.2f} other {:.2f} dB".format(*means))
     result = {
-        "checkpoint": shown_path(checkpoint), "episodes": shown_path(args.episodes),
+        "checkpoint": shown_path(checkpoint), "episodes": shown_path(folder),
+        "world": args.world, "worlds": args.worlds or (None if args.episodes else "seen"),
         "num_episodes": len(episodes), "num_sampling_steps": args.num_sampling_steps,
         "guidance_scale": args.guidance_scale, "seed": args.seed, "device": str(model.device),
         "backend": model.backend.name, "precision": args.precision,
@@ -184,92 +165,33 @@ def read_cases(
 ) -> Iterator[Case]:  # fmt: skip
     """Yields a decoded case for each window."""
     num_history = model.config.num_history
+    all_actions = [episode_actions(model.config, episode) for episode in episodes]
     for window, other in zip(windows, others, strict=True):
         episode = episodes[window.episode]
         frames = model.preprocess(episode.frames(window.start, window.stop))
-        actions = episode.actions[window.start : window.stop - 1]
-        foreign = episodes[other.episode].actions[other.start : other.stop - 1]
+        actions = all_actions[window.episode][window.start : window.stop - 1]
+        foreign = all_actions[other.episode][other.start : other.stop - 1]
+        future = slice(window.start + num_history - 1, window.stop - 1)
+        knows_motion = episode.has_commands and episode.motion is not None
+        knows_contact = episode.has_commands and episode.contact is not None
         yield Case(
-            f"{episode.path.stem}, frame {window.start + num_history - 1}",
-            frames[:num_history], frames[num_history:], actions[: num_history - 1],
-            actions[num_history - 1 :], foreign[num_history - 1 :],
-        )  # fmt: skip
+            name=f"{episode.path.stem}, frame {window.start + num_history - 1}",
+            history=frames[:num_history],
+            recorded=frames[num_history:],
+            history_actions=actions[: num_history - 1],
+            actions=actions[num_history - 1 :],
+            other_actions=foreign[num_history - 1 :],
+            motion=episode.motion[future] if knows_motion else None,
+            contact=episode.contact[future] if knows_contact else None,
+        )
 
 
 def predict(model: WorldModel, case: Case, args: argparse.Namespace) -> Prediction:
     """Rolls out both action sequences from the shared history."""
-    from v2w_core.metrics.image import ssim
-    from v2w_core.metrics.steps import psnr_copy, psnr_limited
-
     session = model.start(case.history, case.history_actions, seed=args.seed)
     candidates = np.stack([case.actions, case.other_actions])
-    imagined = session.imagine(
+    rollouts = session.imagine(
         candidates, num_sampling_steps=args.num_sampling_steps,
         guidance_scale=args.guidance_scale, seed=args.seed, bounds=False,
-    ).frames()  # fmt: skip
-    return Prediction(
-        case=case,
-        imagined=imagined,
-        psnr=psnr_limited(imagined[0], case.recorded),
-        psnr_copy=psnr_copy(case.history[-1], case.recorded),
-        psnr_other_actions=psnr_limited(imagined[1], case.recorded),
-        ssim=ssim(imagined[0], case.recorded),
-    )
-
-
-def summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The results as JSON values: means over all windows, per step and in total."""
-    result: dict[str, Any] = {
-        "num_windows": len(predictions),
-        "horizon": len(predictions[0].case.actions),
-        "num_history": len(predictions[0].case.history),
-    }
-    for name in (*SCORES, "ssim"):
-        table = np.stack([getattr(item, name) for item in predictions])
-        result[name] = float(table.mean())
-        result[f"{name}_per_step"] = table.mean(axis=0).tolist()
-        spread = table.mean(axis=1).std(ddof=1) if len(table) > 1 else 0.0
-        result[f"{name}_standard_error"] = float(spread / np.sqrt(len(table)))
-    return result
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """Prints the PSNR and SSIM per step ahead and their means."""
-    print(f"{result['num_windows']} windows of {result['num_episodes']} episodes, "
-          f"{result['num_history']} frames given; PSNR in dB")  # fmt: skip
-    print(f"{'step':>6} {'recorded':>9} {'copy':>9} {'other':>9} {'SSIM':>7}")
-    columns = (*SCORES, "ssim")
-    for step in range(result["horizon"]):
-        values = [result[f"{name}_per_step"][step] for name in columns]
-        print("{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.3f}".format(step + 1, *values))
-    print("{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.3f}".format(
-        "mean", *(result[name] for name in columns)))  # fmt: skip
-    print("{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>7.3f}".format(
-        "+-", *(result[f"{name}_standard_error"] for name in columns)))  # fmt: skip
-    above = result["psnr"] - result["psnr_copy"], result["psnr"] - result["psnr_other_actions"]
-    print(f"recorded is {above[0]:+.2f} dB beside copy, {above[1]:+.2f} dB beside other")
-
-
-def picture(predictions: Sequence[Prediction]) -> NDArray[np.uint8]:
-    """A contact sheet of the best, the median and the worst window."""
-    from v2w_core.media.pictures import contact_sheet
-    from v2w_core.media.rollout_sheet import best_median_worst
-
-    scores = [float(item.psnr.mean()) for item in predictions]
-    rows, labels = [], []
-    for name, index in best_median_worst(scores).items():
-        item = predictions[index]
-        rows += [
-            np.concatenate([item.case.history, item.case.recorded]),
-            np.concatenate([item.case.history, item.imagined[0]]),
-            np.concatenate([item.case.history, item.imagined[1]]),
-        ]
-        other = item.psnr_other_actions.mean()
-        given = len(item.case.history)
-        labels += [
-            f"{name} ({item.case.name}): {given} frames given, then recorded",
-            f"imagined under the recorded actions: {item.psnr.mean():.1f} dB "
-            f"(copy {item.psnr_copy.mean():.1f} dB)",
-            f"imagined under another episode's actions: {other:.1f} dB",
-        ]
-    return contact_sheet(rows, labels)
+    )  # fmt: skip
+    return Prediction.of(case, rollouts.frames(), rollouts if session.predicts_motion else None)

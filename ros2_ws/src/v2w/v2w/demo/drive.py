@@ -15,6 +15,8 @@ from v2w.demo.settings import DemoSettings
 if TYPE_CHECKING:
     from v2w.demo.client import RobotClient
 
+NO_TIME = "it gave up: no time left"
+
 
 def drive_to(
     client: RobotClient,
@@ -27,9 +29,9 @@ def drive_to(
 ) -> GoalRecord:
     """Drive to one goal through the graph.
 
-    The planner knows the goal and nothing of the maze. Whether the goal is reached is judged here,
-    from the odometry, whenever the robot stands; the drive ends then, or when the planner itself
-    believes to have arrived.
+    The planner knows the goal and nothing of the world. The drive ends when it believes to have
+    arrived, or gives up: there is no step or no time left. Only then the simulator is asked whether
+    the robot stands at the goal.
 
     Args:
         client: of the nodes.
@@ -63,11 +65,11 @@ def drive_to(
     finally:
         recorder.end()
     record.duration_s = time.monotonic() - began
-    record.reached = is_reached(record.final_pose, goal.pose)
+    record.at_goal = is_reached(record.final_pose, goal.pose)
     verdict = "reached" if record.reached else "MISSED"
     say(
         f"goal {number} {verdict}: {describe(record.final_pose, goal.pose)} away after "
-        f"{record.steps_driven} steps and {record.duration_s:.0f} s ({record.ended_because})"
+        f"{record.steps_driven} steps and {record.duration_s:.0f} s ({record.in_words})"
     )
     return record
 
@@ -91,9 +93,9 @@ def _go_on(
     """Make one plan and drive it. Returns why the drive to the goal is over; empty if it is not."""
     goal = record.goal
     if record.steps_driven + settings.execute_steps > settings.max_steps:
-        return f"{settings.max_steps} steps are all it may drive"
+        return f"it gave up: {settings.max_steps} steps are all it may drive"
     if left_s <= 0.0:
-        return "no time left"
+        return NO_TIME
     recorder.planning()
     number = len(record.plans) + 1
 
@@ -105,18 +107,15 @@ def _go_on(
         goal, number, settings.num_candidates, settings.num_iterations, left_s, begin
     )
     if plan is None:
-        return "no time left"
+        return NO_TIME
     if plan.believes_arrived:
         recorder.driving(plan)
     record.plans.append(plan)
     say(_line(plan, goal.kind))
     record.steps_driven += plan.num_driven
     record.final_image, record.final_pose = client.look()
-    if is_reached(record.final_pose, goal.pose):
-        return "within 0.4 m and 20 degrees"
-    if plan.believes_arrived:
-        return "the planner believes that it has arrived"
-    return ""
+    record.arrived = plan.believes_arrived
+    return "it says that it has arrived" if plan.believes_arrived else ""
 
 
 def _line(plan: PlanRecord, kind: str) -> str:

@@ -35,6 +35,7 @@ GAP, TOP, VIEW_W, VIEW_H = 16, 84, 352, 264
 THUMB_W, THUMB_H = 85, 64
 MAP_X, MAP_W = 3 * GAP + 2 * VIEW_W, WIDTH - 4 * GAP - 2 * VIEW_W
 LOW = TOP + VIEW_H + 32
+LEGEND = 58
 #: How long each frame of a new plan, the title and the ending are shown [pictures].
 PLAY, TITLE, ENDING = 2, 20, 30
 STEP_S = 0.25
@@ -42,9 +43,15 @@ STEP_S = 0.25
 
 def film(records: list[GoalRecord], world: World) -> Iterator[UInt8Array]:
     """Yield the pictures of drive.mp4, RGB uint8 [548, 1280, 3], FPS of them a second."""
-    painter = _Painter(WorldMap(world, MAP_W), len(records))
+    painter = _Painter(WorldMap(world, map_width(world)), len(records))
     for record in records:
         yield from painter.goal(record)
+
+
+def map_width(world: World) -> int:
+    """Width of the map in pixels, so that its legend has room below."""
+    columns, rows = world.size_m
+    return min(MAP_W, int((HEIGHT - TOP - LEGEND) * columns / rows))
 
 
 class _Painter:
@@ -74,7 +81,7 @@ class _Painter:
             yield self._picture(record, moment, driven, step, moment.note)
         plan = record.plans[-1] if record.plans else None
         last = Moment(record.final_image, record.final_pose, "waiting", plan, 0.0, "")
-        note = f"{'REACHED' if record.reached else 'MISSED'}: {record.ended_because}"
+        note = f"{record.verdict.upper()}: {record.in_words}"
         ending = self._picture(record, last, driven, step, note, ended=True)
         yield from [ending] * ENDING
 

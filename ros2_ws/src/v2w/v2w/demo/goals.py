@@ -1,4 +1,4 @@
-"""The goals of the demo: places a few steps away from the robot, at the end of a free curve."""
+"""The goals of the demo: images at the end of a free curve; poses, in buildings behind a wall."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ SPEED_M = (0.25, 0.42)
 TURN_RAD = (math.radians(25.0), math.radians(80.0))
 #: Goals are at least this far away; walls are this far from the robot along the curve [m].
 MIN_DISTANCE_M = 1.0
+#: Kinds of worlds with walls that matter, and the longest way around one [steps of 0.4 m].
+WALLED = ("rooms",)
+MOST_STEPS_AROUND = 10
 CLEARANCE_M = 0.1
 
 
@@ -34,10 +37,11 @@ class DemoGoal:
 
     Attributes:
         kind: whether the robot gets the image or the pose.
-        start, pose: (x m, y m, yaw rad) in the maze, which is the odometry frame.
-        steps: length of the curve that joins them.
+        start, pose: (x m, y m, yaw rad) in the world, which is the odometry frame.
+        steps: length of the curve that joins them, or of the shortest way around the wall.
         image: what the camera sees at the goal, uint8 [H, W, 3].
         continues: whether the start is the goal before this one.
+        behind_wall: whether a robot that heads straight for it fails.
     """
 
     kind: Kind
@@ -46,6 +50,7 @@ class DemoGoal:
     steps: int
     image: NDArray[np.uint8]
     continues: bool
+    behind_wall: bool = False
 
     @property
     def distance_m(self) -> float:
@@ -59,33 +64,49 @@ class DemoGoal:
 
 
 def choose_goals(env: DoomMazeEnv, num_goals: int, seed: int) -> list[DemoGoal]:
-    """Choose image and pose goals by turns, each starting at the last one if the maze allows it.
+    """Choose image and pose goals by turns, each starting at the last one if the world allows it.
 
-    The same seed gives the same goals.
+    Pose goals lie behind a wall in the kinds of worlds of :data:`WALLED`. The same seed gives the
+    same goals.
 
     Raises:
-        V2WError: the maze has no room for such goals.
+        V2WError: the world has no room for such goals.
     """
     rng = np.random.default_rng([seed, 11])
     goals: list[DemoGoal] = []
     for index in range(num_goals):
         kind = KINDS[index % 2]
+        behind_wall = kind == "pose" and env.world.name in WALLED
+        find = _behind_wall if behind_wall else _from
         found = None
         if goals:
-            found = _from(env, rng, goals[-1].pose, attempts=400)
+            found = find(env, rng, goals[-1].pose, attempts=400)
         continues = found is not None
         start = goals[-1].pose if goals else (0.0, 0.0, 0.0)
         for _ in range(2000):
             if found is not None:
                 break
             start = env.sample_free_pose(rng)
-            found = _from(env, rng, start, attempts=10)
+            found = find(env, rng, start, attempts=10)
         if found is None:
-            raise V2WError("--maze-seed", "a maze with room to drive", env.world.seed)
+            raise V2WError("--world-seed", "a world with room to drive", env.world.seed)
         pose, steps = found
         image = env.teleport(*pose)["image"]
-        goals.append(DemoGoal(kind, start, pose, steps, image, continues))
+        goals.append(DemoGoal(kind, start, pose, steps, image, continues, behind_wall))
     return goals
+
+
+def _behind_wall(
+    env: DoomMazeEnv, rng: np.random.Generator, start: Pose, attempts: int
+) -> tuple[Pose, int] | None:
+    """A goal behind a wall, and the steps of the shortest way to it; or None."""
+    from training.evaluation.suites import behind_wall
+
+    for _ in range(attempts // 10):
+        found = behind_wall(env, start, rng)
+        if found is not None and found[1] <= MOST_STEPS_AROUND:
+            return found
+    return None
 
 
 def _from(

@@ -79,7 +79,14 @@ class Moment:
 
 @dataclass
 class GoalRecord:
-    """One goal and the way to it."""
+    """One goal and the way to it.
+
+    Attributes:
+        arrived: whether the robot ended the drive, as it believed to have arrived; otherwise it
+            gave up.
+        at_goal: whether it stood within 0.4 m and 20 degrees of the goal then: the simulator's
+            word, which is asked for when the drive is over.
+    """
 
     number: int
     goal: DemoGoal
@@ -87,12 +94,30 @@ class GoalRecord:
     start_image: UInt8Array | None = None
     final_pose: Pose = (0.0, 0.0, 0.0)
     final_image: UInt8Array | None = None
-    reached: bool = False
+    arrived: bool = False
+    at_goal: bool = False
     ended_because: str = ""
     plans: list[PlanRecord] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     steps_driven: int = 0
     duration_s: float = 0.0
+
+    @property
+    def reached(self) -> bool:
+        """The robot says that it has arrived, and is right."""
+        return self.arrived and self.at_goal
+
+    @property
+    def verdict(self) -> str:
+        """Reached or missed, in a word."""
+        return "reached" if self.reached else "missed"
+
+    @property
+    def in_words(self) -> str:
+        """What the robot says, and what the simulator says to that."""
+        truth = "is there" if self.at_goal else "is not there"
+        joined = ", and" if self.arrived == self.at_goal else ", but"
+        return f"{self.ended_because}{joined} {truth}"
 
     @property
     def final_distance_m(self) -> float:
@@ -118,6 +143,8 @@ class GoalRecord:
         return {
             "kind": self.goal.kind,
             "reached": self.reached,
+            "arrived": self.arrived,
+            "at_goal": self.at_goal,
             "final_distance_m": self.final_distance_m,
             "final_yaw_error_rad": self.final_yaw_error_rad,
             "num_plans": len(self.plans),

@@ -59,8 +59,27 @@ class Outcome:
 
     @property
     def num_reached(self) -> int:
-        """How many goals were reached."""
+        """How many goals were reached: the robot says so, and is right."""
         return sum(record.reached for record in self.records)
+
+    @property
+    def num_mistaken(self) -> int:
+        """At how many goals the robot believed to have arrived, and had not."""
+        return sum(record.arrived and not record.at_goal for record in self.records)
+
+    @property
+    def exit_code(self) -> int:
+        """0: the robot says at every goal that it has arrived, and is right; 1: otherwise."""
+        return 0 if self.num_reached == len(self.records) else 1
+
+    @property
+    def in_words(self) -> str:
+        """What became of the goals."""
+        num_missed = len(self.records) - self.num_reached - self.num_mistaken
+        return (
+            f"{self.num_reached} of {len(self.records)} goals reached, {num_missed} given up, "
+            f"mistaken about {self.num_mistaken}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json; lengths in metres, angles in radians, times in seconds."""
@@ -69,6 +88,7 @@ class Outcome:
         return {
             "num_goals": len(self.records),
             "num_reached": self.num_reached,
+            "num_mistaken": self.num_mistaken,
             "goals": [record.to_json() for record in self.records],
             "plan_s_p50": percentile(times, 50),
             "plan_s_p95": percentile(times, 95),
@@ -76,7 +96,8 @@ class Outcome:
             "elapsed_s": self.elapsed_s,
             "checkpoint": settings.checkpoint.name,
             "seed": settings.seed,
-            "maze_seed": settings.maze_seed,
+            "world": settings.world,
+            "world_seed": settings.world_seed,
             "candidates": settings.num_candidates,
             "iterations": settings.num_iterations,
             "horizon": settings.horizon,
@@ -86,8 +107,8 @@ class Outcome:
 
     def rows(self) -> list[list[str]]:
         """The table of the goals; the first row is its head."""
-        head = ["goal", "kind", "reached", "final distance", "yaw error", "steps", "plans",
-                "plan p50", "plan p95", "frames imagined"]  # fmt: skip
+        head = ["goal", "kind", "robot says", "in truth", "final distance", "yaw error", "steps",
+                "plans", "plan p50", "plan p95", "frames imagined"]  # fmt: skip
         rows = [head]
         for record in self.records:
             data = record.to_json()
@@ -95,7 +116,8 @@ class Outcome:
                 [
                     str(record.number),
                     record.goal.kind,
-                    "yes" if record.reached else "no",
+                    "arrived" if record.arrived else "gave up",
+                    "there" if record.at_goal else "elsewhere",
                     f"{record.final_distance_m:.2f} m",
                     f"{math.degrees(record.final_yaw_error_rad):.0f}°",
                     str(record.steps_driven),
@@ -137,16 +159,17 @@ def _summary(outcome: Outcome) -> Section:
     num_driven = settings.execute_steps
     driven = "the first step" if num_driven == 1 else f"the first {num_driven} steps"
     text = (
-        f"{outcome.num_reached} of {len(outcome.records)} goals reached in "
-        f"{outcome.elapsed_s:.0f} s, start-up included (model {settings.checkpoint.name}, maze "
-        f"{settings.maze_seed}, seed {settings.seed}).\n\n"
+        f"{outcome.in_words}, in {outcome.elapsed_s:.0f} s, start-up included (model "
+        f"{settings.checkpoint.name}, {settings.world} {settings.world_seed}, seed "
+        f"{settings.seed}).\n\n"
         "The robot knows what its camera sees and how it has moved; it has no map. For every plan "
         f"the world model imagines {settings.num_candidates} action sequences of "
         f"{settings.horizon} steps (0.25 s each), {settings.num_iterations} times over; the robot "
         f"drives {driven} of the best one and looks again. For a "
         "pose the planner scores the path that the actions lead along, and imagines only the best."
-        "\n\nA goal is reached when the robot stands within 0.4 m and 20° of it. That is judged by "
-        "the demo, from the simulator's odometry, and ends the drive."
+        "\n\nThe robot ends each drive itself: it says that it has arrived, or gives up. Only then "
+        "the simulator is asked whether it stands within 0.4 m and 20° of the goal. A goal is "
+        "reached when the robot says so and is right."
     )
     return Section("What happened", text, table=outcome.rows())
 
@@ -154,13 +177,13 @@ def _summary(outcome: Outcome) -> Section:
 def _goal_section(record: GoalRecord, world: WorldMap) -> Section:
     goal = record.goal
     kind = "an image" if goal.kind == "image" else "a pose"
-    verdict = "reached" if record.reached else "missed"
+    where = ", behind a wall" if goal.behind_wall else ""
     x, y, yaw = goal.pose
     text = (
-        f"{goal.steps} steps away: {goal.distance_m:.2f} m as the crow flies, a turn of "
+        f"{goal.steps} steps away{where}: {goal.distance_m:.2f} m as the crow flies, a turn of "
         f"{abs(math.degrees(goal.turn_rad)):.0f}°, at x {x:.2f} m, y {y:.2f} m, yaw "
         f"{math.degrees(yaw):.0f}°. It ended {record.final_distance_m:.2f} m and "
-        f"{math.degrees(record.final_yaw_error_rad):.0f}° from there: {record.ended_because}."
+        f"{math.degrees(record.final_yaw_error_rad):.0f}° from there: {record.in_words}."
     )
     pictures = [
         ("Where it started, where it should go, where it stopped.", _views(record)),
@@ -170,7 +193,7 @@ def _goal_section(record: GoalRecord, world: WorldMap) -> Section:
     if plan is not None:
         sheet = contact_sheet([plan.frames], min_height=100)
         pictures.append(("What the first plan expects to see, step by step.", sheet))
-    return Section(f"Goal {record.number}: {kind}, {verdict}", text, pictures=pictures)
+    return Section(f"Goal {record.number}: {kind}, {record.verdict}", text, pictures=pictures)
 
 
 def _views(record: GoalRecord) -> UInt8Array:

@@ -49,7 +49,8 @@ def run_demo(settings: DemoSettings) -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    env = DoomMazeEnv(settings.maze_seed)  # only for choosing the goals
+    # only for choosing the goals
+    env = DoomMazeEnv(settings.world_seed, world_name=settings.world)
     try:
         goals = choose_goals(env, settings.num_goals, settings.seed)
     finally:
@@ -63,10 +64,10 @@ def run_demo(settings: DemoSettings) -> int:
         outcome = Outcome(settings, records, futures, time.monotonic() - began)
         say(f"the nodes are stopped; writing {settings.out}: drive.mp4, report.html, result.json")
         write_results(outcome, env.world)
-    say(f"done: {outcome.num_reached} of {len(records)} goals reached")
+    say(f"done: {outcome.in_words}")
     print(outcome.table())
     print(f"look at {settings.out}/drive.mp4 and {settings.out}/report.html")
-    return 0 if outcome.num_reached == len(records) else 1
+    return outcome.exit_code
 
 
 def _drive_all(
@@ -145,7 +146,7 @@ def _parameters(settings: DemoSettings) -> dict[str, dict[str, Any]]:
         **SIMULATED_BASE,
     }
     return {
-        "simulator_node": {"maze_seed": settings.maze_seed},
+        "simulator_node": {"world": settings.world, "maze_seed": settings.world_seed},
         "world_model_node": model,
         "planner_node": model | planner,
     }

@@ -12,6 +12,9 @@ from v2w_core.errors import V2WError
 
 #: Longest plan [steps]; plans of a model with a shorter window are shorter.
 MAX_HORIZON = 8
+#: Kinds of worlds, and the seed of the one in which the demo drives: a building that no model was
+#: trained in, and the only maze that the model of the maze knows.
+WORLD_SEEDS = {"rooms": 1, "maze": 0}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class DemoSettings:
     execute_steps: int
     max_steps: int
     time_limit_s: float
-    maze_seed: int
+    world: str
+    world_seed: int
     device: str
     backend: str
     domain_id: int | None
@@ -48,12 +52,14 @@ class DemoSettings:
             if find_spec(module) is None:
                 raise V2WError("v2w demo", f"needs {module}: pip install 'v2w[{extra}]'")
         from training.envs.doom import ACTION_SPEC
+        from training.envs.worlds import SHIPPED_WORLD
         from v2w_core.checkpoint import default_checkpoint, load_config
 
         checkpoint = (args.checkpoint or default_checkpoint()).expanduser().resolve()
         config = load_config(checkpoint)
         ACTION_SPEC.require_same(config.action, field="checkpoint: action")
         horizon = min(MAX_HORIZON, config.num_frames - config.num_history)
+        world = args.world or SHIPPED_WORLD
         execute_steps = min(args.execute_steps, args.max_steps, horizon)
         return cls(
             seed=args.seed,
@@ -66,7 +72,8 @@ class DemoSettings:
             execute_steps=execute_steps,
             max_steps=args.max_steps,
             time_limit_s=args.time_limit_s,
-            maze_seed=args.maze_seed,
+            world=world,
+            world_seed=WORLD_SEEDS[world] if args.world_seed is None else args.world_seed,
             device=args.device,
             backend=args.backend,
             domain_id=args.domain_id,
@@ -78,8 +85,10 @@ def check_numbers(args: argparse.Namespace) -> None:
     """Check the ranges of all numbers.
 
     Raises:
-        V2WError: a number out of range.
+        V2WError: a number out of range, or a kind of world that there is not.
     """
+    if args.world is not None and args.world not in WORLD_SEEDS:
+        raise V2WError("--world", f"one of {', '.join(WORLD_SEEDS)}", args.world)
     for name, low, high in (
         ("seed", 0, 2**31 - 1),
         ("goals", 1, 100),
@@ -87,7 +96,7 @@ def check_numbers(args: argparse.Namespace) -> None:
         ("iterations", 1, 100),
         ("execute_steps", 1, MAX_HORIZON),
         ("max_steps", 1, 1000),
-        ("maze_seed", 0, 2**31 - 1),
+        ("world_seed", 0, 2**31 - 1),
         ("domain_id", 0, 232),
     ):
         value = getattr(args, name)
