@@ -123,6 +123,7 @@ def test_up_starts_nav2s_nodes_where_they_are_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = pytest.importorskip("ament_index_python.packages")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     with pytest.raises(V2WError, match="sudo apt install") as caught:
         commands("--pipeline", "nav2")
     assert caught.value.code == "NOT_READY"
