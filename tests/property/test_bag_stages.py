@@ -27,7 +27,7 @@ def circle(
     x, y = radius * (np.sin(yaw) - np.sin(heading)), radius * (np.cos(heading) - np.cos(yaw))
     poses = np.column_stack([x, y, np.zeros(count), wrap_angle(yaw)])
     stamps = START + np.round(seconds * SECOND).astype(np.int64)
-    return Track(stamps, poses, np.full((count, 3), np.nan), np.zeros(0, np.int64))
+    return Track(stamps, poses, np.full((count, 3), np.nan), np.zeros(0, np.int64), np.ones(count))
 
 
 def codes(track: Track) -> set[str]:
@@ -71,7 +71,9 @@ def test_a_jump_breaks_the_track_there_and_nowhere_else(
     track = circle(hz=hz)
     poses = track.poses.copy()
     poses[at:, :2] += jump * np.array([np.cos(angle), np.sin(angle)])
-    broken = without_jumps(Track(track.line_ns, poses, track.twist, track.broken)).broken
+    broken = without_jumps(
+        Track(track.line_ns, poses, track.twist, track.broken, track.upright)
+    ).broken
     assert broken.tolist() == [at - 1]
 
 
