@@ -74,6 +74,23 @@ def test_an_interrupt_while_processes_are_still_being_started(number: signal.Sig
     assert "stopping" in output.getvalue()
 
 
+def test_an_interrupt_in_the_moment_of_a_fork_is_not_lost() -> None:
+    code = (
+        "import os, signal, sys; from v2w.bringup.supervisor import Supervisor\n"
+        "os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "s = Supervisor(dict(os.environ))\n"
+        "try:\n"
+        f"    s.start('x', [sys.executable, '-S', '-c', {SLEEPER!r}])\n"
+        "    print('lost')\n"
+        "except KeyboardInterrupt:\n"
+        "    print(len(s.children), 'started, then interrupted')\n"
+        "finally:\n"
+        "    s.stop()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1 started, then interrupted", done.stderr
+
+
 def test_children_do_not_outlive_a_supervisor_that_is_killed() -> None:
     code = (
         "import sys; from v2w.bringup.supervisor import Supervisor\n"

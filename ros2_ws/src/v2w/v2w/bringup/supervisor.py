@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, Any
@@ -69,20 +69,21 @@ class Supervisor:
 
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start a process in a new session, so that Ctrl-C at the terminal does not reach it."""
-        process = subprocess.Popen(
-            list(command),
-            env=self.environment | {"PYTHONUNBUFFERED": "1", parent.VARIABLE: str(os.getpid())},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
-        )
-        reader = threading.Thread(target=self._forward, args=(name, process), daemon=True)
-        self.children.append(Child(name, process, reader))
-        reader.start()
+        with _interrupts_held():
+            process = subprocess.Popen(
+                list(command),
+                env=self.environment | {"PYTHONUNBUFFERED": "1", parent.VARIABLE: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+            reader = threading.Thread(target=self._forward, args=(name, process), daemon=True)
+            self.children.append(Child(name, process, reader))
+            reader.start()
 
     def say(self, text: str, name: str = "v2w") -> None:
         """Write one line between those of the processes."""
@@ -138,6 +139,31 @@ class Supervisor:
         assert process.stdout is not None
         for line in process.stdout:
             self.say(line.rstrip("\n"), name)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """SIGINT and SIGTERM that come within the block are handled when it is over.
+
+    Python drops what a handler raises in the hooks that run around a fork: a Ctrl-C that came just
+    then would be lost.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone handles signals
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from v2w.bringup import node_processes, ros_environment
-from v2w.bringup.node_processes import NODES
+from v2w.bringup.node_processes import MODEL_NODES
 from v2w.bringup.supervisor import Supervisor
 from v2w.demo.client import GraphError, RobotClient
 from v2w.demo.drive import drive_to
@@ -26,6 +26,8 @@ from v2w.demo.results import Futures, Outcome, write_results
 from v2w.demo.settings import DemoSettings
 from v2w_core.errors import V2WError
 
+#: Started in this order; nothing needs to stand between this planner and its simulated base.
+NODES = ("simulator_node", *MODEL_NODES)
 #: How long the nodes may take to load torch and the model on a slow machine [s].
 START_UP_S = 240.0
 #: Actions (dx m, dy m, dyaw rad) that world_model_node imagines at the first start, for the report.
