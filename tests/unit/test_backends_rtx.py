@@ -49,9 +49,10 @@ def test_graphs_of_fixed_shapes_imagine_what_eager_imagines(tmp_path, make_confi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "graph"), [
-    ("fp32", "look"), ("fp16", "look"), ("bf16", "join_and_look_guided"),
-])  # fmt: skip
+@pytest.mark.parametrize(("make_config", "precision", "graph"), [
+    ("plain", "fp32", "look"), ("geometric", "fp16", "look"),
+    ("geometric", "bf16", "join_and_look_guided"),
+], indirect=["make_config"])  # fmt: skip
 def test_an_engine_is_built_without_a_gpu(rtx, tmp_path, make_config, precision, graph):
     from v2w_core.backends.onnx_step.onnx_runtime import write_graphs
 

@@ -73,6 +73,7 @@ def test_an_operator_without_a_converter_is_seen(converters):
     assert any("svd" in name for name in missing) and any("bessel" in name for name in missing)
 
 
+@pytest.mark.parametrize("make_config", ["geometric"], indirect=True)
 def test_the_exported_step_takes_every_batch(make_config):
     model = small_model(make_config)
     kind = StepVariant(2, True, True)

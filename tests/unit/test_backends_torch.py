@@ -83,6 +83,7 @@ def test_half_precision_stays_within_its_tolerance(make_config, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make_config", ["geometric"], indirect=True)
 def test_the_compiler_takes_the_step_whole(make_config):
     """What inductor would compile, traced without a break; its kernels need no GPU to exist."""
 
